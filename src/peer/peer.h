@@ -1,0 +1,131 @@
+/*-------------------------------------------------------------------------
+ *
+ * peer.h
+ *		One interface to every kind of endpoint.
+ *
+ * The replicator knows only this file.  To add a kind of peer, write one file
+ * that fills a DocrepPeerOps and let endpoint.c choose it.
+ *
+ * Rules for implementations:
+ * - Called outside of any transaction, in a background worker.  A peer that
+ *   needs a transaction starts and commits its own; none is open while
+ *   waiting for the network.
+ * - send_* starts a request and returns without waiting for its answer (a
+ *   local peer may do the work in recv_*); recv_* waits for it.  Answers come
+ *   in the order of the requests of one peer.  Several requests may be under
+ *   way.  What send_* is given stays valid until its recv_* returns.
+ * - Every wait is one WaitEventSet or WaitLatchOrSocket with the process
+ *   latch, handles interrupts (CHECK_FOR_INTERRUPTS, ConfigReloadPending is the
+ *   worker's) and keeps to the peer's timeouts.
+ * - Failures are raised with the SQLSTATEs of store/errcodes.h.  After one, the
+ *   peer can only be closed.  No message holds credentials.
+ * - Results are allocated in the context of the batch that is filled.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DOCREP_PEER_PEER_H
+#define DOCREP_PEER_PEER_H
+
+#include "store/batch.h"
+
+typedef struct DocrepPeer DocrepPeer;
+
+typedef struct DocrepPeerOptions
+{
+	int			connection_timeout; /* ms, default 30000 */
+	int			request_timeout;	/* ms, 0: none */
+	int			http_connections;
+	int			retries_per_request;
+} DocrepPeerOptions;
+
+typedef struct DocrepPeerOps
+{
+	const char *kind;			/* "local", "postgres", "couchdb" */
+
+	/*
+	 * Connect, find the database or table.  Missing: if create, make it; else
+	 * DR404.  Unreachable: DR503.  Fills peer->identity.
+	 */
+	void		(*open) (DocrepPeer *peer, bool create);
+	void		(*close) (DocrepPeer *peer);	/* must not fail, also after an error */
+
+	/* Local documents (ids without "_local/"), as JSON text; NULL: none.  Synchronous;
+	 * no other request may be under way. */
+	char	   *(*get_local) (DocrepPeer *peer, const char *id);
+	void		(*put_local) (DocrepPeer *peer, const char *id, const char *doc);
+
+	/* The source's side */
+	void		(*send_changes) (DocrepPeer *peer, const DocrepChangesRequest *request);
+	void		(*recv_changes) (DocrepPeer *peer, DocrepChanges *out);
+	void		(*send_fetch) (DocrepPeer *peer, const DocrepChanges *changes, bool latest);
+
+	/* Fills out with up to about max_bytes; true: call again for more. */
+	bool		(*recv_fetch) (DocrepPeer *peer, Size max_bytes, DocrepDocs *out);
+
+	/*
+	 * Wait until something after "since" may be there; recv_wait returns true
+	 * then, false after timeout ms.  Ended early by cancel_wait, which may be
+	 * called at any time between the two and after which recv_wait is not called.
+	 */
+	void		(*send_wait) (DocrepPeer *peer, const char *since, int timeout);
+	bool		(*recv_wait) (DocrepPeer *peer);
+
+	/* The target's side */
+	void		(*send_diff) (DocrepPeer *peer, DocrepChanges *changes);
+	void		(*recv_diff) (DocrepPeer *peer, DocrepChanges *changes);
+
+	/*
+	 * Write; with local_id the local document too, in one transaction if
+	 * peer->atomic_checkpoint.
+	 */
+	void		(*send_write) (DocrepPeer *peer, DocrepDocs *docs, const DocrepWriteOrigin *origin,
+							   const char *local_id, const char *local_doc);
+	void		(*recv_write) (DocrepPeer *peer, DocrepDocs *docs);
+
+	/* Make what was written durable before a checkpoint says so. */
+	void		(*flush) (DocrepPeer *peer);
+} DocrepPeerOps;
+
+struct DocrepPeer
+{
+	const DocrepPeerOps *ops;
+	MemoryContext cxt;			/* everything of the peer; deleting it releases
+								 * its connections too (reset callback) */
+	DocrepPeerOptions options;
+	const char *display;		/* for people: no credentials */
+	const char *identity;		/* for the replication id: kind, place and name,
+								 * without password; the table's uuid for a local one */
+	const char *uuid;			/* the database's own identity, after open, or NULL */
+	bool		atomic_checkpoint;	/* send_write commits documents and checkpoint together */
+};
+
+/*
+ * An endpoint as a replication document gives it, checked but not opened.
+ * The struct is flat text so that it can travel through shared memory.
+ */
+typedef struct DocrepEndpoint
+{
+	char	   *kind;			/* "local", "postgres", "couchdb" */
+	char	   *spec;			/* what docrep_peer_make needs: for local the
+								 * uuid of the table or, if it is to be created, its
+								 * qualified name; else the URL or the object form, credentials
+								 * included */
+	char	   *display;		/* without credentials */
+	char	   *identity;		/* for the replication id */
+} DocrepEndpoint;
+
+/*
+ * Read an endpoint (text, or the object form as JSON text) with the caller's
+ * search_path and role: malformed DR400; a local table that does not exist
+ * DR404 unless create; a role that may not use it DR403.  What concerns the
+ * role (experiment 2: libpq URLs) is checked here and again at open.
+ */
+extern DocrepEndpoint *docrep_endpoint_parse(const char *text, bool create);
+
+/* Make an unopened peer in a new context under parent. */
+extern DocrepPeer *docrep_peer_make(const DocrepEndpoint *endpoint,
+									const DocrepPeerOptions *options, MemoryContext parent);
+
+extern void docrep_peer_define_gucs(void);	/* docrep.allowed_hosts */
+
+#endif							/* DOCREP_PEER_PEER_H */

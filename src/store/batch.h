@@ -1,0 +1,116 @@
+/*-------------------------------------------------------------------------
+ *
+ * batch.h
+ *		The four set-based operations of replication on a document table, and
+ *		the batches that travel between peers.
+ *
+ * The local peer calls these directly; wire.c offers them to other servers as
+ * SQL functions.  Revisions and texts in a batch live in the batch's memory
+ * context.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DOCREP_STORE_BATCH_H
+#define DOCREP_STORE_BATCH_H
+
+#include "store/write.h"
+
+/* One revision of one document on its way, with its ancestry and body. */
+typedef struct DocrepDoc
+{
+	char	   *id;
+	RevPath		path;			/* newest first; n >= 1 */
+	bool		deleted;
+	Jsonb	   *body;			/* or NULL: then ... */
+	char	   *json;			/* ... the body as JSON text (not NUL-terminated); */
+	int			jsonlen;		/* both NULL: {} */
+	TimestampTz modified;		/* 0: not known */
+
+	/* after a write: */
+	int			sqlstate;		/* 0: stored, or there already */
+	char	   *reason;
+	bool		known;			/* nothing had to be written */
+} DocrepDoc;
+
+typedef struct DocrepDocs
+{
+	MemoryContext cxt;
+	int			n;
+	int			cap;
+	DocrepDoc  *docs;
+	Size		bytes;			/* about the sum of the bodies */
+} DocrepDocs;
+
+/* One row of a changes feed. */
+typedef struct DocrepChange
+{
+	char	   *seq;			/* the source's own text for it, opaque */
+	char	   *id;
+	int			nrevs;
+	Rev		   *revs;			/* leaves, winner first; or the winner alone */
+	bool	   *missing;		/* per revision, after a diff */
+	bool		deleted;		/* of the winner */
+	TimestampTz modified;		/* 0: not known */
+	DocrepDoc  *docs;			/* nrevs of them when bodies came along, or NULL */
+} DocrepChange;
+
+typedef struct DocrepChanges
+{
+	MemoryContext cxt;
+	int			n;
+	int			cap;
+	DocrepChange *rows;
+	char	   *last_seq;		/* how far was scanned */
+	int64		pending;		/* changes after last_seq, about; -1: not known */
+	bool		at_end;			/* nothing more was there when this was read */
+	Size		bytes;
+} DocrepChanges;
+
+typedef struct DocrepChangesRequest
+{
+	const char *since;
+	int			max_rows;
+	Size		max_bytes;		/* stop after this much of bodies (at least one row) */
+	bool		winners_only;	/* style=main_only */
+	bool		with_docs;		/* send bodies along if that is cheap */
+	const char *const *doc_ids; /* or NULL */
+	int			ndoc_ids;
+} DocrepChangesRequest;
+
+/* For whom a write is done: what rejected_docs shows. */
+typedef struct DocrepWriteOrigin
+{
+	const char *replication_id;
+	const char *source;			/* without credentials */
+} DocrepWriteOrigin;
+
+extern void docrep_docs_init(DocrepDocs *docs, MemoryContext cxt);
+extern DocrepDoc *docrep_docs_add(DocrepDocs *docs);	/* zeroed */
+extern void docrep_changes_init(DocrepChanges *changes, MemoryContext cxt);
+extern DocrepChange *docrep_changes_add(DocrepChanges *changes);	/* zeroed */
+
+/* Read a batch of changes into out (initialised, empty).  Needs SELECT. */
+extern void docrep_batch_changes(DocTable *table, const DocrepChangesRequest *request,
+								 DocrepChanges *out);
+
+/* Set missing[] of every change: true for revisions that are not in the tree. */
+extern void docrep_batch_diff(DocTable *table, DocrepChanges *changes);
+
+/*
+ * Fetch the missing revisions (missing[] true, or NULL: all) from row *row,
+ * revision *rev on, until max_bytes of bodies; *row and *rev say where to go
+ * on; false when all are done.  A revision that is no leaf any more is
+ * answered with the leaves that descend from it if "latest", else left out.
+ */
+extern bool docrep_batch_fetch(DocTable *table, const DocrepChanges *changes, bool latest,
+							   int *row, int *rev, Size max_bytes, DocrepDocs *out);
+
+/*
+ * Write revisions as they are.  Those refused have their sqlstate and reason
+ * set and are kept in docrep.rejected.  If local_id is not NULL the local
+ * document is written in the same transaction (doc as JSON text).
+ */
+extern void docrep_batch_write(DocTable *table, DocrepDocs *docs, const DocrepWriteOrigin *origin,
+							   const char *local_id, const char *local_doc);
+
+#endif							/* DOCREP_STORE_BATCH_H */

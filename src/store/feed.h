@@ -1,0 +1,44 @@
+/*-------------------------------------------------------------------------
+ *
+ * feed.h
+ *		Reading the changes feed: live rows and tombstones merged by seq.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DOCREP_STORE_FEED_H
+#define DOCREP_STORE_FEED_H
+
+#include "store/state.h"
+
+typedef struct DocFeed DocFeed;
+
+typedef struct DocFeedRow
+{
+	char	   *id;
+	DocState	state;			/* body and trunk as the feed's flags ask */
+} DocFeedRow;
+
+/*
+ * Open the feed after seq "since" (ascending), or from the end down to since
+ * (descending).  Takes the horizon, flushes WAL up to it, takes a snapshot
+ * and registers it.  doc_ids, if not NULL: only these (looked up by id, not
+ * scanned for).  flags: DOCSTATE_*.
+ */
+extern DocFeed *docrep_feed_open(DocTable *table, int64 since, bool descending,
+								 const char *const *doc_ids, int ndoc_ids, int flags);
+
+/*
+ * Next row in order of seq, allocated in CurrentMemoryContext; false at the
+ * end.  Rows that row security hides are passed over.
+ */
+extern bool docrep_feed_next(DocFeed *feed, DocFeedRow *row);
+
+/* How far has been scanned: the seq to go on from; horizon - 1 at the end. */
+extern int64 docrep_feed_scanned(DocFeed *feed);
+
+/* The snapshot that rows are read with, for docrep_leaf_read. */
+extern Snapshot docrep_feed_snapshot(DocFeed *feed);
+
+extern void docrep_feed_close(DocFeed *feed);
+
+#endif							/* DOCREP_STORE_FEED_H */

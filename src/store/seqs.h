@@ -1,0 +1,71 @@
+/*-------------------------------------------------------------------------
+ *
+ * seqs.h
+ *		Update sequences, the horizon of the changes feed, and wake-ups.
+ *
+ * Shared memory holds for every document table in use a counter, the
+ * registrations of transactions that have taken, or may take, numbers from it,
+ * and who waits for commits to it.  See README.md of this floor.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DOCREP_STORE_SEQS_H
+#define DOCREP_STORE_SEQS_H
+
+#include "store/table.h"
+
+extern void docrep_seqs_define_gucs(void);
+extern void docrep_seqs_request_shmem(void);	/* from shmem_request_hook, or _PG_init before 15 */
+extern void docrep_seqs_startup_shmem(void);	/* from shmem_startup_hook */
+extern void docrep_seqs_register_callbacks(void);
+
+/*
+ * Take n (>= 1) consecutive numbers for the table in this transaction, which
+ * is registered first; returns the first.  Needs shared memory (55000 with a
+ * hint otherwise).
+ */
+extern int64 docrep_seq_take(const DocTableInfo *table, int n);
+
+/*
+ * The horizon: every change with a seq below it is committed or will never
+ * be, except this transaction's own.  Take it first and a snapshot after.
+ * Refused on a standby.
+ */
+extern int64 docrep_seq_horizon(const DocTableInfo *table);
+
+/* Flush WAL so far that nothing below the horizon can come back with another meaning. */
+extern void docrep_seq_flush(const DocTableInfo *table);
+
+/*
+ * Wake-ups.  After docrep_wait_register the process latch is set whenever a
+ * transaction that changed the table commits.  docrep_wait_commits returns a
+ * count that moves with every such commit; compare it before sleeping.
+ */
+extern void docrep_wait_register(const DocTableInfo *table);
+extern void docrep_wait_unregister(const DocTableInfo *table);
+extern uint64 docrep_wait_commits(const DocTableInfo *table);
+
+/*
+ * Tombstone epochs: see "two tables, one id" in README.md.
+ */
+extern uint64 docrep_dead_epoch(const DocTableInfo *table);	/* as of this transaction's registration */
+extern bool docrep_dead_epoch_moved(const DocTableInfo *table);
+extern void docrep_dead_epoch_bump(const DocTableInfo *table);
+extern bool docrep_dead_maybe_used(const DocTableInfo *table);
+extern void docrep_dead_mark_used(const DocTableInfo *table);
+
+/*
+ * A sequence as peers see it: "N-hex", the hex naming the history (epoch) of
+ * the numbers, so that a promoted standby, a restored dump or a clone that
+ * hands out a number twice is noticed.  "0" is the beginning.
+ */
+extern char *docrep_seq_print(const DocTableInfo *table, int64 seq);
+
+/*
+ * Read such a text (or a plain number): the number to go on from.  A number
+ * of an epoch that later diverged rewinds to where they parted; an unknown
+ * epoch to 0.  Malformed: DR400.
+ */
+extern int64 docrep_seq_parse(const DocTableInfo *table, const char *text);
+
+#endif							/* DOCREP_STORE_SEQS_H */

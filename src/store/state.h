@@ -1,0 +1,51 @@
+/*-------------------------------------------------------------------------
+ *
+ * state.h
+ *		What is stored of one document: tree, winner, bodies.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DOCREP_STORE_STATE_H
+#define DOCREP_STORE_STATE_H
+
+#include "datatype/timestamp.h"
+#include "revision/revtree.h"
+#include "store/table.h"
+#include "utils/jsonb.h"
+#include "utils/snapshot.h"
+
+typedef struct DocState
+{
+	bool		live;			/* a row of the document table; else a tombstone */
+	int64		seq;
+	TimestampTz modified;
+	RevTree    *tree;			/* never NULL */
+	int32		winner;			/* index in tree->nodes */
+	Jsonb	   *doc;			/* the winner's body; NULL: not asked for, or {} */
+	bytea	   *trunk;			/* stored trunk, or NULL; detoasted when asked for */
+	ItemPointerData tid;		/* in rel or dead */
+} DocState;
+
+#define DOCSTATE_BODY	0x01	/* fetch the winner's body */
+#define DOCSTATE_TRUNK	0x02	/* load the trunk into the tree (all ancestors) */
+
+/*
+ * Look a document up as of the snapshot.  False: never seen here (or purged).
+ * Everything in *state is allocated in CurrentMemoryContext.  Row security is
+ * not looked at: see docrep_visible_ids.
+ */
+extern bool docrep_state_read(DocTable *table, Snapshot snapshot, const char *id,
+							  int flags, DocState *state);
+
+/* Body and modification time of a losing leaf; NULL body: {}.  False: not a stored leaf. */
+extern bool docrep_leaf_read(DocTable *table, Snapshot snapshot, const char *id,
+							 const Rev *rev, Jsonb **doc, TimestampTz *modified);
+
+/*
+ * Where row security applies to the role: which of these ids it may see
+ * (visible[i]).  All of them otherwise.  A tombstone is not visible to a role
+ * that is subject to row security.
+ */
+extern void docrep_visible_ids(DocTable *table, const char *const *ids, int n, bool *visible);
+
+#endif							/* DOCREP_STORE_STATE_H */

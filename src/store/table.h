@@ -1,0 +1,93 @@
+/*-------------------------------------------------------------------------
+ *
+ * table.h
+ *		Document tables: how one is recognised, opened and described.
+ *
+ * A document table carries the row trigger docrep_track with the table's
+ * uuid as argument; that trigger is the registry.  Beside it live, in schema
+ * docrep_data and named by the uuid, "dead_<uuid>" (documents whose winner is
+ * a tombstone), "leaf_<uuid>" (bodies of losing leaves) and the sequence
+ * "seq_<uuid>".
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DOCREP_STORE_TABLE_H
+#define DOCREP_STORE_TABLE_H
+
+#include "postgres.h"
+
+#include "access/attnum.h"
+#include "nodes/parsenodes.h"
+#include "storage/lock.h"
+#include "utils/rel.h"
+#include "utils/uuid.h"
+
+/* A btree key holds about 2,700 bytes; ids are refused well before. */
+#define DOCREP_MAX_ID_LEN	2000
+
+/* What one backend knows of a document table; lives until it is invalidated. */
+typedef struct DocTableInfo
+{
+	Oid			relid;			/* hash key */
+	bool		valid;
+	pg_uuid_t	uuid;
+	Oid			dead_relid;
+	Oid			leaf_relid;
+	Oid			seq_relid;
+	Oid			pk_oid;			/* primary key index on _id */
+	Oid			seqidx_oid;		/* unique index on _seq */
+	Oid			dead_pk_oid;
+	Oid			dead_seqidx_oid;
+	Oid			leaf_pk_oid;
+	int			revs_limit;
+	AttrNumber	a_id,
+				a_doc,
+				a_rev,
+				a_seq,
+				a_modified,
+				a_tree,
+				a_trunk;
+} DocTableInfo;
+
+/* An open document table.  Valid in the transaction that opened it. */
+typedef struct DocTable
+{
+	DocTableInfo info;			/* a copy */
+	Relation	rel;
+	Relation	dead;
+	Relation	leaf;
+	LOCKMODE	lockmode;
+	bool		row_security;	/* policies apply to the current role */
+} DocTable;
+
+/*
+ * Open a document table, check that the current role has all of the given
+ * privileges (ACL_SELECT, ACL_INSERT, ...; 0: none), else 42501.  Not a
+ * document table: DR404.  The companions are opened with it.
+ */
+extern DocTable *docrep_table_open(Oid relid, LOCKMODE lockmode, AclMode needed);
+extern void docrep_table_close(DocTable *table, LOCKMODE keep);
+
+/* The description alone, or NULL if it is not a document table. */
+extern const DocTableInfo *docrep_table_info(Relation rel);
+
+/* Oid of a document table by uuid, or InvalidOid. */
+extern Oid	docrep_table_by_uuid(const pg_uuid_t *uuid);
+
+/*
+ * Resolve a table name as an endpoint gives it ("orders", "public.orders",
+ * quoted parts) in the caller's search_path.  Missing: InvalidOid if
+ * missing_ok, else DR404; not a document table: DR404.
+ */
+extern Oid	docrep_table_by_name(const char *name, bool missing_ok);
+
+/*
+ * Create a document table owned by the current role and return its oid.  name
+ * may be schema-qualified.  DR412 if it exists.
+ */
+extern Oid	docrep_table_create(const char *name, int revs_limit);
+
+/* "docrep.create_table" and friends raise this when the library was not preloaded. */
+extern void docrep_require_preload(void);
+
+#endif							/* DOCREP_STORE_TABLE_H */
