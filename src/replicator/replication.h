@@ -1,0 +1,86 @@
+/*-------------------------------------------------------------------------
+ *
+ * replication.h
+ *		A replication: its description, its identity, one run of it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DOCREP_REPLICATOR_REPLICATION_H
+#define DOCREP_REPLICATOR_REPLICATION_H
+
+#include "peer/peer.h"
+
+/*
+ * A replication document, read and checked.  Allocated in the context that
+ * was current when it was parsed.
+ */
+typedef struct Replication
+{
+	DocrepEndpoint *source;
+	DocrepEndpoint *target;
+	bool		create_target;
+	bool		continuous;
+	bool		cancel;
+	bool		winning_revs_only;
+	bool		use_checkpoints;
+	int			checkpoint_interval;	/* ms */
+	char	   *since_seq;		/* or NULL */
+	char	  **doc_ids;		/* sorted, unique; or NULL */
+	int			ndoc_ids;
+	int			worker_batch_size;
+	DocrepPeerOptions peer_options;
+	char	   *cancel_id;		/* with cancel: a replication id given instead of endpoints */
+	char	   *id;				/* base replication id, 32 hex digits */
+	char	   *full_id;		/* with "+continuous", "+create_target" */
+	Jsonb	   *document;		/* as given */
+} Replication;
+
+/*
+ * Read a replication document: unknown or ill-typed fields, missing source or
+ * target, exclusive fields together: DR400 naming the field.  Fields that a
+ * later version brings (filter, selector, delay, ...) are refused with 0A000
+ * while they are not there.  In the caller's session: names are
+ * resolved in its search_path, rights are its own.
+ */
+extern Replication *docrep_replication_parse(Jsonb *document);
+
+/* Flat form for handing a parsed replication to a worker, and back. */
+extern char *docrep_replication_serialize(const Replication *replication);
+extern Replication *docrep_replication_deserialize(const char *text);
+
+/* Live figures of a run, as active_tasks shows them. */
+typedef struct ReplicationStats
+{
+	int64		docs_read;
+	int64		docs_written;
+	int64		doc_write_failures;
+	int64		missing_revisions_found;
+	int64		revisions_checked;
+	int64		bulk_get_attempts;
+	int64		bulk_get_docs;
+	int64		changes_pending;	/* -1: not known */
+	char		source_seq[128];	/* how far the source has been read */
+	char		through_seq[128];	/* ... is finished at the target */
+	char		checkpointed_source_seq[128];
+} ReplicationStats;
+
+/* How a run talks to whoever runs it. */
+typedef struct ReplicationHooks
+{
+	void	   *arg;
+	/* after every batch and when the run falls idle; idle: caught up */
+	void		(*progress) (void *arg, const ReplicationStats *stats, bool idle);
+	/* true: finish the batch, write a checkpoint and return */
+	bool		(*should_stop) (void *arg);
+} ReplicationHooks;
+
+/*
+ * Run: to the end of the source, or if continuous until should_stop.  Returns
+ * what POST /_replicate returns, as JSON text in CurrentMemoryContext.
+ * Failures are raised; what was finished before them is kept and the next run
+ * goes on from there.  Called outside of a transaction, in a background
+ * worker.
+ */
+extern char *docrep_replication_run(Replication *replication, const ReplicationHooks *hooks);
+
+#endif							/* DOCREP_REPLICATOR_REPLICATION_H */
