@@ -47,6 +47,11 @@ typedef struct RevTree
 	uint32		trunk_used;		/* newest revisions of the trunk that count */
 	bool		trunk_loaded;	/* the trunk's revisions are in nodes (then
 								 * trunk_root is -1), or there is no trunk */
+	bool		trunk_stored;	/* a trunk lies beside the packed tree that this
+								 * one was unpacked from; pack must replace or
+								 * remove it if it is not used any more */
+	uint32		revs_limit;		/* a hint for merge: the limit to which the
+								 * caller will stem next; 0: unknown */
 } RevTree;
 
 /* A line of revisions as in _revisions: newest first, consecutive generations. */
@@ -60,13 +65,22 @@ typedef enum RevMergeResult
 {
 	REVMERGE_KNOWN,				/* the path's newest revision was there: the
 								 * tree may at most have learnt older ancestors */
-	REVMERGE_NEW_LEAF,			/* it extends what was a leaf */
+	REVMERGE_NEW_LEAF,			/* it extends what was a leaf, or the tree was
+								 * empty */
 	REVMERGE_NEW_BRANCH,		/* it began a branch or a root of its own */
 	REVMERGE_NEED_TRUNK			/* nothing done: load the trunk and try again */
 } RevMergeResult;
 
+/*
+ * Indexes of nodes hold until the next call of load_trunk, merge, stem or
+ * remove_leaf on the tree; each of them may renumber.
+ */
+
 /* An empty tree with room for cap nodes. */
 extern RevTree *docrep_revtree_new(int32 cap);
+
+/* Free a tree; for long loops, and programs without memory contexts. */
+extern void docrep_revtree_free(RevTree *tree);
 
 /*
  * Unpack the inline part.  Revisions point into "packed", which must outlive
@@ -88,7 +102,13 @@ extern bool docrep_revtree_load_trunk(RevTree *tree, const uint8 *trunk, size_t 
  * CouchDB's merge: the path attaches where its oldest revision is found, or,
  * when the tree's root is younger than the path's oldest, where that root is
  * found in the path (the tree then learns older ancestors); else it becomes a
- * root of its own.  Does not stem.  path->revs' bytes must outlive the tree.
+ * root of its own.  A root that the path shows to be a descendant of other
+ * revisions is put there.  Does not stem.  path->revs' bytes must outlive the
+ * tree.
+ *
+ * The trunk is needed when the path leaves the tree below the trunk root, or
+ * could add ancestors older than the trunk's oldest that stemming to
+ * tree->revs_limit would not drop at once.
  */
 extern RevMergeResult docrep_revtree_merge(RevTree *tree, const RevPath *path,
 										   bool deleted);
@@ -124,13 +144,14 @@ extern bool docrep_revtree_maybe_in_trunk(const RevTree *tree, const Rev *rev);
 /*
  * Keep, of every leaf's path, the newest "limit" revisions (limit >= 1); a
  * revision stays as long as one leaf needs it.  Works with an unloaded trunk
- * by lowering trunk_used.
+ * by lowering trunk_used.  A revision that becomes a root here and equals
+ * another node is merged with that one (unless a trunk is unloaded).
  */
 extern void docrep_revtree_stem(RevTree *tree, uint32 limit);
 
 /*
  * Remove a leaf, and those ancestors that no other leaf needs, as purge does.
- * Wants the trunk loaded.
+ * Right with an unloaded trunk, too: the trunk goes with its root.
  */
 extern void docrep_revtree_remove_leaf(RevTree *tree, int32 leaf);
 
@@ -149,7 +170,9 @@ extern RevPath docrep_revtree_path(const RevTree *tree, int32 node);
  * just grows, which is correct but slower.  A tree whose trunk was loaded
  * comes out with a new trunk or none.  The outputs are allocated with
  * "reserve" unused bytes in front (for a varlena header), not counted in the
- * lengths.
+ * lengths:
+ * *inlined and *trunk point to what was allocated, the data is at + reserve.
+ * *trunk is NULL when *trunk_len is 0.
  */
 extern void docrep_revtree_pack(const RevTree *tree, size_t reserve,
 								const uint8 *old_trunk, size_t old_trunk_len,
@@ -157,12 +180,15 @@ extern void docrep_revtree_pack(const RevTree *tree, size_t reserve,
 								bool *trunk_changed,
 								uint8 **trunk, size_t *trunk_len);
 
-/* True if pack would move revisions to the trunk, so that old_trunk is wanted. */
+/*
+ * True if pack would move revisions to a trunk, so that old_trunk is wanted if
+ * there is one.
+ */
 extern bool docrep_revtree_wants_flush(const RevTree *tree);
 
 /*
  * Structure check for docrep.check(): NULL, or what is wrong.  Parents, child
- * counts, generations, no two equal siblings.
+ * counts, generations, trunk root, no two equal siblings.
  */
 extern const char *docrep_revtree_check(const RevTree *tree);
 
