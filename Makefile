@@ -143,6 +143,7 @@ $(EXTENSION_SQL): $(SQL_FRAGMENTS) docrep.control Makefile
 stage: all
 	@rm -rf stage
 	@$(MAKE) --no-print-directory -s install DESTDIR=$(CURDIR)/stage
+	@command -v $(PG_CONFIG) > stage/pg_config
 
 endif
 endif
