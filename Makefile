@@ -46,7 +46,7 @@ export REGRESS ISOLATION PROVE_TESTS PROVE_FLAGS BENCH_FLAGS
 
 # PG_CONFIG is not handed down unless the user gave it: the set-up may just have
 # installed what was missing when this file was read.
-remake = +$(MAKE) --no-print-directory
+remake = +@$(MAKE) --no-print-directory
 
 setup:
 	@test/setup.sh

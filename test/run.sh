@@ -44,7 +44,7 @@ install_if_unavoidable() {
 }
 
 run_as_other_user() {
-	local copy user status
+	local copy user status paths=${PROVE_TESTS//"$ROOT"\//}
 	user=$(docrep_user)
 	copy=$(mktemp -d "${TMPDIR:-/tmp}/docrep-check.XXXXXX") || exit 1
 	trap 'docrep_stop_servers "$copy"; rm -rf "$copy"' EXIT
@@ -53,7 +53,7 @@ run_as_other_user() {
 	chown -R "$user" "$copy"
 	chmod 755 "$copy"
 
-	(cd "$copy" && STAGE= ROOT= HOME=$copy DOCREP_CHECK_COPY=1 PROVE_TESTS="${PROVE_TESTS//$ROOT\//}" \
+	(cd "$copy" && STAGE= ROOT= HOME=$copy DOCREP_CHECK_COPY=1 PROVE_TESTS=$paths \
 		runuser -u "$user" -- test/run.sh "${kinds[@]}")
 	status=$?
 
@@ -92,7 +92,7 @@ show() {
 	for file; do
 		[ -s "$file" ] || continue
 		echo "---- ${file#"$ROOT"/}"
-		tail -n "$lines" "$file"
+		tail -n "$lines" "$file" | sed "s|$ROOT/||g"
 	done
 }
 
@@ -119,12 +119,16 @@ run_program() { # run_program KIND COMMAND...
 # Both pg_regress and pg_isolation_regress.  Their lines are, up to 15,
 # "test NAME ... ok 12 ms", and later TAP: "not ok 3   - NAME  12 ms".
 run_regress() { # run_regress KIND PROGRAM INPUTDIR NAME...
-	local kind=$1 program=$2 input=$3 dir=$OUT/$1 line seen=0 status
+	local kind=$1 program=$2 input=$3 dir=$OUT/$1 line seen=0 status exit_status=
 	shift 3
 	local pattern15='^(test)? +([A-Za-z0-9_-]+) +\.\.\. (ok|FAILED|failed)(.*)$'
 	local pattern16='^(not )?ok +[0-9]+ +[-+] ([A-Za-z0-9_-]+) *(.*)$'
 	mkdir -p "$dir"
 	while IFS= read -r line; do
+		if [[ $line == "exit status "* ]]; then
+			exit_status=${line#exit status }
+			continue
+		fi
 		echo "$line" >>"$dir/output"
 		if [[ $line =~ $pattern15 ]]; then
 			seen=$((seen + 1))
@@ -141,14 +145,17 @@ run_regress() { # run_regress KIND PROGRAM INPUTDIR NAME...
 			--dbname="docrep_$kind" --load-extension=docrep "$@" 2>&1 </dev/null
 		echo "exit status $?"
 	)
-	# A server that does not start fails no test by name.
 	if [ $seen -lt $# ]; then
-		result "$kind" "$(($# - seen)) tests not run" FAILED
-	fi
-	if [ "$line" != "exit status 0" ]; then
+		# The server did not start, or all was given up after the time limit.
+		result "$kind" "$(($# - seen)) not run" FAILED "exit status $exit_status"
+		show 40 "$dir/output" "$dir/log/initdb.log"
+	elif [ "$exit_status" != 0 ] && [ ! -s "$dir/regression.diffs" ]; then
+		result "$kind" "" FAILED "exit status $exit_status"
 		show 40 "$dir/output"
+	fi
+	if [ "$exit_status" != 0 ]; then
 		show 300 "$dir/regression.diffs"
-		show 40 "$dir/log/initdb.log" "$dir/log/postmaster.log"
+		show 40 "$dir/log/postmaster.log"
 	fi
 }
 
@@ -198,7 +205,11 @@ names() {
 docrep_stop_servers "$OUT"
 rm -rf "$OUT"
 mkdir -p "$OUT" || exit 1
-trap 'docrep_stop_servers "$OUT"' EXIT
+
+# Sockets go below TMPDIR, and the path of a socket must be short.
+TMPDIR=$(mktemp -d /tmp/docrep-tmp.XXXXXX) || exit 1
+export TMPDIR
+trap 'docrep_stop_servers "$OUT"; rm -rf "$TMPDIR"' EXIT
 trap 'exit 130' INT TERM
 
 # The same locale everywhere, so that the same files are expected everywhere.
