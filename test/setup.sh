@@ -68,11 +68,21 @@ find_missing() {
 	need libxxhash-dev sh -c 'echo "#include <xxhash.h>" | gcc -E -x c -'
 }
 
-# Every distribution has one PostgreSQL that its package "postgresql" stands for:
-# 15 in Debian 12, 17 in Debian 13.
+# Every distribution has one PostgreSQL that its package "postgresql" stands for.
+# The table serves as long as the lists of packages have not been fetched.
 choose_major() {
-	apt-cache depends postgresql 2>/dev/null |
-		sed -n 's/.*Depends: postgresql-\([0-9][0-9]*\)$/\1/p' | head -1
+	local major
+	major=$({ apt-cache depends postgresql 2>/dev/null || true; } |
+		sed -n 's/.*Depends: postgresql-\([0-9][0-9]*\)$/\1/p' | head -1)
+	if [ -z "$major" ]; then
+		case $(. /etc/os-release && echo "$ID ${VERSION_ID:-}") in
+			"debian 12") major=15 ;;
+			"debian 13") major=17 ;;
+			"ubuntu 22.04") major=14 ;;
+			"ubuntu 24.04") major=16 ;;
+		esac
+	fi
+	echo "$major"
 }
 
 find_missing
@@ -93,13 +103,18 @@ if [ "$(id -u)" != 0 ]; then
 		packages=$(printf '%s\n' "${missing[@]}" | sort -u | tr '\n' ' ')
 		major=$(choose_major)
 		echo "docrep: packages are missing, and installing them needs root.  Please run:" >&2
-		echo "  apt-get update && apt-get install --no-install-recommends ${packages//-N/-${major:-15}}" >&2
+		echo "  apt-get update && apt-get install --no-install-recommends ${packages//-N/-${major:-MAJOR}}" >&2
 		exit 1
 	fi
 fi
 
+# What apt-get says is shown only if it fails.
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
 apt_get() {
-	"${become[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -o Dpkg::Use-Pty=0 "$@"
+	"${become[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -o Dpkg::Use-Pty=0 "$@" \
+		</dev/null >"$log" 2>&1
 }
 
 install_missing() {
@@ -114,11 +129,15 @@ install_missing() {
 		packages=${packages//-N/-$major}
 	fi
 	echo "== installing" $packages
-	apt_get install -y --no-install-recommends $packages </dev/null
+	if ! apt_get install -y --no-install-recommends $packages; then
+		tail -40 "$log" >&2
+		echo "docrep: apt-get could not install these packages" >&2
+		exit 1
+	fi
 }
 
 echo "== set-up: refreshing the lists of packages"
-apt_get update </dev/null >/dev/null || echo "docrep: apt-get update failed; trying with the lists as they are" >&2
+apt_get update || echo "docrep: apt-get update failed; trying with the lists as they are" >&2
 install_missing
 
 # Now that a server is there, what hangs on it can be looked at.
