@@ -137,7 +137,10 @@ install_missing() {
 }
 
 echo "== set-up: refreshing the lists of packages"
-apt_get update || echo "docrep: apt-get update failed; trying with the lists as they are" >&2
+if ! apt_get update; then
+	tail -5 "$log" >&2
+	echo "docrep: apt-get update failed; trying with the lists as they are" >&2
+fi
 install_missing
 
 # Now that a server is there, what hangs on it can be looked at.
