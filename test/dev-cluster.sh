@@ -53,6 +53,7 @@ is_running() {
 }
 
 copy_stage() {
+	docrep_install_if_unavoidable
 	rm -rf "$DIR/stage"
 	cp -r "$STAGE" "$DIR/stage"
 	chmod -R a+rX "$DIR/stage"

@@ -31,18 +31,6 @@ limit=${DOCREP_TEST_TIMEOUT:-$([ -n "${DOCREP_SOAK:-}" ] && echo 14400 || echo 9
 
 # ---- as root: hand over to another user -------------------------------------
 
-# A server that can only load what is really installed gets it installed.
-install_if_unavoidable() {
-	[ "$(docrep_stage_mode)" = installed ] || return 0
-	echo "This PostgreSQL has neither extension_control_path nor extension_destdir:"
-	echo "docrep is installed into $("$PG_CONFIG" --pkglibdir) for the tests."
-	if [ -w "$("$PG_CONFIG" --pkglibdir)" ]; then
-		make --no-print-directory -s install PG_CONFIG="$PG_CONFIG"
-	else
-		sudo make --no-print-directory -s install PG_CONFIG="$PG_CONFIG"
-	fi
-}
-
 run_as_other_user() {
 	local copy user status paths=${PROVE_TESTS//"$ROOT"\//}
 	user=$(docrep_user)
@@ -66,7 +54,7 @@ run_as_other_user() {
 }
 
 if [ -z "${DOCREP_CHECK_COPY:-}" ]; then
-	install_if_unavoidable || exit 1
+	docrep_install_if_unavoidable || exit 1
 	PROVE_TESTS=${PROVE_TESTS:-}
 	[ "$(id -u)" != 0 ] || run_as_other_user
 fi

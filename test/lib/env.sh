@@ -6,11 +6,12 @@
 #   STAGE        where "make stage" has put the extension; may be set beforehand
 #   PG_CONFIG PG_BINDIR PG_MAJOR PG_PGXS
 #   docrep_conf  prints what postgresql.conf needs to find the staged extension
+#   docrep_install_if_unavoidable   installs it, if that server finds it no other way
 #   docrep_user  the user that servers run as: ours, or for root another one
 #   as_user      runs a command as that user
 #   docrep_stop_servers DIR   ends the servers whose data lie below DIR
 #
-# Nothing here changes the system.
+# Nothing but docrep_install_if_unavoidable changes the system.
 
 ROOT=${ROOT:-$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)}
 STAGE=${STAGE:-$ROOT/stage}
@@ -57,6 +58,18 @@ docrep_conf() {
 		max_worker_processes = 64
 		fsync = off
 	CONF
+}
+
+# A server that can only load what is really installed gets it installed.
+docrep_install_if_unavoidable() {
+	[ "$(docrep_stage_mode)" = installed ] || return 0
+	echo "This PostgreSQL has neither extension_control_path nor extension_destdir:"
+	echo "docrep is installed into $("$PG_CONFIG" --pkglibdir) for this."
+	if [ -w "$("$PG_CONFIG" --pkglibdir)" ]; then
+		make -C "$ROOT" --no-print-directory -s install PG_CONFIG="$PG_CONFIG"
+	else
+		sudo make -C "$ROOT" --no-print-directory -s install PG_CONFIG="$PG_CONFIG"
+	fi
 }
 
 # PostgreSQL refuses to run as root.
