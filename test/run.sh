@@ -1,0 +1,260 @@
+#!/bin/bash
+# The driver of "make check": runs the kinds of tests named on the command line
+# (unit, regress, isolation, tap, interop; all is everything) against what "make
+# stage" has built.  The last line is "N passed, N failed", counting test files,
+# and the exit status says whether all passed.
+#
+# Nothing is installed and no server that exists already is used.  Servers run on
+# unix sockets in temporary directories.  All output is below tmp_check/check:
+# results and diffs of pg_regress in regress/ and isolation/, those of the TAP
+# tests in tap/, with the logs of their servers.
+#
+# Run as root, it works on a copy of the tree as the user postgres (or nobody),
+# because PostgreSQL refuses to run as root and the tree may be out of reach for
+# others; logs and results are copied back.
+#
+# Environment (make passes these on):
+#   REGRESS, ISOLATION    names of tests without path or ending
+#   PROVE_TESTS           paths of TAP tests
+#   PROVE_FLAGS           for example --verbose
+#   DOCREP_SOAK=1         the TAP tests take their time
+#   DOCREP_TEST_TIMEOUT   seconds after which one program is given up
+set -uo pipefail
+
+. "$(dirname "$0")/lib/env.sh"
+cd "$ROOT"
+
+kinds=("${@:-all}")
+[ "${kinds[*]}" != all ] || kinds=(unit regress isolation tap interop)
+OUT=$ROOT/tmp_check/check
+limit=${DOCREP_TEST_TIMEOUT:-$([ -n "${DOCREP_SOAK:-}" ] && echo 14400 || echo 900)}
+
+# ---- as root: hand over to another user -------------------------------------
+
+run_as_other_user() {
+	local copy user status paths=${PROVE_TESTS//"$ROOT"\//}
+	user=$(docrep_user)
+	copy=$(mktemp -d "${TMPDIR:-/tmp}/docrep-check.XXXXXX") || exit 1
+	trap 'docrep_stop_servers "$copy"; rm -rf "$copy"' EXIT
+	trap 'exit 130' INT TERM
+	tar -c --exclude=./.git --exclude=./tmp_check . | tar -x -C "$copy" || exit 1
+	chown -R "$user" "$copy"
+	chmod 755 "$copy"
+
+	(cd "$copy" && STAGE= ROOT= HOME=$copy DOCREP_CHECK_COPY=1 PROVE_TESTS=$paths \
+		runuser -u "$user" -- test/run.sh "${kinds[@]}")
+	status=$?
+
+	rm -rf "$OUT"
+	mkdir -p "$OUT"
+	# Not the data directories, but what there is to read.
+	tar -C "$copy/tmp_check/check" -c --exclude=instance --exclude='t_*_data' . 2>/dev/null |
+		tar -C "$OUT" -x --no-same-owner 2>/dev/null
+	exit $status
+}
+
+if [ -z "${DOCREP_CHECK_COPY:-}" ]; then
+	docrep_install_if_unavoidable || exit 1
+	PROVE_TESTS=${PROVE_TESTS:-}
+	[ "$(id -u)" != 0 ] || run_as_other_user
+fi
+
+# ---- as the user who runs the tests -----------------------------------------
+
+passed=0
+failed=0
+
+# One line of progress: result KIND NAME ok|FAILED|skipped REMARK
+result() {
+	printf '%-10s %-28s %s%s\n' "$1" "$2" "$3" "${4:+ ($4)}"
+	case $3 in
+		FAILED) failed=$((failed + 1)) ;;
+		*) passed=$((passed + 1)) ;;
+	esac
+}
+
+# The end of a file, with a heading, for whoever has to find out what went wrong.
+show() {
+	local lines=$1 file
+	shift
+	for file; do
+		[ -s "$file" ] || continue
+		echo "---- ${file#"$ROOT"/}"
+		tail -n "$lines" "$file" | sed "s|$ROOT/||g"
+	done
+}
+
+# How many test programs a log speaks of, "PASSED FAILED": it ends in our own "N
+# passed, N failed", or is what prove prints; nothing for any other.
+count_programs() {
+	local log=$1 files bad
+	if grep -qE '^[0-9]+ passed, [0-9]+ failed$' "$log"; then
+		sed -nE 's/^([0-9]+) passed, ([0-9]+) failed$/\1 \2/p' "$log" | tail -1
+	elif grep -qE '^Files=[0-9]+, Tests=' "$log"; then
+		files=$(sed -nE 's/^Files=([0-9]+), Tests=.*/\1/p' "$log" | tail -1)
+		bad=$(grep -q '^Result: PASS' "$log" && echo 0 || grep -c ' (Wstat: ' "$log")
+		echo "$((files - bad)) $bad"
+	fi
+}
+
+run_program() { # run_program KIND COMMAND...
+	local kind=$1 log=$OUT/$1.log start=$SECONDS status good bad
+	shift
+	timeout -k 10 "$limit" "$@" >"$log" 2>&1 </dev/null
+	status=$?
+	read -r good bad < <(count_programs "$log")
+	if [ -n "$good" ]; then
+		passed=$((passed + good))
+		failed=$((failed + bad))
+		printf '%-10s %-28s %s (%s)\n' "$kind" "$((good + bad)) programs" \
+			"$([ "$bad" = 0 ] && echo ok || echo "$bad FAILED")" "$((SECONDS - start)) s"
+		[ $status = 0 ] || [ "$bad" != 0 ] || result "$kind" "" FAILED "exit status $status"
+	elif [ $status = 0 ]; then
+		result "$kind" "" ok "$((SECONDS - start)) s"
+	else
+		result "$kind" "" FAILED "exit status $status, $((SECONDS - start)) s"
+	fi
+	[ $status = 0 ] || show 60 "$log"
+}
+
+# Both pg_regress and pg_isolation_regress.  Their lines are, up to 15,
+# "test NAME ... ok 12 ms", and later TAP: "not ok 3   - NAME  12 ms".
+run_regress() { # run_regress KIND PROGRAM INPUTDIR NAME...
+	local kind=$1 program=$2 input=$3 dir=$OUT/$1 line seen=0 status exit_status=
+	shift 3
+	local pattern15='^(test)? +([A-Za-z0-9_-]+) +\.\.\. (ok|FAILED|failed)(.*)$'
+	local pattern16='^(not )?ok +[0-9]+ +[-+] ([A-Za-z0-9_-]+) *(.*)$'
+	mkdir -p "$dir"
+	while IFS= read -r line; do
+		if [[ $line == "exit status "* ]]; then
+			exit_status=${line#exit status }
+			continue
+		fi
+		echo "$line" >>"$dir/output"
+		if [[ $line =~ $pattern15 ]]; then
+			seen=$((seen + 1))
+			[ "${BASH_REMATCH[3]}" = ok ] && status=ok || status=FAILED
+			result "$kind" "${BASH_REMATCH[2]}" $status "$(echo ${BASH_REMATCH[4]})"
+		elif [[ $line =~ $pattern16 ]]; then
+			seen=$((seen + 1))
+			[ -z "${BASH_REMATCH[1]}" ] && status=ok || status=FAILED
+			result "$kind" "${BASH_REMATCH[2]}" $status "$(echo ${BASH_REMATCH[3]})"
+		fi
+	done < <(
+		timeout -k 10 "$limit" "$program" --inputdir="$input" --outputdir="$dir" --bindir="$PG_BINDIR" \
+			--temp-instance="$dir/instance" --temp-config="$OUT/postgresql.conf" --encoding=UTF8 \
+			--dbname="docrep_$kind" --load-extension=docrep "$@" 2>&1 </dev/null
+		echo "exit status $?"
+	)
+	if [ $seen -lt $# ]; then
+		# The server did not start, or all was given up after the time limit.
+		result "$kind" "$(($# - seen)) not run" FAILED "exit status $exit_status"
+		show 40 "$dir/output" "$dir/log/initdb.log"
+	elif [ "$exit_status" != 0 ] && [ ! -s "$dir/regression.diffs" ]; then
+		result "$kind" "" FAILED "exit status $exit_status"
+		show 40 "$dir/output"
+	fi
+	if [ "$exit_status" != 0 ]; then
+		show 300 "$dir/regression.diffs"
+		show 40 "$dir/log/postmaster.log"
+	fi
+}
+
+run_tap() {
+	local file name log status remark start
+	export PERL5LIB=$ROOT/test/lib:$PG_PGXS/src/test/perl${PERL5LIB:+:$PERL5LIB}
+	export PG_REGRESS=$PG_PGXS/src/test/regress/pg_regress
+	export TEMP_CONFIG=$OUT/postgresql.conf TESTDIR=$OUT/tap
+	export TESTDATADIR=$OUT/tap/tmp_check TESTLOGDIR=$OUT/tap/tmp_check/log
+	export PG_TEST_PORT_DIR=$OUT/tap/ports
+	mkdir -p "$TESTDIR"
+	for file; do
+		name=$(basename "$file" .pl)
+		log=$TESTDIR/$name.out
+		start=$SECONDS
+		# shellcheck disable=SC2086
+		PATH=$PG_BINDIR:$PATH timeout -k 10 "$limit" prove ${PROVE_FLAGS:-} "$file" >"$log" 2>&1 </dev/null
+		status=$?
+		remark="$((SECONDS - start)) s"
+		case " ${PROVE_FLAGS:-} " in *" -v "* | *" --verbose "*) cat "$log" ;; esac
+		if [ $status = 0 ]; then
+			if grep -q 'skipped: ' "$log"; then
+				remark=$(sed -n 's/.*skipped: //p' "$log" | head -1)
+				result tap "$name" skipped "$remark"
+			else
+				result tap "$name" ok "$remark"
+			fi
+		else
+			[ $status != 124 ] || remark="given up after $remark"
+			result tap "$name" FAILED "$remark"
+			show 60 "$log"
+			show 30 "$TESTLOGDIR/${name}"_*.log
+			docrep_stop_servers "$TESTDIR"
+		fi
+	done
+}
+
+# The files of a directory as names in order: names DIR ENDING
+names() {
+	local file
+	for file in "$1"/*"$2"; do
+		[ -e "$file" ] && basename "$file" "$2"
+	done
+}
+
+# No leftovers of earlier runs, and none of this one.
+docrep_stop_servers "$OUT"
+rm -rf "$OUT"
+mkdir -p "$OUT" || exit 1
+
+# Sockets go below TMPDIR, and the path of a socket must be short.
+TMPDIR=$(mktemp -d /tmp/docrep-tmp.XXXXXX) || exit 1
+export TMPDIR
+trap 'docrep_stop_servers "$OUT"; rm -rf "$TMPDIR"' EXIT
+trap 'exit 130' INT TERM
+
+# The same locale everywhere, so that the same files are expected everywhere.
+unset "${!LC_@}" LANGUAGE
+export LANG=C.UTF-8
+docrep_conf >"$OUT/postgresql.conf"
+
+echo "docrep $(sed -n "s/^default_version *= *'\(.*\)'/\1/p" docrep.control), $("$PG_BINDIR/postgres" --version), as $(id -un) in $ROOT"
+for kind in "${kinds[@]}"; do
+	case $kind in
+		unit)
+			if [ -f test/unit/Makefile ]; then
+				run_program unit make --no-print-directory -C test/unit check
+			fi
+			;;
+		regress)
+			tests=${REGRESS:-$(names sql .sql | grep -v '^docrep--')}
+			# shellcheck disable=SC2086
+			[ -z "$tests" ] || run_regress regress "$PG_PGXS/src/test/regress/pg_regress" "$ROOT" $tests
+			;;
+		isolation)
+			tests=${ISOLATION:-$(names test/isolation/specs .spec)}
+			# shellcheck disable=SC2086
+			[ -z "$tests" ] || run_regress isolation "$PG_PGXS/src/test/isolation/pg_isolation_regress" \
+				"$ROOT/test/isolation" $tests
+			;;
+		tap)
+			# shellcheck disable=SC2086,SC2012
+			run_tap ${PROVE_TESTS:-$(ls test/tap/t/*.pl 2>/dev/null)}
+			;;
+		interop)
+			if [ -x test/interop/run.sh ]; then
+				run_program interop test/interop/run.sh
+			fi
+			;;
+		*)
+			echo "there are no tests of the kind $kind" >&2
+			failed=$((failed + 1))
+			;;
+	esac
+done
+
+# No test at all is no success.
+[ $((passed + failed)) -gt 0 ] || { echo "no tests were found"; failed=1; }
+echo
+echo "$passed passed, $failed failed"
+[ $failed = 0 ]
