@@ -14,17 +14,26 @@
 
 #include "store/table.h"
 
+/* numbers reserved at a time; INCREMENT BY of the sequences, so it is for ever */
+#define DOCREP_SEQ_BLOCK	128
+
 extern void docrep_seqs_define_gucs(void);
 extern void docrep_seqs_request_shmem(void);	/* from shmem_request_hook, or _PG_init before 15 */
 extern void docrep_seqs_startup_shmem(void);	/* from shmem_startup_hook */
 extern void docrep_seqs_register_callbacks(void);
 
 /*
- * Take n (>= 1) consecutive numbers for the table in this transaction, which
- * is registered first; returns the first.  Needs shared memory (55000 with a
- * hint otherwise).
+ * Register this transaction as a writer of the table, so that the horizon
+ * stays below whatever it may take.  Done by docrep_seq_take too; call it
+ * before probing for a document that may have to be written.
  */
-extern int64 docrep_seq_take(const DocTableInfo *table, int n);
+extern void docrep_seq_register(const DocTableInfo *table);
+
+/*
+ * Take the table's next number in this transaction.  Needs shared memory
+ * (55000 with a hint otherwise).
+ */
+extern int64 docrep_seq_take(const DocTableInfo *table);
 
 /*
  * The horizon: every change with a seq below it is committed or will never
@@ -38,17 +47,20 @@ extern void docrep_seq_flush(const DocTableInfo *table);
 
 /*
  * Wake-ups.  After docrep_wait_register the process latch is set whenever a
- * transaction that changed the table commits.  docrep_wait_commits returns a
- * count that moves with every such commit; compare it before sleeping.
+ * transaction that wrote to the table ends (an abort counts, it may have held
+ * the horizon back).  docrep_wait_commits returns a count that moves with every
+ * such end; compare it before sleeping.
  */
 extern void docrep_wait_register(const DocTableInfo *table);
 extern void docrep_wait_unregister(const DocTableInfo *table);
 extern uint64 docrep_wait_commits(const DocTableInfo *table);
 
 /*
- * Tombstone epochs: see "two tables, one id" in README.md.
+ * Tombstone epochs: see "two tables, one id" in README.md.  All four want the
+ * transaction registered.  "moved": another transaction has announced
+ * tombstones since this one registered.  "maybe_used": the table of tombstones
+ * may hold rows.
  */
-extern uint64 docrep_dead_epoch(const DocTableInfo *table);	/* as of this transaction's registration */
 extern bool docrep_dead_epoch_moved(const DocTableInfo *table);
 extern void docrep_dead_epoch_bump(const DocTableInfo *table);
 extern bool docrep_dead_maybe_used(const DocTableInfo *table);

@@ -37,6 +37,17 @@ typedef struct DocState
 extern bool docrep_state_read(DocTable *table, Snapshot snapshot, const char *id,
 							  int flags, DocState *state);
 
+/*
+ * Take a row apart that was found in the document table (in_dead false) or
+ * among the tombstones.  Copies what it keeps.
+ */
+struct TupleTableSlot;
+extern void docrep_state_from_slot(DocTable *table, bool in_dead, struct TupleTableSlot *slot,
+								   int flags, DocState *state);
+
+/* The tree of a row: NULL datum stands for the single revision rev. */
+extern RevTree *docrep_tree_from_datum(const Rev *rev, Datum tree, bool isnull);
+
 /* Body and modification time of a losing leaf; NULL body: {}.  False: not a stored leaf. */
 extern bool docrep_leaf_read(DocTable *table, Snapshot snapshot, const char *id,
 							 const Rev *rev, Jsonb **doc, TimestampTz *modified);

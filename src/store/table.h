@@ -54,22 +54,34 @@ typedef struct DocTable
 {
 	DocTableInfo info;			/* a copy */
 	Relation	rel;
-	Relation	dead;
-	Relation	leaf;
 	LOCKMODE	lockmode;
+	bool		owns_rel;		/* close it with the table */
 	bool		row_security;	/* policies apply to the current role */
+	struct Companions *companions;	/* companion.c: opened on demand */
 } DocTable;
 
 /*
  * Open a document table, check that the current role has all of the given
  * privileges (ACL_SELECT, ACL_INSERT, ...; 0: none), else 42501.  Not a
- * document table: DR404.  The companions are opened with it.
+ * document table: DR404.
  */
 extern DocTable *docrep_table_open(Oid relid, LOCKMODE lockmode, AclMode needed);
 extern void docrep_table_close(DocTable *table, LOCKMODE keep);
 
+/* Check privileges on an open table; 42501. */
+extern void docrep_table_check(DocTable *table, AclMode needed);
+
 /* The description alone, or NULL if it is not a document table. */
 extern const DocTableInfo *docrep_table_info(Relation rel);
+
+/* The description if this backend has a valid one already, else NULL. */
+extern const DocTableInfo *docrep_table_info_cached(Oid relid);
+
+/* 42501 unless the current role owns the table. */
+extern void docrep_table_check_owner(DocTable *table);
+
+/* The uuid in a relation's tracking trigger; false: not a document table. */
+extern bool docrep_table_uuid(Relation rel, pg_uuid_t *uuid);
 
 /* Oid of a document table by uuid, or InvalidOid. */
 extern Oid	docrep_table_by_uuid(const pg_uuid_t *uuid);

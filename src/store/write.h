@@ -28,19 +28,28 @@ typedef struct DocWrite
 } DocWrite;
 
 /*
- * Store revisions as they are (new_edits = false).  A document that a
- * constraint, policy or trigger refuses gets its sqlstate and reason while the
- * others are stored.  Serialization failures, deadlocks, cancel and the like
- * are raised.  Several revisions of one document may be in one batch.
- * Needs INSERT, UPDATE and DELETE on the table as each is used.
+ * Store revisions as they are (new_edits = false).  Several revisions of one
+ * document may be in one batch.  Needs INSERT, UPDATE and DELETE on the table
+ * as each is used.
+ *
+ * isolate: what a constraint, policy or trigger refuses gets its sqlstate and
+ * reason in its DocWrite while the others are stored; serialization failures,
+ * deadlocks, cancel and the like are raised.  Otherwise everything is raised.
  */
-extern void docrep_write_revisions(DocTable *table, DocWrite *writes, int n);
+extern void docrep_write_revisions(DocTable *table, DocWrite *writes, int n, bool isolate);
 
 /*
- * Make edits (new_edits = true): a stale or missing _rev on an existing
- * document gets sqlstate DR409 in its row; what a constraint, policy or
- * trigger refuses likewise gets its sqlstate.
+ * Make edits (new_edits = true).  A stale or missing _rev on an existing
+ * document always gets sqlstate DR409 in its DocWrite.  isolate as above.
  */
-extern void docrep_write_edits(DocTable *table, DocWrite *writes, int n);
+extern void docrep_write_edits(DocTable *table, DocWrite *writes, int n, bool isolate);
+
+/*
+ * Forget leaves of a document, and all of it with the last one; no tombstone
+ * stays and nothing replicates.  purged[i] tells which were leaves.  Returns
+ * their number.  Needs DELETE.
+ */
+extern int	docrep_write_purge(DocTable *table, const char *id, const Rev *revs, int nrevs,
+							   bool *purged);
 
 #endif							/* DOCREP_STORE_WRITE_H */

@@ -1,0 +1,69 @@
+/*-------------------------------------------------------------------------
+ *
+ * compat.h
+ *		What differs between PostgreSQL 14 and 18, in one place.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DOCREP_COMPAT_H
+#define DOCREP_COMPAT_H
+
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/xlog.h"
+#include "catalog/pg_class.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+
+/* index_beginscan learnt to take instrumentation in 18 */
+#if PG_VERSION_NUM >= 180000
+#define docrep_index_beginscan(heap, index, snapshot, nkeys) \
+	index_beginscan(heap, index, snapshot, NULL, nkeys, 0)
+#else
+#define docrep_index_beginscan(heap, index, snapshot, nkeys) \
+	index_beginscan(heap, index, snapshot, nkeys, 0)
+#endif
+
+/* ExecInsertIndexTuples learnt about summarizing indexes in 16 */
+#if PG_VERSION_NUM >= 160000
+#define docrep_insert_index_tuples(rri, slot, estate, update, nodup, conflict) \
+	ExecInsertIndexTuples(rri, slot, estate, update, nodup, conflict, NIL, false)
+#else
+#define docrep_insert_index_tuples(rri, slot, estate, update, nodup, conflict) \
+	ExecInsertIndexTuples(rri, slot, estate, update, nodup, conflict, NIL)
+#endif
+
+#if PG_VERSION_NUM >= 150000
+#define docrep_timeline() GetWALInsertionTimeLine()
+#else
+#define docrep_timeline() ThisTimeLineID
+#endif
+
+/* MarkGUCPrefixReserved came with 15 */
+#if PG_VERSION_NUM < 150000
+#define MarkGUCPrefixReserved(prefix) EmitWarningsOnPlaceholders(prefix)
+#endif
+
+/* the ownership checks were made one in 16 */
+#if PG_VERSION_NUM >= 160000
+#define docrep_is_owner(relid) object_ownercheck(RelationRelationId, relid, GetUserId())
+#else
+#define docrep_is_owner(relid) pg_class_ownercheck(relid, GetUserId())
+#endif
+
+/* a possibly qualified SQL name to a list of its parts */
+#if PG_VERSION_NUM >= 160000
+#define docrep_name_list(name) stringToQualifiedNameList(name, NULL)
+#else
+#define docrep_name_list(name) stringToQualifiedNameList(name)
+#endif
+
+#if PG_VERSION_NUM >= 180000
+#define docrep_primary_key_index(rel) RelationGetPrimaryKeyIndex(rel, false)
+#else
+#define docrep_primary_key_index(rel) RelationGetPrimaryKeyIndex(rel)
+#endif
+
+#endif							/* DOCREP_COMPAT_H */

@@ -1,0 +1,84 @@
+/*-------------------------------------------------------------------------
+ *
+ * docrep.c
+ *		The module: settings, shared memory, hooks.  Nothing else.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "compat.h"
+#include "docrep.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "peer/peer.h"
+#include "scheduler/jobs.h"
+#include "storage/ipc.h"
+#include "store/seqs.h"
+#include "utils/guc.h"
+
+PG_MODULE_MAGIC;
+
+void		_PG_init(void);
+
+bool		docrep_preloaded = false;
+
+static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
+
+static void
+request_shmem(void)
+{
+	docrep_seqs_request_shmem();
+	docrep_scheduler_request_shmem();
+}
+
+#if PG_VERSION_NUM >= 150000
+static shmem_request_hook_type prev_shmem_request_hook = NULL;
+
+static void
+shmem_request(void)
+{
+	if (prev_shmem_request_hook)
+		prev_shmem_request_hook();
+	request_shmem();
+}
+#endif
+
+static void
+shmem_startup(void)
+{
+	if (prev_shmem_startup_hook)
+		prev_shmem_startup_hook();
+	docrep_seqs_startup_shmem();
+	docrep_scheduler_startup_shmem();
+}
+
+/*
+ * Without shared_preload_libraries the functions that need no shared memory
+ * work (types, a restore's DDL); the others say what to set.
+ */
+void
+_PG_init(void)
+{
+	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
+		return;
+
+	docrep_preloaded = true;
+	docrep_seqs_define_gucs();
+	docrep_peer_define_gucs();
+	docrep_scheduler_define_gucs();
+	MarkGUCPrefixReserved("docrep");
+
+#if PG_VERSION_NUM >= 150000
+	prev_shmem_request_hook = shmem_request_hook;
+	shmem_request_hook = shmem_request;
+#else
+	request_shmem();
+#endif
+	prev_shmem_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = shmem_startup;
+
+	docrep_seqs_register_callbacks();
+	docrep_scheduler_install_hooks();
+	docrep_scheduler_register_launcher();
+}

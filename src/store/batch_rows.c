@@ -1,0 +1,317 @@
+/*-------------------------------------------------------------------------
+ *
+ * batch_rows.c
+ *		The rows that a batch puts through the executor.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "store/batch_rows.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/hsearch.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+/* The statement that is running.  Statements nest when a user's trigger writes too. */
+typedef struct RunningBatch
+{
+	struct RunningBatch *outer;
+	Oid			relid;
+	ChangeAction action;
+	DocChange **changes;		/* in order of id; of all actions */
+	int			n;
+	int			cursor;			/* where the next row is expected */
+} RunningBatch;
+
+static RunningBatch *running = NULL;
+static int	last_seen = 0;
+
+/* Plans are kept per table, for as long as its name stays. */
+typedef struct TablePlans
+{
+	Oid			relid;			/* key */
+	char	   *name;
+	SPIPlanPtr	plans[3];
+} TablePlans;
+
+static HTAB *table_plans = NULL;
+
+bool
+docrep_batch_running(Oid relid, ChangeAction action)
+{
+	return running && running->relid == relid && running->action == action;
+}
+
+int
+docrep_batch_last_seen(void)
+{
+	return last_seen;
+}
+
+/* strcmp for an id that has no NUL at its end */
+static int
+compare_id(const char *id, int idlen, const char *other)
+{
+	size_t		otherlen = strlen(other);
+	int			c = memcmp(id, other, Min((size_t) idlen, otherlen));
+
+	if (c != 0)
+		return c;
+	return (size_t) idlen < otherlen ? -1 : (size_t) idlen > otherlen;
+}
+
+DocChange *
+docrep_batch_find(Oid relid, ChangeAction action, const char *id, int idlen)
+{
+	int			lo = 0;
+	int			hi;
+
+	if (!docrep_batch_running(relid, action))
+		return NULL;
+
+	/* rows come in the order of the batch, unless the planner thought otherwise */
+	while (running->cursor < running->n && running->changes[running->cursor]->action != action)
+		running->cursor++;
+	if (running->cursor < running->n &&
+		compare_id(id, idlen, running->changes[running->cursor]->id) == 0)
+	{
+		last_seen = running->cursor;
+		return running->changes[running->cursor++];
+	}
+	hi = running->n;
+	while (lo < hi)
+	{
+		int			mid = (lo + hi) / 2;
+		int			c = compare_id(id, idlen, running->changes[mid]->id);
+
+		if (c == 0)
+		{
+			if (running->changes[mid]->action != action)
+				return NULL;
+			last_seen = mid;
+			return running->changes[mid];
+		}
+		if (c < 0)
+			hi = mid;
+		else
+			lo = mid + 1;
+	}
+	return NULL;
+}
+
+bool
+docrep_batch_contains(Oid relid, ChangeAction action, const char *id, int idlen)
+{
+	int			cursor;
+	bool		result;
+
+	if (!docrep_batch_running(relid, action))
+		return false;
+	if (last_seen < running->n &&
+		compare_id(id, idlen, running->changes[last_seen]->id) == 0)
+		return running->changes[last_seen]->action == action;
+	cursor = running->cursor;
+	result = docrep_batch_find(relid, action, id, idlen) != NULL;
+	running->cursor = cursor;
+	return result;
+}
+
+/* ---------- docrep.batch_rows(action) ---------- */
+
+static const char action_codes[] = {
+	[CHANGE_INSERT] = 'i',
+	[CHANGE_UPDATE] = 'u',
+	[CHANGE_DELETE] = 'd'
+};
+
+static Jsonb *
+empty_object(void)
+{
+	static Jsonb *empty = NULL;
+
+	if (empty == NULL)
+	{
+		Datum		d = DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"));
+
+		empty = MemoryContextAlloc(TopMemoryContext, VARSIZE(DatumGetPointer(d)));
+		memcpy(empty, DatumGetPointer(d), VARSIZE(DatumGetPointer(d)));
+	}
+	return empty;
+}
+
+PG_FUNCTION_INFO_V1(docrep_batch_rows);
+
+/*
+ * docrep.batch_rows(action "char") returns table (id text, doc jsonb): the
+ * rows of the statement that is running in this backend; none otherwise.
+ */
+Datum
+docrep_batch_rows(PG_FUNCTION_ARGS)
+{
+	char		action = PG_GETARG_CHAR(0);
+	FuncCallContext *funcctx;
+
+	if (SRF_IS_FIRSTCALL())
+	{
+		TupleDesc	tupdesc;
+		MemoryContext old;
+
+		funcctx = SRF_FIRSTCALL_INIT();
+		old = MemoryContextSwitchTo(funcctx->multi_call_memory_ctx);
+		if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
+			elog(ERROR, "return type must be a row type");
+		funcctx->tuple_desc = BlessTupleDesc(tupdesc);
+		MemoryContextSwitchTo(old);
+	}
+	funcctx = SRF_PERCALL_SETUP();
+	if (running != NULL && action_codes[running->action] == action)
+	{
+		while (funcctx->call_cntr < (uint64) running->n)
+		{
+			DocChange  *change = running->changes[funcctx->call_cntr];
+			Datum		values[2];
+			bool		nulls[2] = {false, false};
+			HeapTuple	tuple;
+
+			if (change->action != running->action)
+			{
+				funcctx->call_cntr++;
+				continue;
+			}
+			values[0] = CStringGetTextDatum(change->id);
+			values[1] = JsonbPGetDatum(change->doc ? change->doc : empty_object());
+			tuple = heap_form_tuple(funcctx->tuple_desc, values, nulls);
+			SRF_RETURN_NEXT(funcctx, HeapTupleGetDatum(tuple));
+		}
+	}
+	SRF_RETURN_DONE(funcctx);
+}
+
+/* ---------- the statements ---------- */
+
+static TablePlans *
+plans_for(Oid relid, const char *name)
+{
+	TablePlans *entry;
+	bool		found;
+
+	if (table_plans == NULL)
+	{
+		HASHCTL		ctl;
+
+		memset(&ctl, 0, sizeof(ctl));
+		ctl.keysize = sizeof(Oid);
+		ctl.entrysize = sizeof(TablePlans);
+		table_plans = hash_create("docrep batch plans", 16, &ctl, HASH_ELEM | HASH_BLOBS);
+	}
+	entry = hash_search(table_plans, &relid, HASH_ENTER, &found);
+	if (found && strcmp(entry->name, name) != 0)
+	{
+		/* renamed, or another table that got the number */
+		for (int i = 0; i < 3; i++)
+		{
+			if (entry->plans[i])
+				SPI_freeplan(entry->plans[i]);
+		}
+		pfree(entry->name);
+		found = false;
+	}
+	if (!found)
+	{
+		entry->name = NULL;
+		memset(entry->plans, 0, sizeof(entry->plans));
+		entry->name = MemoryContextStrdup(TopMemoryContext, name);
+	}
+	return entry;
+}
+
+static SPIPlanPtr
+plan_for(Oid relid, const char *name, ChangeAction action)
+{
+	static const char *const commands[] = {
+		"INSERT INTO %s (_id, doc) SELECT b.id, b.doc FROM docrep.batch_rows('i') b",
+		"UPDATE ONLY %s t SET doc = b.doc FROM docrep.batch_rows('u') b"
+		" WHERE t._id OPERATOR(pg_catalog.=) b.id COLLATE \"C\"",
+		"DELETE FROM ONLY %s t USING docrep.batch_rows('d') b"
+		" WHERE t._id OPERATOR(pg_catalog.=) b.id COLLATE \"C\""
+	};
+	TablePlans *entry = plans_for(relid, name);
+	int			i = action - CHANGE_INSERT;
+
+	if (entry->plans[i] == NULL)
+	{
+		SPIPlanPtr	plan = SPI_prepare(psprintf(commands[i], name), 0, NULL);
+
+		if (plan == NULL || SPI_keepplan(plan) != 0)
+			elog(ERROR, "could not prepare a batch's statement: %s",
+				 SPI_result_code_string(SPI_result));
+		entry->plans[i] = plan;
+	}
+	return entry->plans[i];
+}
+
+/*
+ * The planner knows nothing of how few rows the batch has, nor may it use
+ * statistics to choose a sequential scan: the way is always by the primary
+ * key, in the order of the batch.
+ */
+static void
+fix_planner(void)
+{
+	static const char *const off[] = {"enable_hashjoin", "enable_mergejoin", "enable_seqscan",
+	"enable_bitmapscan", "enable_material", "jit"};
+
+	for (size_t i = 0; i < lengthof(off); i++)
+		(void) set_config_option(off[i], "off", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+}
+
+static void
+execute_running(DocTable *table, ChangeAction action)
+{
+	char	   *name = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(table->rel)),
+												  RelationGetRelationName(table->rel));
+	int			level;
+	int			rc;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	level = NewGUCNestLevel();
+	fix_planner();
+	rc = SPI_execute_plan(plan_for(table->info.relid, name, action), NULL, NULL, false, 0);
+	if (rc < 0)
+		elog(ERROR, "could not execute a batch's statement: %s", SPI_result_code_string(rc));
+	AtEOXact_GUC(true, level);
+	SPI_finish();
+}
+
+void
+docrep_batch_execute(DocTable *table, DocChange **changes, int n, ChangeAction action)
+{
+	RunningBatch batch;
+
+	batch.outer = running;
+	batch.relid = table->info.relid;
+	batch.action = action;
+	batch.changes = changes;
+	batch.n = n;
+	batch.cursor = 0;
+	last_seen = 0;
+	running = &batch;
+	PG_TRY();
+	{
+		execute_running(table, action);
+	}
+	PG_FINALLY();
+	{
+		running = batch.outer;
+	}
+	PG_END_TRY();
+}

@@ -1,0 +1,551 @@
+/*-------------------------------------------------------------------------
+ *
+ * change.c
+ *		What is to happen to one document.
+ *
+ * Every write path ends here: plain DML through the triggers, put and
+ * bulk_docs, replication.  A change begins with the stored row, takes one or
+ * more writes, and ends with the rows that have to be written.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "executor/tuptable.h"
+#include "store/change.h"
+#include "store/companion.h"
+#include "store/document.h"
+#include "store/errcodes.h"
+#include "store/rev_type.h"
+#include "store/seqs.h"
+#include "utils/builtins.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+Rev
+docrep_rev_copy(const Rev *rev)
+{
+	Rev			result = *rev;
+	uint8	   *bytes = palloc(Max(rev->len, 1));
+
+	memcpy(bytes, rev->bytes, rev->len);
+	result.bytes = bytes;
+	return result;
+}
+
+void
+docrep_change_begin(DocTable *table, DocChange *change, const char *id,
+					bool in_dead, TupleTableSlot *slot, bool copy)
+{
+	DocState	state;
+	int32	   *leaves;
+
+	memset(change, 0, sizeof(*change));
+	change->id = id;
+	if (slot == NULL)
+	{
+		change->tree = docrep_revtree_new(2);
+		return;
+	}
+	docrep_state_from_slot(table, in_dead, slot, 0, &state);
+	change->exists = true;
+	change->was_live = state.live;
+	change->tid = state.tid;
+	change->old_tuple = copy ? ExecCopySlotHeapTuple(slot) :
+		ExecFetchSlotHeapTuple(slot, true, NULL);
+	change->tree = state.tree;
+	change->old_winner = state.tree->nodes[state.winner].rev;
+	change->old_modified = state.modified;
+	change->nold_leaves = docrep_revtree_leaves(state.tree, &leaves);
+	change->old_leaves = palloc(Max(change->nold_leaves, 1) * sizeof(Rev));
+	for (int i = 0; i < change->nold_leaves; i++)
+		change->old_leaves[i] = state.tree->nodes[leaves[i]].rev;
+	pfree(leaves);
+}
+
+/* A column of the stored row: by the document table's number, or dead's. */
+static Datum
+old_attribute(DocTable *table, DocChange *change, AttrNumber live_attno,
+			  AttrNumber dead_attno, bool *isnull)
+{
+	if (change->was_live)
+		return heap_getattr(change->old_tuple, live_attno, RelationGetDescr(table->rel), isnull);
+	return heap_getattr(change->old_tuple, dead_attno,
+						RelationGetDescr(docrep_dead_rel(table)), isnull);
+}
+
+/* The stored trunk, detoasted, or NULL. */
+static bytea *
+old_trunk(DocTable *table, DocChange *change)
+{
+	bool		isnull;
+	Datum		d;
+
+	if (!change->exists)
+		return NULL;
+	d = old_attribute(table, change, table->info.a_trunk, Anum_dead_trunk, &isnull);
+	return isnull ? NULL : DatumGetByteaP(d);
+}
+
+void
+docrep_change_load_trunk(DocTable *table, DocChange *change)
+{
+	bytea	   *trunk;
+
+	if (change->tree->trunk_loaded)
+		return;
+	trunk = old_trunk(table, change);
+	if (trunk == NULL ||
+		!docrep_revtree_load_trunk(change->tree, (uint8 *) VARDATA_ANY(trunk),
+								   VARSIZE_ANY_EXHDR(trunk)))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("the older part of the revision tree of document \"%s\" is malformed",
+						change->id)));
+}
+
+static void
+add_write(DocChange *change, DocWrite *write)
+{
+	if (change->writes == NULL)
+		change->writes = palloc(sizeof(DocWrite *));
+	else
+		change->writes = repalloc(change->writes, (change->nwrites + 1) * sizeof(DocWrite *));
+	change->writes[change->nwrites++] = write;
+}
+
+void
+docrep_change_merge(DocTable *table, DocChange *change, DocWrite *write)
+{
+	RevMergeResult result = docrep_revtree_merge(change->tree, &write->path, write->deleted);
+
+	if (result == REVMERGE_NEED_TRUNK)
+	{
+		docrep_change_load_trunk(table, change);
+		result = docrep_revtree_merge(change->tree, &write->path, write->deleted);
+	}
+	write->rev = docrep_rev_copy(&write->path.revs[0]);
+	write->known = result == REVMERGE_KNOWN;
+	if (!write->known)
+		add_write(change, write);
+}
+
+static bool
+conflict(DocWrite *write)
+{
+	write->sqlstate = ERRCODE_DOCREP_CONFLICT;
+	write->reason = "Document update conflict.";
+	return false;
+}
+
+/*
+ * The node that an edit goes on from: index, or -1 for a new document.  False:
+ * a conflict.  CouchDB's rules: any leaf may be edited, deleted ones too; a
+ * _rev for an unknown id counts as its history; without a _rev a document
+ * whose winner is deleted is created again on top of it.
+ */
+static bool
+find_base(DocChange *change, DocWrite *write, int32 *base)
+{
+	RevTree    *tree = change->tree;
+
+	*base = -1;
+	if (write->path.n == 0)
+	{
+		int32		winner = docrep_revtree_winner(tree);
+
+		if (winner >= 0 && (!tree->nodes[winner].deleted || write->deleted))
+			return false;
+		*base = winner;
+		return true;
+	}
+	if (tree->n == 0)
+	{
+		*base = docrep_revtree_add(tree, -1, &write->path.revs[0], false);
+		return true;
+	}
+	*base = docrep_revtree_find(tree, &write->path.revs[0]);
+	return *base >= 0 && tree->nodes[*base].nchildren == 0;
+}
+
+bool
+docrep_change_edit(DocTable *table, DocChange *change, DocWrite *write)
+{
+	RevTree    *tree = change->tree;
+	uint8	   *hash = palloc(REV_HASH_LEN);
+	Rev			parent;
+	int32		base;
+
+	if (!find_base(change, write, &base))
+		return conflict(write);
+	if (base >= 0)
+	{
+		parent = tree->nodes[base].rev;
+		if (parent.gen >= REV_MAX_GENERATION)
+			return conflict(write);
+	}
+	docrep_revision_hash(base >= 0 ? &parent : NULL, write->deleted, write->body, hash);
+	write->rev.gen = base >= 0 ? parent.gen + 1 : 1;
+	write->rev.len = REV_HASH_LEN;
+	write->rev.hex = true;
+	write->rev.bytes = hash;
+	docrep_revtree_add(tree, base, &write->rev, write->deleted);
+	add_write(change, write);
+	change->edit = true;
+	return true;
+}
+
+/* ---------- bodies ---------- */
+
+static bool
+rev_in(const Rev *rev, const Rev *list, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		if (docrep_rev_eq(rev, &list[i]))
+			return true;
+	}
+	return false;
+}
+
+Jsonb *
+docrep_change_old_doc(DocTable *table, DocChange *change)
+{
+	bool		isnull;
+	Datum		d = old_attribute(table, change, table->info.a_doc, Anum_dead_doc, &isnull);
+
+	return isnull ? NULL : DatumGetJsonbPCopy(d);
+}
+
+/*
+ * The body of a leaf, wherever it is now: just come in, in the stored row, or
+ * among the losing leaves.
+ */
+static void
+find_body(DocTable *table, DocChange *change, const Rev *rev,
+		  Jsonb **doc, TimestampTz *modified)
+{
+	for (int i = change->nwrites - 1; i >= 0; i--)
+	{
+		DocWrite   *w = change->writes[i];
+
+		if (docrep_rev_eq(&w->rev, rev))
+		{
+			*doc = w->body;
+			*modified = w->modified != 0 ? w->modified : GetCurrentTimestamp();
+			return;
+		}
+	}
+	*doc = NULL;
+	*modified = change->old_modified;
+	if (change->exists && docrep_rev_eq(&change->old_winner, rev))
+	{
+		*doc = docrep_change_old_doc(table, change);
+		return;
+	}
+	CommandCounterIncrement();
+	(void) docrep_leaf_read(table, GetLatestSnapshot(), change->id, rev, doc, modified);
+}
+
+static bool
+body_is_empty(Jsonb *doc)
+{
+	return doc == NULL || JB_ROOT_COUNT(doc) == 0;
+}
+
+/*
+ * Which rows of losing leaves come and go.  Every losing leaf that is live
+ * has one; a deleted one only if it has a body.
+ */
+static void
+plan_leaves(DocTable *table, DocChange *change)
+{
+	RevTree    *tree = change->tree;
+	int32	   *leaves;
+	int32		n = docrep_revtree_leaves(tree, &leaves);
+	Rev		   *losers = palloc(Max(n, 1) * sizeof(Rev));
+
+	for (int32 i = 1; i < n; i++)
+	{
+		RevNode    *node = &tree->nodes[leaves[i]];
+
+		losers[i - 1] = node->rev;
+		if (change->nold_leaves > 1 && rev_in(&node->rev, change->old_leaves + 1,
+											  change->nold_leaves - 1))
+			continue;
+		else
+		{
+			LeafRow    *row = palloc0(sizeof(LeafRow));
+
+			row->rev = node->rev;
+			row->deleted = node->deleted;
+			find_body(table, change, &node->rev, &row->doc, &row->modified);
+			if (!node->deleted || !body_is_empty(row->doc))
+				change->leaf_inserts = lappend(change->leaf_inserts, row);
+		}
+	}
+	for (int i = 1; i < change->nold_leaves; i++)
+	{
+		if (!rev_in(&change->old_leaves[i], losers, Max(n - 1, 0)))
+			change->leaf_deletes = lappend(change->leaf_deletes, &change->old_leaves[i]);
+	}
+}
+
+static bool
+has_branches(const RevTree *tree)
+{
+	int			nleaves = 0;
+
+	for (int32 i = 0; i < tree->n && nleaves < 2; i++)
+		nleaves += tree->nodes[i].nchildren == 0;
+	return nleaves > 1;
+}
+
+static void
+pack_tree(DocTable *table, DocChange *change)
+{
+	bytea	   *trunk = NULL;
+	uint8	   *inlined;
+	uint8	   *new_trunk;
+	size_t		inlined_len;
+	size_t		new_trunk_len;
+	RevTree    *tree = change->tree;
+
+	change->tree_null = tree->n == 1 && tree->trunk_loaded;
+	if (change->tree_null)
+	{
+		/* a single revision needs no tree: the row's _rev says it all */
+		change->trunk_changed = true;
+		change->trunk_null = true;
+		return;
+	}
+	if (docrep_revtree_wants_flush(tree) && !tree->trunk_loaded)
+		trunk = old_trunk(table, change);
+	docrep_revtree_pack(tree, VARHDRSZ,
+						trunk ? (uint8 *) VARDATA_ANY(trunk) : NULL,
+						trunk ? VARSIZE_ANY_EXHDR(trunk) : 0,
+						&inlined, &inlined_len,
+						&change->trunk_changed, &new_trunk, &new_trunk_len);
+	SET_VARSIZE(inlined, inlined_len + VARHDRSZ);
+	change->tree_datum = PointerGetDatum(inlined);
+	change->trunk_null = true;
+	if (change->trunk_changed && new_trunk_len > 0)
+	{
+		SET_VARSIZE(new_trunk, new_trunk_len + VARHDRSZ);
+		change->trunk_datum = PointerGetDatum(new_trunk);
+		change->trunk_null = false;
+	}
+}
+
+void
+docrep_change_finish(DocTable *table, DocChange *change, bool anything_new)
+{
+	RevTree    *tree = change->tree;
+	int32		winner;
+
+	change->action = CHANGE_NONE;
+	if (!anything_new)
+		return;
+	docrep_revtree_stem(tree, table->info.revs_limit);
+	winner = docrep_revtree_winner(tree);
+	change->winner = tree->nodes[winner].rev;
+	change->now_live = !tree->nodes[winner].deleted;
+	find_body(table, change, &change->winner, &change->doc, &change->modified);
+	if (change->nold_leaves > 1 || has_branches(tree))
+		plan_leaves(table, change);
+	pack_tree(table, change);
+	change->rev_datum = docrep_rev_datum(&change->winner);
+	change->seq = docrep_seq_take(&table->info);
+	if (change->exists && change->was_live)
+		change->action = change->now_live ? CHANGE_UPDATE : CHANGE_DELETE;
+	else
+		change->action = change->now_live ? CHANGE_INSERT : CHANGE_DEAD;
+	if (change->action == CHANGE_INSERT && change->exists && !change->trunk_changed)
+	{
+		/* the trunk moves to another table: it must be fetched, not pointed to */
+		bytea	   *trunk = old_trunk(table, change);
+
+		change->trunk_changed = true;
+		change->trunk_datum = PointerGetDatum(trunk);
+		change->trunk_null = trunk == NULL;
+	}
+}
+
+/* ---------- rows that arrive at the trigger ---------- */
+
+/*
+ * A user's trigger has changed the body of an edit: that is its right, and
+ * the revision follows.  The revision's bytes are shared by the tree's node,
+ * so that they are replaced in place.
+ */
+static void
+rehash_edit(DocTable *table, DocChange *change, Jsonb *doc)
+{
+	DocWrite   *write = change->writes[0];
+	int32		node = docrep_revtree_find(change->tree, &write->rev);
+	int32		parent = change->tree->nodes[node].parent;
+
+	write->body = doc;
+	change->doc = doc;
+	docrep_revision_hash(parent >= 0 ? &change->tree->nodes[parent].rev : NULL,
+						 false, doc, (uint8 *) write->rev.bytes);
+	change->rev_datum = docrep_rev_datum(&write->rev);
+	pack_tree(table, change);
+}
+
+void
+docrep_change_arrive(DocTable *table, DocChange *change, Datum doc)
+{
+	Jsonb	   *got = DatumGetJsonbP(doc);
+	bool		same;
+
+	change->seen = true;
+	if (change->doc == NULL)
+		same = JB_ROOT_IS_OBJECT(got) && JB_ROOT_COUNT(got) == 0;
+	else
+		same = (VARSIZE(got) == VARSIZE(change->doc) &&
+				memcmp(got, change->doc, VARSIZE(got)) == 0) ||
+			compareJsonbContainers(&got->root, &change->doc->root) == 0;
+	if (same)
+		return;
+	if (change->edit && change->nwrites == 1 &&
+		docrep_rev_eq(&change->writes[0]->rev, &change->winner))
+		rehash_edit(table, change, DatumGetJsonbPCopy(doc));
+	else
+		ereport(ERROR,
+				(errcode(ERRCODE_DOCREP_FORBIDDEN),
+				 errmsg("a trigger changed the body of document \"%s\"", change->id),
+				 errdetail("The body belongs to a revision that other servers hold too."),
+				 errhint("Let the trigger leave rows alone whose revision comes from elsewhere.")));
+}
+
+/* ---------- companions ---------- */
+
+void
+docrep_change_dead_values(DocTable *table, const DocChange *change, Datum *values, bool *nulls)
+{
+	memset(nulls, 0, Natts_dead * sizeof(bool));
+	values[Anum_dead_id - 1] = CStringGetTextDatum(change->id);
+	nulls[Anum_dead_doc - 1] = body_is_empty(change->doc);
+	if (!nulls[Anum_dead_doc - 1])
+		values[Anum_dead_doc - 1] = JsonbPGetDatum(change->doc);
+	values[Anum_dead_rev - 1] = change->rev_datum;
+	values[Anum_dead_seq - 1] = Int64GetDatum(change->seq);
+	values[Anum_dead_modified - 1] = TimestampTzGetDatum(change->modified);
+	values[Anum_dead_tree - 1] = change->tree_datum;
+	nulls[Anum_dead_tree - 1] = change->tree_null;
+	if (change->trunk_changed)
+	{
+		values[Anum_dead_trunk - 1] = change->trunk_datum;
+		nulls[Anum_dead_trunk - 1] = change->trunk_null;
+	}
+	else
+	{
+		/* the value moves to another table: it must be fetched, not pointed to */
+		bytea	   *trunk = old_trunk(table, (DocChange *) change);
+
+		values[Anum_dead_trunk - 1] = PointerGetDatum(trunk);
+		nulls[Anum_dead_trunk - 1] = trunk == NULL;
+	}
+}
+
+static void
+write_leaves(DocTable *table, DocChange *change)
+{
+	ListCell   *lc;
+
+	foreach(lc, change->leaf_deletes)
+		(void) docrep_leaf_delete(table, change->id, lfirst(lc));
+	foreach(lc, change->leaf_inserts)
+	{
+		LeafRow    *row = lfirst(lc);
+		Datum		values[Natts_leaf];
+		bool		nulls[Natts_leaf] = {0};
+
+		values[Anum_leaf_id - 1] = CStringGetTextDatum(change->id);
+		values[Anum_leaf_rev - 1] = docrep_rev_datum(&row->rev);
+		nulls[Anum_leaf_doc - 1] = row->doc == NULL;
+		if (row->doc)
+			values[Anum_leaf_doc - 1] = JsonbPGetDatum(row->doc);
+		values[Anum_leaf_deleted - 1] = BoolGetDatum(row->deleted);
+		values[Anum_leaf_modified - 1] = TimestampTzGetDatum(row->modified);
+		docrep_companion_insert(table, docrep_leaf_rel(table), values, nulls);
+	}
+}
+
+/*
+ * A tombstone's row.  A new one of an id that is nowhere needs care: see
+ * docrep_dead_insert_new.  If somebody else was faster, all of the batch is
+ * done over.
+ */
+static void
+write_dead(DocTable *table, DocChange *change)
+{
+	Relation	dead = docrep_dead_rel(table);
+	Datum		values[Natts_dead];
+	bool		nulls[Natts_dead];
+
+	docrep_change_dead_values(table, change, values, nulls);
+	if (change->exists && !change->was_live)
+	{
+		HeapTuple	tuple = heap_form_tuple(RelationGetDescr(dead), values, nulls);
+
+		docrep_row_update(table, dead, &change->tid, tuple);
+	}
+	else if (change->exists)
+	{
+		docrep_dead_mark_used(&table->info);
+		docrep_companion_insert(table, dead, values, nulls);
+		docrep_dead_epoch_bump(&table->info);
+	}
+	else if (!docrep_dead_insert_new(table, change->id, values, nulls))
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("document \"%s\" was written by another transaction at the same time",
+						change->id),
+				 errhint("Try again.")));
+}
+
+void
+docrep_change_write_companions(DocTable *table, DocChange *change)
+{
+	if (change->action == CHANGE_NONE)
+		return;
+	if (change->leaf_deletes != NIL || change->leaf_inserts != NIL)
+		write_leaves(table, change);
+	if (!change->now_live)
+		write_dead(table, change);
+	else if (change->exists && !change->was_live)
+		docrep_row_delete(table, docrep_dead_rel(table), &change->tid);
+}
+
+DocWrite *
+docrep_gather_leaves(DocTable *table, const char *id, RevTree *tree, const Rev *winner,
+					 Jsonb *winner_doc, TimestampTz modified, int *n)
+{
+	int32	   *leaves;
+	DocWrite   *writes;
+
+	CommandCounterIncrement();
+	*n = docrep_revtree_leaves(tree, &leaves);
+	writes = palloc0(Max(*n, 1) * sizeof(DocWrite));
+	for (int i = 0; i < *n; i++)
+	{
+		RevNode    *node = &tree->nodes[leaves[i]];
+
+		writes[i].id = id;
+		writes[i].deleted = node->deleted;
+		writes[i].path = docrep_revtree_path(tree, leaves[i]);
+		writes[i].modified = modified;
+		if (docrep_rev_eq(&node->rev, winner))
+			writes[i].body = winner_doc;
+		else if (docrep_leaf_read(table, GetLatestSnapshot(), id, &node->rev,
+								  &writes[i].body, &writes[i].modified))
+			(void) docrep_leaf_delete(table, id, &node->rev);
+	}
+	CommandCounterIncrement();
+	return writes;
+}

@@ -1,0 +1,129 @@
+/*-------------------------------------------------------------------------
+ *
+ * change.h
+ *		What is to happen to one document: from its stored state and what
+ *		comes in, to the rows that have to be written.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DOCREP_STORE_CHANGE_H
+#define DOCREP_STORE_CHANGE_H
+
+#include "access/htup.h"
+#include "nodes/pg_list.h"
+#include "store/write.h"
+
+typedef enum ChangeAction
+{
+	CHANGE_NONE,				/* everything was known */
+	CHANGE_INSERT,				/* a row into the document table */
+	CHANGE_UPDATE,
+	CHANGE_DELETE,
+	CHANGE_DEAD					/* only the row among the tombstones changes */
+} ChangeAction;
+
+/* A losing leaf whose body has to be kept. */
+typedef struct LeafRow
+{
+	Rev			rev;
+	Jsonb	   *doc;			/* NULL: {} */
+	bool		deleted;
+	TimestampTz modified;
+} LeafRow;
+
+typedef struct DocChange
+{
+	const char *id;
+
+	/* what is stored */
+	bool		exists;
+	bool		was_live;
+	ItemPointerData tid;
+	HeapTuple	old_tuple;		/* a copy of the stored row */
+	RevTree    *tree;			/* before, then after */
+	Rev			old_winner;
+	Rev		   *old_leaves;
+	int			nold_leaves;
+	TimestampTz old_modified;
+
+	/* what comes in; not owned */
+	DocWrite  **writes;
+	int			nwrites;
+	bool		edit;			/* made by docrep_change_edit */
+
+	/* what is to be stored */
+	ChangeAction action;
+	bool		now_live;
+	Rev			winner;
+	Jsonb	   *doc;			/* the winner's body; NULL: {} */
+	TimestampTz modified;
+	int64		seq;
+	Datum		rev_datum;
+	Datum		tree_datum;
+	bool		tree_null;
+	bool		trunk_changed;	/* else the stored one stays */
+	Datum		trunk_datum;
+	bool		trunk_null;
+	List	   *leaf_inserts;	/* LeafRow * */
+	List	   *leaf_deletes;	/* Rev * */
+
+	bool		seen;			/* our trigger has met the row */
+} DocChange;
+
+/*
+ * Start a change of a document whose stored row (already locked, or known
+ * not to exist: slot NULL) is given.  copy: the slot will be used for other
+ * rows before the change is finished.
+ */
+struct TupleTableSlot;
+extern void docrep_change_begin(DocTable *table, DocChange *change, const char *id,
+								bool in_dead, struct TupleTableSlot *slot, bool copy);
+
+/* Merge one write as it is; sets write->known and write->rev. */
+extern void docrep_change_merge(DocTable *table, DocChange *change, DocWrite *write);
+
+/*
+ * Make one edit; false and write->sqlstate DR409 if its _rev is missing or
+ * not a leaf.  Sets write->rev.
+ */
+extern bool docrep_change_edit(DocTable *table, DocChange *change, DocWrite *write);
+
+/*
+ * All writes are in: stem, choose the winner, take a sequence number, and
+ * fill in the rest.  A change in which nothing was new gets CHANGE_NONE.
+ */
+extern void docrep_change_finish(DocTable *table, DocChange *change, bool anything_new);
+
+/* The row of dead_<uuid> that the change asks for. */
+extern void docrep_change_dead_values(DocTable *table, const DocChange *change,
+									  Datum *values, bool *nulls);
+
+/* Load the trunk into change->tree, if it is not there. */
+extern void docrep_change_load_trunk(DocTable *table, DocChange *change);
+
+/* The body in the stored row. */
+extern Jsonb *docrep_change_old_doc(DocTable *table, DocChange *change);
+
+/* Write the change's losing leaves and, if the document is or was a tombstone, that row. */
+extern void docrep_change_write_companions(DocTable *table, DocChange *change);
+
+/*
+ * The trigger has met the change's row, with this doc.  If a user's trigger
+ * has changed it, an edit gets the revision that fits; a revision from
+ * elsewhere is refused with DR403.
+ */
+extern void docrep_change_arrive(DocTable *table, DocChange *change, Datum doc);
+
+/*
+ * All leaves of a tree whose trunk is loaded as writes, to be merged
+ * elsewhere; winner_doc is the body of the leaf "winner".  The rows of losing
+ * leaves are read and deleted.
+ */
+extern DocWrite *docrep_gather_leaves(DocTable *table, const char *id, RevTree *tree,
+									  const Rev *winner, Jsonb *winner_doc,
+									  TimestampTz modified, int *n);
+
+/* Revision bytes copied into CurrentMemoryContext. */
+extern Rev	docrep_rev_copy(const Rev *rev);
+
+#endif							/* DOCREP_STORE_CHANGE_H */

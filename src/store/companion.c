@@ -1,0 +1,422 @@
+/*-------------------------------------------------------------------------
+ *
+ * companion.c
+ *		The companions of a document table, and direct access to rows.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_collation.h"
+#include "compat.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "store/companion.h"
+#include "store/errcodes.h"
+#include "store/rev_type.h"
+#include "store/seqs.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+/* An index scan by id that is started over for every look-up. */
+typedef struct IdScan
+{
+	Relation	index;
+	IndexScanDesc scan;
+	TupleTableSlot *slot;
+} IdScan;
+
+/* What it takes to insert into a relation and its indexes. */
+typedef struct Writer
+{
+	Relation	rel;
+	EState	   *estate;
+	ResultRelInfo *rri;
+	TupleTableSlot *slot;
+} Writer;
+
+typedef struct Companions
+{
+	MemoryContext cxt;
+	Relation	dead;
+	Relation	leaf;
+	IdScan		rel_scan;
+	IdScan		dead_scan;
+	IdScan		leaf_scan;
+	Writer		writers[3];		/* dead, leaf, the table itself */
+	int			nwriters;
+} Companions;
+
+static Companions *
+get_companions(DocTable *table)
+{
+	if (table->companions == NULL)
+	{
+		MemoryContext cxt = AllocSetContextCreate(GetMemoryChunkContext(table),
+												  "docrep companions",
+												  ALLOCSET_SMALL_SIZES);
+
+		table->companions = MemoryContextAllocZero(cxt, sizeof(Companions));
+		table->companions->cxt = cxt;
+	}
+	return table->companions;
+}
+
+/* The lock is the transaction's; RowExclusiveLock serves readers too, who are few here. */
+Relation
+docrep_dead_rel(DocTable *table)
+{
+	Companions *c = get_companions(table);
+
+	if (c->dead == NULL)
+		c->dead = table_open(table->info.dead_relid, RowExclusiveLock);
+	return c->dead;
+}
+
+Relation
+docrep_leaf_rel(DocTable *table)
+{
+	Companions *c = get_companions(table);
+
+	if (c->leaf == NULL)
+		c->leaf = table_open(table->info.leaf_relid, RowExclusiveLock);
+	return c->leaf;
+}
+
+static void
+end_scan(IdScan *s)
+{
+	if (s->scan == NULL)
+		return;
+	index_endscan(s->scan);
+	index_close(s->index, NoLock);
+	ExecDropSingleTupleTableSlot(s->slot);
+	s->scan = NULL;
+}
+
+void
+docrep_companions_close(DocTable *table)
+{
+	Companions *c = table->companions;
+
+	if (c == NULL)
+		return;
+	end_scan(&c->rel_scan);
+	end_scan(&c->dead_scan);
+	end_scan(&c->leaf_scan);
+	for (int i = 0; i < c->nwriters; i++)
+	{
+		ExecCloseIndices(c->writers[i].rri);
+		ExecDropSingleTupleTableSlot(c->writers[i].slot);
+		FreeExecutorState(c->writers[i].estate);
+	}
+	if (c->dead)
+		table_close(c->dead, NoLock);
+	if (c->leaf)
+		table_close(c->leaf, NoLock);
+	MemoryContextDelete(c->cxt);
+	table->companions = NULL;
+}
+
+void
+docrep_companions_forget(DocTable *table)
+{
+	if (table->companions)
+		MemoryContextDelete(table->companions->cxt);
+	table->companions = NULL;
+}
+
+/* ---------- looking up by id ---------- */
+
+static IdScan *
+begin_scan(DocTable *table, IdScan *s, Relation rel, Oid index_oid, int nkeys)
+{
+	if (s->scan == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(get_companions(table)->cxt);
+
+		s->index = index_open(index_oid, AccessShareLock);
+		s->slot = table_slot_create(rel, NULL);
+		s->scan = docrep_index_beginscan(rel, s->index, SnapshotAny, nkeys);
+		MemoryContextSwitchTo(old);
+	}
+	return s;
+}
+
+static IdScan *
+scan_for(DocTable *table, DocPlace place)
+{
+	Companions *c = get_companions(table);
+
+	if (place == DOC_IN_REL)
+		return begin_scan(table, &c->rel_scan, table->rel, table->info.pk_oid, 1);
+	return begin_scan(table, &c->dead_scan, docrep_dead_rel(table), table->info.dead_pk_oid, 1);
+}
+
+static Relation
+place_rel(DocTable *table, DocPlace place)
+{
+	return place == DOC_IN_REL ? table->rel : docrep_dead_rel(table);
+}
+
+static void
+rescan_id(IdScan *s, Snapshot snapshot, Datum id)
+{
+	ScanKeyData key;
+
+	ScanKeyEntryInitialize(&key, 0, 1, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID,
+						   F_TEXTEQ, id);
+	s->scan->xs_snapshot = snapshot;
+	index_rescan(s->scan, &key, 1, NULL, 0);
+}
+
+TupleTableSlot *
+docrep_find_row(DocTable *table, DocPlace place, Snapshot snapshot, const char *id)
+{
+	IdScan	   *s = scan_for(table, place);
+
+	rescan_id(s, snapshot, CStringGetTextDatum(id));
+	if (!index_getnext_slot(s->scan, ForwardScanDirection, s->slot))
+		return NULL;
+	return s->slot;
+}
+
+void
+docrep_wait_for(TransactionId xwait, uint32 token)
+{
+	if (token != 0)
+		SpeculativeInsertionWait(xwait, token);
+	else
+		XactLockTableWait(xwait, NULL, NULL, XLTW_None);
+}
+
+TupleTableSlot *
+docrep_probe_row(DocTable *table, DocPlace place, const char *id,
+				 TransactionId *xwait, uint32 *token)
+{
+	IdScan	   *s = scan_for(table, place);
+	SnapshotData dirty;
+	bool		found;
+
+	*xwait = InvalidTransactionId;
+	*token = 0;
+	InitDirtySnapshot(dirty);
+	rescan_id(s, &dirty, CStringGetTextDatum(id));
+	found = index_getnext_slot(s->scan, ForwardScanDirection, s->slot);
+	if (found)
+	{
+		*xwait = TransactionIdIsValid(dirty.xmin) ? dirty.xmin : dirty.xmax;
+		if (TransactionIdIsValid(dirty.xmin))
+			*token = dirty.speculativeToken;
+		ExecMaterializeSlot(s->slot);
+	}
+	s->scan->xs_snapshot = SnapshotAny;
+	return found ? s->slot : NULL;
+}
+
+TupleTableSlot *
+docrep_lock_row(DocTable *table, DocPlace place, const char *id)
+{
+	for (;;)
+	{
+		TransactionId xwait;
+		uint32		token;
+		TM_FailureData tmfd;
+		TM_Result	result;
+		TupleTableSlot *slot = docrep_probe_row(table, place, id, &xwait, &token);
+
+		if (slot == NULL)
+			return NULL;
+		if (TransactionIdIsValid(xwait))
+		{
+			docrep_wait_for(xwait, token);
+			continue;
+		}
+		PushActiveSnapshot(GetLatestSnapshot());
+		result = table_tuple_lock(place_rel(table, place), &slot->tts_tid, GetActiveSnapshot(),
+								  slot, GetCurrentCommandId(true), LockTupleNoKeyExclusive,
+								  LockWaitBlock, 0, &tmfd);
+		PopActiveSnapshot();
+		switch (result)
+		{
+			case TM_Ok:
+				return slot;
+			case TM_Updated:
+			case TM_Deleted:
+				continue;
+			case TM_Invisible:
+				/* made by this very command */
+				CommandCounterIncrement();
+				continue;
+			default:
+				elog(ERROR, "unexpected table_tuple_lock status: %u", result);
+		}
+	}
+}
+
+TupleTableSlot *
+docrep_leaf_find(DocTable *table, Snapshot snapshot, const char *id, const Rev *rev)
+{
+	Companions *c = get_companions(table);
+	IdScan	   *s = begin_scan(table, &c->leaf_scan, docrep_leaf_rel(table),
+							   table->info.leaf_pk_oid, 1);
+
+	/* a document's leaves are few: find them by id, compare the revisions */
+	rescan_id(s, snapshot, CStringGetTextDatum(id));
+	while (index_getnext_slot(s->scan, ForwardScanDirection, s->slot))
+	{
+		Rev			found;
+		bool		isnull;
+
+		docrep_datum_rev(slot_getattr(s->slot, Anum_leaf_rev, &isnull), &found);
+		if (docrep_rev_eq(&found, rev))
+			return s->slot;
+	}
+	return NULL;
+}
+
+/* ---------- changing rows ---------- */
+
+static Writer *
+writer_for(DocTable *table, Relation rel)
+{
+	Companions *c = get_companions(table);
+	Writer	   *w;
+	MemoryContext old;
+
+	for (int i = 0; i < c->nwriters; i++)
+	{
+		if (c->writers[i].rel == rel)
+			return &c->writers[i];
+	}
+	old = MemoryContextSwitchTo(c->cxt);
+	w = &c->writers[c->nwriters++];
+	w->rel = rel;
+	w->estate = CreateExecutorState();
+	w->rri = makeNode(ResultRelInfo);
+	InitResultRelInfo(w->rri, rel, 1, NULL, 0);
+	ExecOpenIndices(w->rri, true);
+	w->slot = table_slot_create(rel, NULL);
+	MemoryContextSwitchTo(old);
+	return w;
+}
+
+void
+docrep_companion_insert(DocTable *table, Relation rel, Datum *values, bool *nulls)
+{
+	Writer	   *w = writer_for(table, rel);
+	HeapTuple	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
+
+	ExecForceStoreHeapTuple(tuple, w->slot, false);
+	table_tuple_insert(rel, w->slot, GetCurrentCommandId(true), 0, NULL);
+	docrep_insert_index_tuples(w->rri, w->slot, w->estate, false, false, NULL);
+	ExecClearTuple(w->slot);
+	heap_freetuple(tuple);
+	ResetPerTupleExprContext(w->estate);
+}
+
+void
+docrep_row_update(DocTable *table, Relation rel, ItemPointer tid, HeapTuple newtuple)
+{
+	Writer	   *w = writer_for(table, rel);
+#if PG_VERSION_NUM >= 160000
+	TU_UpdateIndexes update_indexes;
+#else
+	bool		update_indexes;
+#endif
+
+	ExecForceStoreHeapTuple(newtuple, w->slot, false);
+	simple_table_tuple_update(rel, tid, w->slot, GetLatestSnapshot(), &update_indexes);
+	if (update_indexes)
+		docrep_insert_index_tuples(w->rri, w->slot, w->estate, true, false, NULL);
+	ExecClearTuple(w->slot);
+	ResetPerTupleExprContext(w->estate);
+}
+
+void
+docrep_row_delete(DocTable *table, Relation rel, ItemPointer tid)
+{
+	simple_table_tuple_delete(rel, tid, GetLatestSnapshot());
+}
+
+bool
+docrep_leaf_delete(DocTable *table, const char *id, const Rev *rev)
+{
+	TupleTableSlot *slot;
+
+	CommandCounterIncrement();
+	slot = docrep_leaf_find(table, GetLatestSnapshot(), id, rev);
+	if (slot == NULL)
+		return false;
+	docrep_row_delete(table, docrep_leaf_rel(table), &slot->tts_tid);
+	return true;
+}
+
+/*
+ * Insert speculatively; on a conflict take the row back.  Returns whether it
+ * stands, still unconfirmed.
+ */
+static bool
+insert_speculatively(DocTable *table, Writer *w, Relation dead, uint32 *token)
+{
+	bool		conflict = false;
+	List	   *arbiters = list_make1_oid(table->info.dead_pk_oid);
+
+	*token = SpeculativeInsertionLockAcquire(GetCurrentTransactionId());
+	table_tuple_insert_speculative(dead, w->slot, GetCurrentCommandId(true), 0, NULL, *token);
+#if PG_VERSION_NUM >= 160000
+	ExecInsertIndexTuples(w->rri, w->slot, w->estate, false, true, &conflict, arbiters, false);
+#else
+	ExecInsertIndexTuples(w->rri, w->slot, w->estate, false, true, &conflict, arbiters);
+#endif
+	list_free(arbiters);
+	return !conflict;
+}
+
+/*
+ * The protocol of README.md, "two tables, one id": the entry in dead first,
+ * then the announcement, then a look for the id among the live rows.  Whoever
+ * inserts a live row does the same the other way round, so that one of the two
+ * sees the other.  The row stays speculative until nobody was seen, so that an
+ * inserter who sees it waits for the outcome only, not for our transaction.
+ */
+bool
+docrep_dead_insert_new(DocTable *table, const char *id, Datum *values, bool *nulls)
+{
+	Relation	dead = docrep_dead_rel(table);
+	Writer	   *w = writer_for(table, dead);
+	HeapTuple	tuple = heap_form_tuple(RelationGetDescr(dead), values, nulls);
+	TransactionId xwait = InvalidTransactionId;
+	uint32		token = 0;
+	uint32		own_token;
+	bool		stands;
+	bool		live = false;
+
+	ExecForceStoreHeapTuple(tuple, w->slot, false);
+	docrep_dead_mark_used(&table->info);
+	stands = insert_speculatively(table, w, dead, &own_token);
+	if (stands)
+	{
+		docrep_dead_epoch_bump(&table->info);
+		live = docrep_probe_row(table, DOC_IN_REL, id, &xwait, &token) != NULL;
+	}
+	table_tuple_complete_speculative(dead, w->slot, own_token, stands && !live);
+	SpeculativeInsertionLockRelease(GetCurrentTransactionId());
+	ExecClearTuple(w->slot);
+	heap_freetuple(tuple);
+	ResetPerTupleExprContext(w->estate);
+
+	/* our own row in progress (xwait is us) cannot be: the caller has looked */
+	if (TransactionIdIsValid(xwait) && !TransactionIdIsCurrentTransactionId(xwait))
+		docrep_wait_for(xwait, token);
+	return stands && !live;
+}

@@ -1,0 +1,110 @@
+/*-------------------------------------------------------------------------
+ *
+ * companion.h
+ *		The companions of a document table, and direct access to rows.
+ *
+ * The functions here go below the executor: no privileges, no row security,
+ * no triggers.  Companions have only docrep's own indexes; the document
+ * table's row itself is changed this way only where no user's column is.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DOCREP_STORE_COMPANION_H
+#define DOCREP_STORE_COMPANION_H
+
+#include "access/relscan.h"
+#include "executor/tuptable.h"
+#include "nodes/execnodes.h"
+#include "revision/rev.h"
+#include "store/table.h"
+#include "utils/snapshot.h"
+
+/* the tracking trigger's name is how a document table is recognised */
+#define DOCREP_TRACK_TRIGGER "~docrep_track"
+
+/* columns of dead_<uuid> */
+#define Anum_dead_id		1
+#define Anum_dead_doc		2
+#define Anum_dead_rev		3
+#define Anum_dead_seq		4
+#define Anum_dead_modified	5
+#define Anum_dead_tree		6
+#define Anum_dead_trunk		7
+#define Natts_dead			7
+
+/* columns of leaf_<uuid> */
+#define Anum_leaf_id		1
+#define Anum_leaf_rev		2
+#define Anum_leaf_doc		3
+#define Anum_leaf_deleted	4
+#define Anum_leaf_modified	5
+#define Natts_leaf			5
+
+/* "kind_<32 hex digits>", allocated. */
+extern char *docrep_companion_name(const char *kind, const pg_uuid_t *uuid);
+
+/* An open table whose relation the caller opened and will close. */
+extern DocTable *docrep_table_attach(Relation rel);
+
+/* Open on demand. */
+extern Relation docrep_dead_rel(DocTable *table);
+extern Relation docrep_leaf_rel(DocTable *table);
+extern void docrep_companions_close(DocTable *table);
+
+/* After the rollback of the subtransaction that opened them. */
+extern void docrep_companions_forget(DocTable *table);
+
+/* ---------- looking up by id ---------- */
+
+typedef enum DocPlace
+{
+	DOC_IN_REL,					/* the document table */
+	DOC_IN_DEAD					/* the tombstones */
+} DocPlace;
+
+/*
+ * Find the row of an id as of a snapshot; the slot belongs to the table and
+ * is good until the next look-up in the same place.  NULL: none.
+ */
+extern TupleTableSlot *docrep_find_row(DocTable *table, DocPlace place, Snapshot snapshot,
+									   const char *id);
+
+/*
+ * Find the newest row of an id whatever its transaction's fate: waits for
+ * transactions in progress that insert or delete it, locks what is there, and
+ * returns it; NULL: none.
+ */
+extern TupleTableSlot *docrep_lock_row(DocTable *table, DocPlace place, const char *id);
+
+/*
+ * Is there a row of the id, or somebody just inserting or deleting one?  If
+ * the latter *xwait (and *token, for a speculative insertion) say whom to
+ * wait for.  Takes no lock.
+ */
+extern TupleTableSlot *docrep_probe_row(DocTable *table, DocPlace place, const char *id,
+										TransactionId *xwait, uint32 *token);
+extern void docrep_wait_for(TransactionId xwait, uint32 token);
+
+/* ---------- changing rows ---------- */
+
+extern void docrep_companion_insert(DocTable *table, Relation rel, Datum *values, bool *nulls);
+
+/* The tuple at tid has been locked by docrep_lock_row. */
+extern void docrep_row_update(DocTable *table, Relation rel, ItemPointer tid, HeapTuple newtuple);
+extern void docrep_row_delete(DocTable *table, Relation rel, ItemPointer tid);
+
+/*
+ * Insert a row into dead_<uuid> for an id that so far is nowhere.  False, and
+ * nothing inserted: another transaction has put the id into one of the two
+ * tables meanwhile (it has ended when this returns): look again.
+ */
+extern bool docrep_dead_insert_new(DocTable *table, const char *id, Datum *values, bool *nulls);
+
+/* Delete the row of a losing leaf; false: none. */
+extern bool docrep_leaf_delete(DocTable *table, const char *id, const Rev *rev);
+
+/* Find a losing leaf's row as of a snapshot, or NULL. */
+extern TupleTableSlot *docrep_leaf_find(DocTable *table, Snapshot snapshot, const char *id,
+										const Rev *rev);
+
+#endif							/* DOCREP_STORE_COMPANION_H */

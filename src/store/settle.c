@@ -1,0 +1,249 @@
+/*-------------------------------------------------------------------------
+ *
+ * settle.c
+ *		What a plain INSERT or DELETE leaves to be settled afterwards, and purge.
+ *
+ * The AFTER ROW triggers of a document table have WHEN conditions in C
+ * (insert_unsettled, delete_unsettled), which are asked right after the row
+ * and its index entries are in, so that nothing is queued for the usual row.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "commands/trigger.h"
+#include "executor/tuptable.h"
+#include "fmgr.h"
+#include "store/batch_rows.h"
+#include "store/change.h"
+#include "store/companion.h"
+#include "store/errcodes.h"
+#include "store/rev_type.h"
+#include "store/seqs.h"
+#include "utils/builtins.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+PG_FUNCTION_INFO_V1(docrep_insert_unsettled);
+
+/*
+ * docrep.insert_unsettled(tbl oid, id text, rev docrep.rev): must the row just
+ * inserted be settled with a tombstone?  Yes if it goes on from one, or if
+ * tombstones have been announced since the table of them was looked at.
+ */
+Datum
+docrep_insert_unsettled(PG_FUNCTION_ARGS)
+{
+	Oid			relid = PG_GETARG_OID(0);
+	const DocTableInfo *info = docrep_table_info_cached(relid);
+	Rev			rev;
+
+	if (info == NULL || docrep_dead_epoch_moved(info))
+		PG_RETURN_BOOL(true);
+	docrep_datum_rev(PG_GETARG_DATUM(2), &rev);
+	if (rev.gen > 1)
+	{
+		text	   *id = PG_GETARG_TEXT_PP(1);
+
+		/* a batch removes the tombstones that it knows of by itself */
+		PG_RETURN_BOOL(!docrep_batch_contains(relid, CHANGE_INSERT, VARDATA_ANY(id),
+											  VARSIZE_ANY_EXHDR(id)));
+	}
+	PG_RETURN_BOOL(false);
+}
+
+PG_FUNCTION_INFO_V1(docrep_delete_unsettled);
+
+/*
+ * docrep.delete_unsettled(tbl oid, id text, tree docrep.revtree): does the
+ * deletion of the row bring a conflict to light?
+ */
+Datum
+docrep_delete_unsettled(PG_FUNCTION_ARGS)
+{
+	bytea	   *packed;
+	RevTree    *tree;
+	text	   *id;
+	bool		result;
+
+	if (PG_ARGISNULL(2))
+		PG_RETURN_BOOL(false);
+	packed = DatumGetByteaPP(PG_GETARG_DATUM(2));
+	tree = docrep_revtree_unpack((uint8 *) VARDATA_ANY(packed), VARSIZE_ANY_EXHDR(packed));
+	result = tree == NULL || docrep_revtree_live_leaves(tree) > 1;
+	if (!result)
+		PG_RETURN_BOOL(false);
+	id = PG_GETARG_TEXT_PP(1);
+	PG_RETURN_BOOL(!docrep_batch_contains(PG_GETARG_OID(0), CHANGE_DELETE, VARDATA_ANY(id),
+										  VARSIZE_ANY_EXHDR(id)));
+}
+
+static void
+check_after_row(FunctionCallInfo fcinfo)
+{
+	TriggerData *td = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(td->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(td->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("not called as an AFTER ROW trigger of a document table")));
+}
+
+static char *
+slot_id(DocTable *table, TupleTableSlot *slot)
+{
+	bool		isnull;
+
+	return TextDatumGetCString(slot_getattr(slot, table->info.a_id, &isnull));
+}
+
+PG_FUNCTION_INFO_V1(docrep_settle_insert);
+
+/*
+ * AFTER INSERT, and AFTER UPDATE of _id: if a tombstone of the id is there,
+ * either the row goes on from it, and it is deleted, or it came from another
+ * transaction meanwhile, and the row learns its revisions.
+ */
+Datum
+docrep_settle_insert(PG_FUNCTION_ARGS)
+{
+	TriggerData *td = (TriggerData *) fcinfo->context;
+	DocTable   *table;
+	TupleTableSlot *slot;
+	TupleTableSlot *dead;
+	DocState	row;
+	DocChange	tomb;
+	char	   *id;
+
+	check_after_row(fcinfo);
+	table = docrep_table_attach(td->tg_relation);
+	slot = TRIGGER_FIRED_BY_UPDATE(td->tg_event) ? td->tg_newslot : td->tg_trigslot;
+	id = slot_id(table, slot);
+	CommandCounterIncrement();
+	dead = docrep_lock_row(table, DOC_IN_DEAD, id);
+	if (dead != NULL)
+	{
+		docrep_change_begin(table, &tomb, id, true, dead, true);
+		docrep_state_from_slot(table, false, slot, 0, &row);
+		if (docrep_revtree_find(row.tree, &tomb.old_winner) >= 0 ||
+			docrep_revtree_maybe_in_trunk(row.tree, &tomb.old_winner))
+			docrep_row_delete(table, docrep_dead_rel(table), &tomb.tid);
+		else
+		{
+			int			n;
+			DocWrite   *writes;
+
+			docrep_change_load_trunk(table, &tomb);
+			writes = docrep_gather_leaves(table, id, tomb.tree, &tomb.old_winner,
+										  docrep_change_old_doc(table, &tomb),
+										  tomb.old_modified, &n);
+			docrep_row_delete(table, docrep_dead_rel(table), &tomb.tid);
+			CommandCounterIncrement();
+			docrep_write_revisions(table, writes, n, false);
+		}
+	}
+	docrep_table_close(table, NoLock);
+	return PointerGetDatum(NULL);
+}
+
+PG_FUNCTION_INFO_V1(docrep_settle_delete);
+
+/*
+ * AFTER DELETE of a document with a live conflict: the deletion is a leaf
+ * like any other, and the best of the others is the document now.
+ */
+Datum
+docrep_settle_delete(PG_FUNCTION_ARGS)
+{
+	TriggerData *td = (TriggerData *) fcinfo->context;
+	DocTable   *table;
+	DocChange	change;
+	DocWrite	deletion = {.deleted = true};
+	DocWrite   *writes;
+	int			n;
+	char	   *id;
+
+	check_after_row(fcinfo);
+	table = docrep_table_attach(td->tg_relation);
+	id = slot_id(table, td->tg_trigslot);
+	docrep_change_begin(table, &change, id, false, td->tg_trigslot, true);
+	deletion.id = id;
+	deletion.path.n = 1;
+	deletion.path.revs = &change.old_winner;
+	docrep_change_edit(table, &change, &deletion);
+	docrep_change_load_trunk(table, &change);
+	writes = docrep_gather_leaves(table, id, change.tree, &deletion.rev, NULL, 0, &n);
+	docrep_write_revisions(table, writes, n, false);
+	docrep_table_close(table, NoLock);
+	return PointerGetDatum(NULL);
+}
+
+/* ---------- purge ---------- */
+
+/* The document is to be forgotten whole. */
+static void
+purge_all(DocTable *table, DocChange *change)
+{
+	for (int i = 0; i < change->nold_leaves; i++)
+		(void) docrep_leaf_delete(table, change->id, &change->old_leaves[i]);
+	if (!change->was_live)
+		docrep_row_delete(table, docrep_dead_rel(table), &change->tid);
+	else
+	{
+		change->action = CHANGE_DELETE;
+		docrep_batch_execute(table, &change, 1, CHANGE_DELETE);
+		if (!change->seen)
+			ereport(ERROR,
+					(errcode(ERRCODE_DOCREP_FORBIDDEN),
+					 errmsg("document \"%s\" could not be purged", change->id),
+					 errdetail("A trigger or a row security policy of the table kept the row away.")));
+	}
+}
+
+int
+docrep_write_purge(DocTable *table, const char *id, const Rev *revs, int nrevs, bool *purged)
+{
+	TupleTableSlot *slot;
+	DocChange	base;
+	DocChange  *change = &base;
+	bool		in_dead = false;
+	int			n = 0;
+
+	memset(purged, 0, nrevs * sizeof(bool));
+	docrep_table_check(table, ACL_DELETE);
+	docrep_seq_register(&table->info);
+	slot = docrep_lock_row(table, DOC_IN_REL, id);
+	if (slot == NULL)
+	{
+		in_dead = true;
+		slot = docrep_lock_row(table, DOC_IN_DEAD, id);
+	}
+	if (slot == NULL)
+		return 0;
+	docrep_change_begin(table, change, id, in_dead, slot, true);
+	docrep_change_load_trunk(table, change);
+	for (int i = 0; i < nrevs; i++)
+	{
+		int32		node = docrep_revtree_find(change->tree, &revs[i]);
+
+		if (node < 0 || change->tree->nodes[node].nchildren > 0)
+			continue;
+		docrep_revtree_remove_leaf(change->tree, node);
+		purged[i] = true;
+		n++;
+	}
+	if (n == 0)
+		return 0;
+	if (change->tree->n == 0)
+		purge_all(table, change);
+	else
+	{
+		docrep_change_finish(table, change, true);
+		if (change->action != CHANGE_DEAD)
+			docrep_batch_execute(table, &change, 1, change->action);
+		docrep_change_write_companions(table, change);
+	}
+	return n;
+}

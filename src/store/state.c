@@ -1,0 +1,172 @@
+/*-------------------------------------------------------------------------
+ *
+ * state.c
+ *		What is stored of one document: tree, winner, bodies.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "executor/tuptable.h"
+#include "store/companion.h"
+#include "store/rev_type.h"
+#include "store/state.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+RevTree *
+docrep_tree_from_datum(const Rev *rev, Datum tree, bool isnull)
+{
+	RevTree    *result;
+	bytea	   *packed;
+
+	if (isnull)
+	{
+		result = docrep_revtree_new(2);
+		docrep_revtree_add(result, -1, rev, false);
+		return result;
+	}
+	packed = DatumGetByteaPCopy(tree);
+	result = docrep_revtree_unpack((uint8 *) VARDATA_ANY(packed), VARSIZE_ANY_EXHDR(packed));
+	if (result == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("a stored revision tree is malformed")));
+	return result;
+}
+
+static void
+load_trunk(DocState *state)
+{
+	if (state->trunk &&
+		!docrep_revtree_load_trunk(state->tree, (uint8 *) VARDATA_ANY(state->trunk),
+								   VARSIZE_ANY_EXHDR(state->trunk)))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("the stored older part of a revision tree is malformed")));
+}
+
+void
+docrep_state_from_slot(DocTable *table, bool in_dead, TupleTableSlot *slot,
+					   int flags, DocState *state)
+{
+	const DocTableInfo *info = &table->info;
+	bool		isnull;
+	Datum		d;
+	Rev			rev;
+
+	state->live = !in_dead;
+	state->tid = slot->tts_tid;
+	state->seq = DatumGetInt64(slot_getattr(slot, in_dead ? Anum_dead_seq : info->a_seq, &isnull));
+	state->modified = DatumGetTimestampTz(slot_getattr(slot, in_dead ? Anum_dead_modified :
+													   info->a_modified, &isnull));
+	d = slot_getattr(slot, in_dead ? Anum_dead_rev : info->a_rev, &isnull);
+	docrep_datum_rev(PointerGetDatum(DatumGetByteaPCopy(d)), &rev);
+	d = slot_getattr(slot, in_dead ? Anum_dead_tree : info->a_tree, &isnull);
+	state->tree = docrep_tree_from_datum(&rev, d, isnull);
+	if (isnull && in_dead)
+		state->tree->nodes[0].deleted = true;
+
+	state->trunk = NULL;
+	state->doc = NULL;
+	if (!state->tree->trunk_loaded)
+	{
+		d = slot_getattr(slot, in_dead ? Anum_dead_trunk : info->a_trunk, &isnull);
+		if (isnull)
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("the older part of a revision tree is missing")));
+		if (flags & DOCSTATE_TRUNK)
+		{
+			state->trunk = DatumGetByteaPCopy(d);
+			load_trunk(state);
+		}
+	}
+	state->winner = docrep_revtree_winner(state->tree);
+	if (flags & DOCSTATE_BODY)
+	{
+		d = slot_getattr(slot, in_dead ? Anum_dead_doc : info->a_doc, &isnull);
+		if (!isnull)
+			state->doc = DatumGetJsonbPCopy(d);
+	}
+}
+
+bool
+docrep_state_read(DocTable *table, Snapshot snapshot, const char *id,
+				  int flags, DocState *state)
+{
+	TupleTableSlot *slot = docrep_find_row(table, DOC_IN_REL, snapshot, id);
+	bool		in_dead = false;
+
+	if (slot == NULL)
+	{
+		in_dead = true;
+		slot = docrep_find_row(table, DOC_IN_DEAD, snapshot, id);
+	}
+	if (slot == NULL)
+		return false;
+	docrep_state_from_slot(table, in_dead, slot, flags, state);
+	return true;
+}
+
+bool
+docrep_leaf_read(DocTable *table, Snapshot snapshot, const char *id,
+				 const Rev *rev, Jsonb **doc, TimestampTz *modified)
+{
+	TupleTableSlot *slot = docrep_leaf_find(table, snapshot, id, rev);
+	bool		isnull;
+	Datum		d;
+
+	if (slot == NULL)
+		return false;
+	d = slot_getattr(slot, Anum_leaf_doc, &isnull);
+	*doc = isnull ? NULL : DatumGetJsonbPCopy(d);
+	if (modified)
+		*modified = DatumGetTimestampTz(slot_getattr(slot, Anum_leaf_modified, &isnull));
+	return true;
+}
+
+/* Mark the ids that a query of the role's own finds. */
+static void
+visible_by_policy(DocTable *table, const char *const *ids, int n, bool *visible)
+{
+	Datum	   *datums = palloc(n * sizeof(Datum));
+	Oid			types[] = {TEXTARRAYOID};
+	Datum		values[1];
+	char	   *query;
+
+	for (int i = 0; i < n; i++)
+		datums[i] = CStringGetTextDatum(ids[i]);
+	values[0] = PointerGetDatum(construct_array(datums, n, TEXTOID, -1, false, TYPALIGN_INT));
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	query = psprintf("SELECT u.ord::int4 FROM pg_catalog.unnest($1) WITH ORDINALITY u(id, ord)"
+					 " WHERE EXISTS (SELECT FROM ONLY %s t"
+					 " WHERE t._id OPERATOR(pg_catalog.=) u.id COLLATE \"C\")",
+					 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(table->rel)),
+												RelationGetRelationName(table->rel)));
+	if (SPI_execute_with_args(query, 1, types, values, NULL, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not look through the row security policies");
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+		int32		position = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i],
+														   SPI_tuptable->tupdesc, 1, &isnull));
+
+		visible[position - 1] = true;
+	}
+	SPI_finish();
+}
+
+void
+docrep_visible_ids(DocTable *table, const char *const *ids, int n, bool *visible)
+{
+	memset(visible, table->row_security ? 0 : 1, n * sizeof(bool));
+	if (table->row_security && n > 0)
+		visible_by_policy(table, ids, n, visible);
+}

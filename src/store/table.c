@@ -1,0 +1,429 @@
+/*-------------------------------------------------------------------------
+ *
+ * table.c
+ *		Document tables: how one is recognised, opened and described.
+ *
+ * A backend keeps a description of every document table that it has used,
+ * thrown away when the relation cache says that the table or one of its
+ * companions has changed.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/index.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_trigger.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "docrep.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "parser/parse_func.h"
+#include "store/companion.h"
+#include "store/errcodes.h"
+#include "store/table.h"
+#include "compat.h"
+#include "store/table_ddl.h"
+#include "store/table_settings.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rls.h"
+#include "utils/varlena.h"
+
+static HTAB *infos = NULL;		/* DocTableInfo by relid */
+static HTAB *companions = NULL; /* companion's oid to table's oid */
+
+typedef struct CompanionEntry
+{
+	Oid			companion;		/* key */
+	Oid			relid;
+} CompanionEntry;
+
+void
+docrep_require_preload(void)
+{
+	if (!docrep_preloaded)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("docrep must be loaded through shared_preload_libraries"),
+				 errdetail("Its changes feed needs shared memory that only a server start can set up."),
+				 errhint("Add docrep to shared_preload_libraries in postgresql.conf and restart the server.")));
+}
+
+static void
+invalidate(Datum arg, Oid relid)
+{
+	DocTableInfo *info;
+	CompanionEntry *companion;
+
+	if (!OidIsValid(relid))
+	{
+		HASH_SEQ_STATUS status;
+
+		hash_seq_init(&status, infos);
+		while ((info = hash_seq_search(&status)) != NULL)
+			info->valid = false;
+		return;
+	}
+	companion = hash_search(companions, &relid, HASH_FIND, NULL);
+	if (companion)
+		relid = companion->relid;
+	info = hash_search(infos, &relid, HASH_FIND, NULL);
+	if (info)
+		info->valid = false;
+}
+
+static void
+make_caches(void)
+{
+	HASHCTL		ctl;
+
+	memset(&ctl, 0, sizeof(ctl));
+	ctl.keysize = sizeof(Oid);
+	ctl.entrysize = sizeof(CompanionEntry);
+	ctl.hcxt = CacheMemoryContext;
+	if (CacheMemoryContext == NULL)
+		CreateCacheMemoryContext();
+	companions = hash_create("docrep companions", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	ctl.entrysize = sizeof(DocTableInfo);
+	infos = hash_create("docrep tables", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	CacheRegisterRelcacheCallback(invalidate, (Datum) 0);
+}
+
+static Oid
+track_function(void)
+{
+	List	   *name = list_make2(makeString("docrep"), makeString("track_change"));
+
+	return LookupFuncName(name, 0, NULL, true);
+}
+
+/* The argument of the table's tracking trigger, or NULL. */
+static const char *
+track_argument(Relation rel)
+{
+	TriggerDesc *desc = rel->trigdesc;
+
+	if (desc == NULL)
+		return NULL;
+	for (int i = 0; i < desc->numtriggers; i++)
+	{
+		Trigger    *trigger = &desc->triggers[i];
+
+		if (strcmp(trigger->tgname, DOCREP_TRACK_TRIGGER) == 0 &&
+			trigger->tgnargs == 1 && trigger->tgfoid == track_function())
+			return trigger->tgargs[0];
+	}
+	return NULL;
+}
+
+static Oid
+companion_relid(const char *kind, const pg_uuid_t *uuid)
+{
+	Oid			nsp = get_namespace_oid("docrep_data", true);
+
+	if (!OidIsValid(nsp))
+		return InvalidOid;
+	return get_relname_relid(docrep_companion_name(kind, uuid), nsp);
+}
+
+char *
+docrep_companion_name(const char *kind, const pg_uuid_t *uuid)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfo(&buf, "%s_", kind);
+	for (int i = 0; i < UUID_LEN; i++)
+		appendStringInfo(&buf, "%02x", uuid->data[i]);
+	return buf.data;
+}
+
+/* The unique index on exactly the one column, or an error that says what is missing. */
+static Oid
+find_index(Relation rel, AttrNumber attno, bool primary)
+{
+	List	   *indexes = RelationGetIndexList(rel);
+	ListCell   *lc;
+	Oid			result = InvalidOid;
+
+	foreach(lc, indexes)
+	{
+		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+		Form_pg_index form = index->rd_index;
+
+		if (form->indisunique && form->indisvalid && form->indimmediate &&
+			form->indisprimary == primary && form->indnkeyatts == 1 &&
+			form->indkey.values[0] == attno &&
+			RelationGetIndexPredicate(index) == NIL)
+			result = RelationGetRelid(index);
+		index_close(index, AccessShareLock);
+		if (OidIsValid(result))
+			break;
+	}
+	list_free(indexes);
+	if (!OidIsValid(result))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("document table \"%s\" has lost its %s", RelationGetRelationName(rel),
+						primary ? "primary key on _id" : "unique index on its sequence column"),
+				 errhint("Create it again; SELECT * FROM docrep.check('%s') tells what else is wrong.",
+						 RelationGetRelationName(rel))));
+	return result;
+}
+
+static AttrNumber
+find_column(Relation rel, const char *name)
+{
+	AttrNumber	attno = get_attnum(RelationGetRelid(rel), name);
+
+	if (attno == InvalidAttrNumber)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("document table \"%s\" has lost its column \"%s\"",
+						RelationGetRelationName(rel), name)));
+	return attno;
+}
+
+static void
+fill_companions(DocTableInfo *info, Relation rel)
+{
+	Oid			oids[3];
+	const char *kinds[] = {"dead", "leaf", "seq"};
+
+	for (int i = 0; i < 3; i++)
+	{
+		oids[i] = companion_relid(kinds[i], &info->uuid);
+		if (!OidIsValid(oids[i]))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("document table \"%s\" has lost its companion \"docrep_data.%s\"",
+							RelationGetRelationName(rel),
+							docrep_companion_name(kinds[i], &info->uuid))));
+	}
+	info->dead_relid = oids[0];
+	info->leaf_relid = oids[1];
+	info->seq_relid = oids[2];
+	for (int i = 0; i < 3; i++)
+	{
+		CompanionEntry *entry = hash_search(companions, &oids[i], HASH_ENTER, NULL);
+
+		entry->relid = info->relid;
+	}
+}
+
+static void
+fill_info(DocTableInfo *info, Relation rel, const char *uuid_text)
+{
+	Relation	dead;
+	Relation	leaf;
+
+	info->uuid = *DatumGetUUIDP(DirectFunctionCall1(uuid_in, CStringGetDatum(uuid_text)));
+	fill_companions(info, rel);
+	info->a_id = find_column(rel, "_id");
+	info->a_doc = find_column(rel, "doc");
+	info->a_rev = find_column(rel, "_rev");
+	info->a_seq = find_column(rel, "_seq");
+	info->a_modified = find_column(rel, "_modified");
+	info->a_tree = find_column(rel, "_tree");
+	info->a_trunk = find_column(rel, "_trunk");
+	info->pk_oid = find_index(rel, info->a_id, true);
+	info->seqidx_oid = find_index(rel, info->a_seq, false);
+
+	dead = table_open(info->dead_relid, AccessShareLock);
+	info->dead_pk_oid = find_index(dead, Anum_dead_id, true);
+	info->dead_seqidx_oid = find_index(dead, Anum_dead_seq, false);
+	table_close(dead, NoLock);
+	leaf = table_open(info->leaf_relid, AccessShareLock);
+	if (!OidIsValid(docrep_primary_key_index(leaf)))
+		elog(ERROR, "companion \"%s\" has no primary key", RelationGetRelationName(leaf));
+	info->leaf_pk_oid = docrep_primary_key_index(leaf);
+	table_close(leaf, NoLock);
+	info->revs_limit = docrep_read_revs_limit(&info->uuid);
+}
+
+const DocTableInfo *
+docrep_table_info(Relation rel)
+{
+	static DocTableInfo *last = NULL;
+	Oid			relid = RelationGetRelid(rel);
+	DocTableInfo *info;
+	const char *argument;
+	bool		found;
+
+	if (last && last->relid == relid && last->valid)
+		return last;
+	if (infos == NULL)
+		make_caches();
+	info = hash_search(infos, &relid, HASH_FIND, NULL);
+	if (info && info->valid)
+	{
+		last = info;
+		return info;
+	}
+	argument = track_argument(rel);
+	if (argument == NULL)
+		return NULL;
+	info = hash_search(infos, &relid, HASH_ENTER, &found);
+	info->valid = false;
+
+	/* an invalidation that arrives while we look must not be lost: check at the end */
+	{
+		DocTableInfo fresh = {0};
+
+		fresh.relid = relid;
+		fill_info(&fresh, rel, argument);
+		info = hash_search(infos, &relid, HASH_ENTER, &found);
+		*info = fresh;
+		info->valid = true;
+	}
+	last = info;
+	return info;
+}
+
+const DocTableInfo *
+docrep_table_info_cached(Oid relid)
+{
+	DocTableInfo *info = infos ? hash_search(infos, &relid, HASH_FIND, NULL) : NULL;
+
+	return info && info->valid ? info : NULL;
+}
+
+bool
+docrep_table_uuid(Relation rel, pg_uuid_t *uuid)
+{
+	const char *argument = track_argument(rel);
+
+	if (argument == NULL)
+		return false;
+	*uuid = *DatumGetUUIDP(DirectFunctionCall1(uuid_in, CStringGetDatum(argument)));
+	return true;
+}
+
+static void
+not_a_document_table(Oid relid)
+{
+	const char *name = get_rel_name(relid);
+
+	if (name == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation with OID %u does not exist", relid)));
+	ereport(ERROR,
+			(errcode(ERRCODE_DOCREP_NOT_FOUND),
+			 errmsg("\"%s\" is not a document table", name),
+			 errhint("SELECT docrep.create_table('name') makes one.")));
+}
+
+/* pg_class_aclcheck is content with any of several privileges: we want all. */
+static void
+check_privileges(Relation rel, AclMode needed)
+{
+	AclMode		held;
+
+	if (needed == 0)
+		return;
+	held = pg_class_aclmask(RelationGetRelid(rel), GetUserId(), needed, ACLMASK_ALL);
+	if ((held & needed) != needed)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, RelationGetRelationName(rel));
+}
+
+void
+docrep_table_check_owner(DocTable *table)
+{
+	if (!docrep_is_owner(table->info.relid))
+		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, RelationGetRelationName(table->rel));
+}
+
+void
+docrep_table_check(DocTable *table, AclMode needed)
+{
+	check_privileges(table->rel, needed);
+}
+
+/* Describe a relation that is open already (a trigger's). */
+DocTable *
+docrep_table_attach(Relation rel)
+{
+	const DocTableInfo *info = docrep_table_info(rel);
+	DocTable   *table;
+
+	if (info == NULL)
+		not_a_document_table(RelationGetRelid(rel));
+	table = palloc0(sizeof(DocTable));
+	table->info = *info;
+	table->rel = rel;
+	table->lockmode = NoLock;
+	return table;
+}
+
+DocTable *
+docrep_table_open(Oid relid, LOCKMODE lockmode, AclMode needed)
+{
+	Relation	rel;
+	DocTable   *table;
+
+	rel = try_table_open(relid, lockmode);
+	if (rel == NULL || docrep_table_info(rel) == NULL)
+		not_a_document_table(relid);
+	check_privileges(rel, needed);
+	docrep_require_preload();
+	table = docrep_table_attach(rel);
+	table->lockmode = lockmode;
+	table->owns_rel = true;
+	table->row_security = check_enable_rls(relid, InvalidOid, false) == RLS_ENABLED;
+	return table;
+}
+
+void
+docrep_table_close(DocTable *table, LOCKMODE keep)
+{
+	docrep_companions_close(table);
+	if (table->owns_rel)
+		table_close(table->rel, keep);
+	pfree(table);
+}
+
+Oid
+docrep_table_by_name(const char *name, bool missing_ok)
+{
+	List	   *names = docrep_name_list(name);
+	Oid			relid = RangeVarGetRelid(makeRangeVarFromNameList(names), NoLock, true);
+	Relation	rel;
+	bool		ok;
+
+	if (!OidIsValid(relid))
+	{
+		if (missing_ok)
+			return InvalidOid;
+		ereport(ERROR,
+				(errcode(ERRCODE_DOCREP_NOT_FOUND),
+				 errmsg("document table \"%s\" does not exist", name)));
+	}
+	rel = relation_open(relid, AccessShareLock);
+	ok = rel->rd_rel->relkind == RELKIND_RELATION && docrep_table_info(rel) != NULL;
+	relation_close(rel, NoLock);
+	if (!ok)
+		not_a_document_table(relid);
+	return relid;
+}
+
+/*
+ * The companion depends on its table (an AUTO dependency made by
+ * table_ddl.c): that is the way back from the uuid, whatever the table is
+ * called by now.
+ */
+Oid
+docrep_table_by_uuid(const pg_uuid_t *uuid)
+{
+	Oid			dead = companion_relid("dead", uuid);
+
+	return OidIsValid(dead) ? docrep_companion_table(dead) : InvalidOid;
+}

@@ -1,0 +1,76 @@
+/* Histories of the update sequences; see README.md of src/store, "Identity". */
+CREATE TABLE docrep.epochs (
+	tbl uuid NOT NULL,
+	start_seq bigint NOT NULL,
+	epoch text NOT NULL,
+	system text NOT NULL,
+	timeline bigint NOT NULL,
+	db oid NOT NULL,
+	PRIMARY KEY (tbl, start_seq)
+);
+COMMENT ON TABLE docrep.epochs IS 'Which server and timeline handed out which stretch of a document table''s sequence numbers';
+SELECT pg_catalog.pg_extension_config_dump('docrep.epochs', '');
+
+CREATE TABLE docrep.table_settings (
+	tbl uuid PRIMARY KEY,
+	revs_limit int NOT NULL CHECK (revs_limit >= 1)
+);
+COMMENT ON TABLE docrep.table_settings IS 'Settings of document tables, by uuid; a missing row means the defaults';
+SELECT pg_catalog.pg_extension_config_dump('docrep.table_settings', '');
+
+/* the triggers of document tables */
+CREATE FUNCTION docrep.track_change() RETURNS trigger
+LANGUAGE C AS 'MODULE_PATHNAME', 'docrep_track_change';
+COMMENT ON FUNCTION docrep.track_change() IS 'Trigger of document tables: keeps revisions';
+
+CREATE FUNCTION docrep.insert_unsettled(tbl oid, id text, rev docrep.rev) RETURNS boolean
+LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'docrep_insert_unsettled';
+COMMENT ON FUNCTION docrep.insert_unsettled(oid, text, docrep.rev) IS 'Condition of a trigger of document tables: does a new row meet a tombstone?';
+
+CREATE FUNCTION docrep.delete_unsettled(tbl oid, id text, tree docrep.revtree) RETURNS boolean
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'docrep_delete_unsettled';
+COMMENT ON FUNCTION docrep.delete_unsettled(oid, text, docrep.revtree) IS 'Condition of a trigger of document tables: does a deletion bring a conflict to light?';
+
+CREATE FUNCTION docrep.settle_insert() RETURNS trigger
+LANGUAGE C AS 'MODULE_PATHNAME', 'docrep_settle_insert';
+COMMENT ON FUNCTION docrep.settle_insert() IS 'Trigger of document tables: a new row takes over its tombstone';
+
+CREATE FUNCTION docrep.settle_delete() RETURNS trigger
+LANGUAGE C AS 'MODULE_PATHNAME', 'docrep_settle_delete';
+COMMENT ON FUNCTION docrep.settle_delete() IS 'Trigger of document tables: a deleted winner gives way to a live conflict';
+
+CREATE FUNCTION docrep.refuse_truncate() RETURNS trigger
+LANGUAGE C AS 'MODULE_PATHNAME', 'docrep_refuse_truncate';
+COMMENT ON FUNCTION docrep.refuse_truncate() IS 'Trigger of document tables: TRUNCATE would leave no tombstones';
+
+CREATE FUNCTION docrep.batch_rows(action "char", OUT id text, OUT doc jsonb) RETURNS SETOF record
+LANGUAGE C VOLATILE STRICT ROWS 500 AS 'MODULE_PATHNAME', 'docrep_batch_rows';
+COMMENT ON FUNCTION docrep.batch_rows("char") IS 'The rows of the batch that this session is writing; none for anybody else';
+
+/* tables */
+CREATE FUNCTION docrep.create_table(name text, revs_limit int DEFAULT 1000) RETURNS regclass
+LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'docrep_create_table';
+COMMENT ON FUNCTION docrep.create_table(text, int) IS 'Create a document table, owned by the current role; the name may be schema-qualified';
+
+CREATE FUNCTION docrep.drop_table(tbl regclass) RETURNS void
+LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'docrep_drop_table';
+COMMENT ON FUNCTION docrep.drop_table(regclass) IS 'Drop a document table and everything kept for it, as DROP TABLE does';
+
+CREATE FUNCTION docrep.set_revs_limit(tbl regclass, max_revs int) RETURNS void
+LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'docrep_set_revs_limit';
+COMMENT ON FUNCTION docrep.set_revs_limit(regclass, int) IS 'How many revisions of each branch a document''s tree keeps (owner only)';
+
+CREATE FUNCTION docrep.reset_identity(tbl regclass) RETURNS void
+LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'docrep_reset_identity';
+COMMENT ON FUNCTION docrep.reset_identity(regclass) IS 'Tell peers that from here on this table''s history is its own: after a clone of the server or a restored copy (owner only)';
+
+/* event triggers: companions and rows by uuid stay with their table */
+CREATE FUNCTION docrep.on_ddl_end() RETURNS event_trigger
+LANGUAGE C AS 'MODULE_PATHNAME', 'docrep_on_ddl_end';
+COMMENT ON FUNCTION docrep.on_ddl_end() IS 'Event trigger: keeps the companions of document tables with them';
+CREATE FUNCTION docrep.on_drop() RETURNS event_trigger
+LANGUAGE C AS 'MODULE_PATHNAME', 'docrep_on_drop';
+COMMENT ON FUNCTION docrep.on_drop() IS 'Event trigger: removes what was kept for a dropped document table';
+CREATE EVENT TRIGGER docrep_ddl_end ON ddl_command_end
+	WHEN TAG IN ('CREATE TRIGGER', 'ALTER TABLE') EXECUTE FUNCTION docrep.on_ddl_end();
+CREATE EVENT TRIGGER docrep_drop ON sql_drop EXECUTE FUNCTION docrep.on_drop();

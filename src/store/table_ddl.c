@@ -1,0 +1,435 @@
+/*-------------------------------------------------------------------------
+ *
+ * table_ddl.c
+ *		Making document tables, and keeping companions with them.
+ *
+ * The companions live in docrep_data, where only docrep creates; they belong
+ * to the table's owner and depend on the table (AUTO), so that they go with
+ * it.  pg_dump knows neither the dependency nor, with -t, the companions: the
+ * event trigger on_ddl_end makes both again when the tracking trigger is
+ * created, and keeps the owners in step.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/dependency.h"
+#include "catalog/indexing.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_depend.h"
+#include "catalog/pg_trigger.h"
+#include "catalog/pg_type.h"
+#include "commands/event_trigger.h"
+#include "compat.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "store/companion.h"
+#include "store/errcodes.h"
+#include "store/internal_sql.h"
+#include "store/table.h"
+#include "store/table_ddl.h"
+#include "store/table_settings.h"
+#include "tcop/utility.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+#include "utils/varlena.h"
+
+static const char *const companion_kinds[] = {"dead", "leaf", "seq"};
+
+/* ---------- statements ---------- */
+
+static void
+execute(const char *command)
+{
+	int			rc = SPI_execute(command, false, 0);
+
+	if (rc < 0)
+		elog(ERROR, "could not execute \"%s\": %s", command, SPI_result_code_string(rc));
+}
+
+static char *
+uuid_text(const pg_uuid_t *uuid)
+{
+	return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(uuid)));
+}
+
+static char *
+companion_qualified(const char *kind, const pg_uuid_t *uuid)
+{
+	return psprintf("docrep_data.%s", docrep_companion_name(kind, uuid));
+}
+
+/* ---------- dependencies ---------- */
+
+Oid
+docrep_companion_table(Oid companion)
+{
+	Relation	rel = table_open(DependRelationId, AccessShareLock);
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	Oid			result = InvalidOid;
+
+	ScanKeyInit(&keys[0], Anum_pg_depend_classid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(RelationRelationId));
+	ScanKeyInit(&keys[1], Anum_pg_depend_objid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(companion));
+	scan = systable_beginscan(rel, DependDependerIndexId, true, NULL, 2, keys);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_depend dep = (Form_pg_depend) GETSTRUCT(tuple);
+
+		if (dep->objsubid == 0 && dep->refclassid == RelationRelationId &&
+			dep->deptype == DEPENDENCY_AUTO)
+			result = dep->refobjid;
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return result;
+}
+
+static void
+depend_on_table(Oid companion, Oid relid)
+{
+	ObjectAddress depender;
+	ObjectAddress referenced;
+
+	ObjectAddressSet(depender, RelationRelationId, companion);
+	ObjectAddressSet(referenced, RelationRelationId, relid);
+	recordDependencyOn(&depender, &referenced, DEPENDENCY_AUTO);
+}
+
+/* ---------- companions ---------- */
+
+static void
+create_companions(const pg_uuid_t *uuid)
+{
+	char	   *dead = companion_qualified("dead", uuid);
+	char	   *leaf = companion_qualified("leaf", uuid);
+
+	execute(psprintf("CREATE TABLE %s (_id text COLLATE \"C\" PRIMARY KEY, doc jsonb,"
+					 " _rev docrep.rev NOT NULL, _seq bigint NOT NULL UNIQUE,"
+					 " _modified timestamptz NOT NULL, _tree docrep.revtree, _trunk bytea)", dead));
+	execute(psprintf("ALTER TABLE %s ALTER _trunk SET STORAGE EXTERNAL", dead));
+	execute(psprintf("CREATE TABLE %s (_id text COLLATE \"C\" NOT NULL, rev docrep.rev NOT NULL,"
+					 " doc jsonb, deleted boolean NOT NULL, modified timestamptz NOT NULL,"
+					 " PRIMARY KEY (_id, rev))", leaf));
+	execute(psprintf("CREATE SEQUENCE %s INCREMENT BY 128", companion_qualified("seq", uuid)));
+}
+
+/* As the extension's owner: give the companions to the table's owner. */
+static void
+set_companion_owners(const pg_uuid_t *uuid, Oid owner)
+{
+	const char *role = quote_identifier(GetUserNameFromId(owner, false));
+
+	execute(psprintf("ALTER TABLE %s OWNER TO %s", companion_qualified("dead", uuid), role));
+	execute(psprintf("ALTER TABLE %s OWNER TO %s", companion_qualified("leaf", uuid), role));
+	execute(psprintf("ALTER SEQUENCE %s OWNER TO %s", companion_qualified("seq", uuid), role));
+}
+
+static void
+identity_taken(Relation rel, const pg_uuid_t *uuid)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DOCREP_PRECONDITION_FAILED),
+			 errmsg("\"%s\" cannot be the document table %s: that is another table",
+					RelationGetRelationName(rel), uuid_text(uuid)),
+			 errhint("Two tables cannot have one identity. Create one with docrep.create_table() and copy the documents.")));
+}
+
+static Oid
+table_owner(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		return InvalidOid;
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
+/*
+ * See that a table with a tracking trigger has its companions, that they
+ * depend on it and have its owner.  Somebody who gives a trigger the uuid of
+ * another table must not get at its companions.
+ */
+static void
+ensure_companions(Relation rel, const pg_uuid_t *uuid)
+{
+	Oid			relid = RelationGetRelid(rel);
+	Oid			owner = rel->rd_rel->relowner;
+	Oid			nsp = get_namespace_oid("docrep_data", false);
+	Oid			oids[3];
+	int			have = 0;
+	bool		owners_differ = false;
+	InternalSql sql;
+
+	for (int i = 0; i < 3; i++)
+	{
+		oids[i] = get_relname_relid(docrep_companion_name(companion_kinds[i], uuid), nsp);
+		if (!OidIsValid(oids[i]))
+			continue;
+		have++;
+		if (OidIsValid(docrep_companion_table(oids[i])))
+		{
+			if (docrep_companion_table(oids[i]) != relid)
+				identity_taken(rel, uuid);
+		}
+		else if (table_owner(oids[i]) != owner && !superuser())
+			identity_taken(rel, uuid);
+		owners_differ |= table_owner(oids[i]) != owner;
+	}
+	if (have == 3 && !owners_differ && docrep_companion_table(oids[0]) == relid)
+		return;
+	if (have != 0 && have != 3)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("document table \"%s\" has lost a companion in schema docrep_data",
+						RelationGetRelationName(rel))));
+
+	docrep_internal_begin(&sql);
+	if (have == 0)
+		create_companions(uuid);
+	if (have == 0 || owners_differ)
+		set_companion_owners(uuid, owner);
+	docrep_internal_end(&sql);
+
+	CommandCounterIncrement();
+	for (int i = 0; i < 3; i++)
+	{
+		oids[i] = get_relname_relid(docrep_companion_name(companion_kinds[i], uuid), nsp);
+		if (docrep_companion_table(oids[i]) != relid)
+			depend_on_table(oids[i], relid);
+	}
+	CacheInvalidateRelcacheByRelid(relid);
+}
+
+/* ---------- event triggers ---------- */
+
+/* A relation that DDL has touched: if it is a document table, look after it. */
+static void
+look_after(Oid relid)
+{
+	Relation	rel = try_relation_open(relid, AccessShareLock);
+	pg_uuid_t	uuid;
+
+	if (rel == NULL)
+		return;
+	if (rel->rd_rel->relkind == RELKIND_RELATION && docrep_table_uuid(rel, &uuid))
+		ensure_companions(rel, &uuid);
+	relation_close(rel, NoLock);
+}
+
+static Oid
+trigger_relation(Oid trigger)
+{
+	Relation	rel = table_open(TriggerRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	Oid			result = InvalidOid;
+
+	ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(trigger));
+	scan = systable_beginscan(rel, TriggerOidIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		result = ((Form_pg_trigger) GETSTRUCT(tuple))->tgrelid;
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return result;
+}
+
+PG_FUNCTION_INFO_V1(docrep_on_ddl_end);
+
+/* Event trigger ddl_command_end, for CREATE TRIGGER and ALTER TABLE. */
+Datum
+docrep_on_ddl_end(PG_FUNCTION_ARGS)
+{
+	SPITupleTable *rows;
+	uint64		n;
+
+	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("docrep.on_ddl_end is an event trigger")));
+	if (creating_extension)
+		PG_RETURN_NULL();
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	if (SPI_execute("SELECT classid, objid FROM pg_catalog.pg_event_trigger_ddl_commands()",
+					true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read what DDL has done");
+	rows = SPI_tuptable;
+	n = SPI_processed;
+	for (uint64 i = 0; i < n; i++)
+	{
+		bool		isnull;
+		Oid			classid = DatumGetObjectId(SPI_getbinval(rows->vals[i], rows->tupdesc, 1, &isnull));
+		Oid			objid = DatumGetObjectId(SPI_getbinval(rows->vals[i], rows->tupdesc, 2, &isnull));
+
+		if (classid == TriggerRelationId)
+			objid = trigger_relation(objid);
+		else if (classid != RelationRelationId)
+			continue;
+		if (OidIsValid(objid))
+			look_after(objid);
+	}
+	SPI_finish();
+	PG_RETURN_NULL();
+}
+
+PG_FUNCTION_INFO_V1(docrep_on_drop);
+
+/* Event trigger sql_drop: rows kept by a dropped table's uuid go with it. */
+Datum
+docrep_on_drop(PG_FUNCTION_ARGS)
+{
+	static const char *const tables[] = {"local_docs", "epochs", "table_settings", "rejected"};
+	InternalSql sql;
+
+	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("docrep.on_drop is an event trigger")));
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	if (SPI_execute("SELECT substr(object_name, 6) FROM pg_catalog.pg_event_trigger_dropped_objects()"
+					" WHERE schema_name = 'docrep_data' AND object_type = 'table'"
+					" AND object_name ~ '^dead_[0-9a-f]{32}$'", true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read what was dropped");
+	if (SPI_processed > 0)
+	{
+		SPITupleTable *rows = SPI_tuptable;
+		uint64		n = SPI_processed;
+
+		docrep_internal_begin(&sql);
+		for (uint64 i = 0; i < n; i++)
+		{
+			char	   *uuid = SPI_getvalue(rows->vals[i], rows->tupdesc, 1);
+
+			for (size_t t = 0; t < lengthof(tables); t++)
+				execute(psprintf("DELETE FROM docrep.%s WHERE tbl = '%s'", tables[t], uuid));
+		}
+		docrep_internal_end(&sql);
+	}
+	SPI_finish();
+	PG_RETURN_NULL();
+}
+
+/* ---------- create and drop ---------- */
+
+static void
+create_main_table(const char *qualified, const pg_uuid_t *uuid)
+{
+	char	   *id = uuid_text(uuid);
+
+	execute(psprintf("CREATE TABLE %s (_id text COLLATE \"C\" PRIMARY KEY, doc jsonb NOT NULL,"
+					 " _rev docrep.rev NOT NULL, _seq bigint NOT NULL UNIQUE,"
+					 " _modified timestamptz NOT NULL, _tree docrep.revtree, _trunk bytea)",
+					 qualified));
+	execute(psprintf("ALTER TABLE %s ALTER _trunk SET STORAGE EXTERNAL", qualified));
+	execute(psprintf("CREATE TRIGGER \"" DOCREP_TRACK_TRIGGER "\" BEFORE INSERT OR UPDATE OR DELETE"
+					 " ON %s FOR EACH ROW EXECUTE FUNCTION docrep.track_change('%s')",
+					 qualified, id));
+	execute(psprintf("CREATE TRIGGER \"~docrep_settle_insert\" AFTER INSERT ON %s FOR EACH ROW"
+					 " WHEN (docrep.insert_unsettled(NEW.tableoid, NEW._id, NEW._rev))"
+					 " EXECUTE FUNCTION docrep.settle_insert()", qualified));
+	execute(psprintf("CREATE TRIGGER \"~docrep_settle_rename\" AFTER UPDATE ON %s FOR EACH ROW"
+					 " WHEN (OLD._id OPERATOR(pg_catalog.<>) NEW._id)"
+					 " EXECUTE FUNCTION docrep.settle_insert()", qualified));
+	execute(psprintf("CREATE TRIGGER \"~docrep_settle_delete\" AFTER DELETE ON %s FOR EACH ROW"
+					 " WHEN (docrep.delete_unsettled(OLD.tableoid, OLD._id, OLD._tree))"
+					 " EXECUTE FUNCTION docrep.settle_delete()", qualified));
+	execute(psprintf("CREATE TRIGGER \"~docrep_refuse_truncate\" BEFORE TRUNCATE ON %s"
+					 " FOR EACH STATEMENT EXECUTE FUNCTION docrep.refuse_truncate()", qualified));
+	execute(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER \"" DOCREP_TRACK_TRIGGER "\","
+					 " ENABLE ALWAYS TRIGGER \"~docrep_settle_insert\","
+					 " ENABLE ALWAYS TRIGGER \"~docrep_settle_rename\","
+					 " ENABLE ALWAYS TRIGGER \"~docrep_settle_delete\","
+					 " ENABLE ALWAYS TRIGGER \"~docrep_refuse_truncate\"", qualified));
+	execute(psprintf("COMMENT ON TABLE %s IS 'docrep document table %s'", qualified, id));
+}
+
+Oid
+docrep_table_create(const char *name, int revs_limit)
+{
+	List	   *names;
+	RangeVar   *range;
+	Oid			nsp;
+	Oid			relid;
+	char	   *qualified;
+	pg_uuid_t	uuid;
+	Relation	rel;
+
+	docrep_require_preload();
+	if (GetDatabaseEncoding() != PG_UTF8)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("document tables need a database with encoding UTF8")));
+	names = docrep_name_list(name);
+	range = makeRangeVarFromNameList(names);
+	nsp = RangeVarGetCreationNamespace(range);
+	if (OidIsValid(get_relname_relid(range->relname, nsp)))
+		ereport(ERROR,
+				(errcode(ERRCODE_DOCREP_PRECONDITION_FAILED),
+				 errmsg("relation \"%s\" already exists", range->relname)));
+	uuid = *DatumGetUUIDP(OidFunctionCall0(F_GEN_RANDOM_UUID));
+	qualified = quote_qualified_identifier(get_namespace_name(nsp), range->relname);
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	create_main_table(qualified, &uuid);
+	SPI_finish();
+
+	relid = get_relname_relid(range->relname, nsp);
+	rel = table_open(relid, AccessShareLock);
+	ensure_companions(rel, &uuid);
+	table_close(rel, NoLock);
+	if (revs_limit != DOCREP_DEFAULT_REVS_LIMIT)
+		docrep_write_revs_limit(&uuid, revs_limit);
+	return relid;
+}
+
+PG_FUNCTION_INFO_V1(docrep_create_table);
+
+/* docrep.create_table(name text, revs_limit int) returns regclass */
+Datum
+docrep_create_table(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_OID(docrep_table_create(text_to_cstring(PG_GETARG_TEXT_PP(0)), PG_GETARG_INT32(1)));
+}
+
+PG_FUNCTION_INFO_V1(docrep_drop_table);
+
+/* docrep.drop_table(tbl regclass): as DROP TABLE by the caller. */
+Datum
+docrep_drop_table(PG_FUNCTION_ARGS)
+{
+	DocTable   *table = docrep_table_open(PG_GETARG_OID(0), AccessShareLock, 0);
+	char	   *qualified;
+
+	docrep_table_check_owner(table);
+	qualified = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(table->rel)),
+										   RelationGetRelationName(table->rel));
+	docrep_table_close(table, AccessShareLock);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	execute(psprintf("DROP TABLE %s", qualified));
+	SPI_finish();
+	PG_RETURN_VOID();
+}

@@ -1,0 +1,16 @@
+/*-------------------------------------------------------------------------
+ *
+ * table_ddl.h
+ *		Making document tables, and keeping companions with them.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DOCREP_STORE_TABLE_DDL_H
+#define DOCREP_STORE_TABLE_DDL_H
+
+#include "store/table.h"
+
+/* The table that a companion depends on, or InvalidOid. */
+extern Oid	docrep_companion_table(Oid companion);
+
+#endif							/* DOCREP_STORE_TABLE_DDL_H */

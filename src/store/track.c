@@ -1,0 +1,536 @@
+/*-------------------------------------------------------------------------
+ *
+ * track.c
+ *		The triggers of a document table: plain DML keeps revisions.
+ *
+ * The BEFORE ROW trigger fills in the bookkeeping columns, for a user's
+ * statement from the change that it makes, for a batch's from the batch.  It
+ * must be the last BEFORE ROW trigger, so that nobody changes the row after
+ * it.  An INSERT has no side effects there, since ON CONFLICT may throw the
+ * row away; what an INSERT or DELETE leaves to be settled with the tombstones
+ * is done in AFTER triggers (settle.c), which are queued only when needed.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "commands/trigger.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "store/batch_rows.h"
+#include "store/change.h"
+#include "store/companion.h"
+#include "store/document.h"
+#include "store/errcodes.h"
+#include "store/rev_type.h"
+#include "store/seqs.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+/* The columns of a new row that the trigger sets, by number in the table. */
+typedef struct NewColumns
+{
+	Datum	   *values;
+	bool	   *nulls;
+	bool	   *replaces;
+} NewColumns;
+
+static void
+set_column(NewColumns *cols, AttrNumber attno, Datum value, bool isnull)
+{
+	cols->values[attno - 1] = value;
+	cols->nulls[attno - 1] = isnull;
+	cols->replaces[attno - 1] = true;
+}
+
+static void
+make_columns(NewColumns *cols, int natts)
+{
+	cols->values = palloc0(natts * sizeof(Datum));
+	cols->nulls = palloc0(natts * sizeof(bool));
+	cols->replaces = palloc0(natts * sizeof(bool));
+}
+
+/* A change's bookkeeping into the new row. */
+static void
+set_bookkeeping(const DocTableInfo *info, NewColumns *cols, DocChange *change)
+{
+	set_column(cols, info->a_rev, change->rev_datum, false);
+	set_column(cols, info->a_seq, Int64GetDatum(change->seq), false);
+	set_column(cols, info->a_modified, TimestampTzGetDatum(change->modified), false);
+	set_column(cols, info->a_tree, change->tree_datum, change->tree_null);
+	if (change->trunk_changed)
+		set_column(cols, info->a_trunk, change->trunk_datum, change->trunk_null);
+}
+
+/*
+ * Nobody may come after us: a trigger that changes or drops the row then
+ * would leave a revision that does not fit its body.
+ */
+static void
+check_last(TriggerData *td)
+{
+	TriggerDesc *desc = td->tg_relation->trigdesc;
+
+	for (int i = desc->numtriggers - 1; i >= 0; i--)
+	{
+		Trigger    *t = &desc->triggers[i];
+
+		if (t->tgoid == td->tg_trigger->tgoid)
+			return;
+		if (TRIGGER_FOR_ROW(t->tgtype) && TRIGGER_FOR_BEFORE(t->tgtype) &&
+			(t->tgtype & (TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE | TRIGGER_TYPE_DELETE)) &&
+			t->tgenabled != TRIGGER_DISABLED)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("trigger \"%s\" of document table \"%s\" fires after docrep's own",
+							t->tgname, RelationGetRelationName(td->tg_relation)),
+					 errdetail("Triggers fire in order of their names, and docrep must see the row as it will be stored."),
+					 errhint("Give the trigger a name that sorts before \"%s\".", DOCREP_TRACK_TRIGGER)));
+	}
+}
+
+static void
+forged(Relation rel, const char *column)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DOCREP_BAD_REQUEST),
+			 errmsg("column \"%s\" of document table \"%s\" cannot be written",
+					column, RelationGetRelationName(rel)),
+			 errhint("docrep keeps it; leave it out of the statement.")));
+}
+
+static void
+update_conflict(const char *id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DOCREP_CONFLICT),
+			 errmsg("Document update conflict."),
+			 errdetail("The _rev given for document \"%s\" is not its current revision.", id)));
+}
+
+/*
+ * Read id and doc of a new row.  Members that begin with "_" are taken out of
+ * the body: *doc_changed.  write->path is the _rev given in the body.
+ */
+static void
+read_document(const DocTableInfo *info, TupleTableSlot *slot, DocWrite *write, bool *id_changed,
+			  bool *doc_changed)
+{
+	bool		isnull;
+	Datum		id = slot_getattr(slot, info->a_id, &isnull);
+	char	   *column_id = isnull ? NULL : TextDatumGetCString(id);
+	Datum		doc = slot_getattr(slot, info->a_doc, &isnull);
+	Jsonb	   *given;
+
+	if (isnull)
+		ereport(ERROR,
+				(errcode(ERRCODE_NOT_NULL_VIOLATION),
+				 errmsg("column \"doc\" of a document table cannot be NULL")));
+	given = DatumGetJsonbP(doc);
+	memset(write, 0, sizeof(*write));
+	docrep_document_parse(given, true, write);
+	*doc_changed = write->body != given;
+	*id_changed = column_id == NULL;
+	if (write->deleted)
+		ereport(ERROR,
+				(errcode(ERRCODE_DOCREP_BAD_REQUEST),
+				 errmsg("_deleted cannot be set in a row of a document table"),
+				 errhint("Use DELETE, or docrep.put().")));
+	if (column_id && write->id && strcmp(column_id, write->id) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DOCREP_BAD_REQUEST),
+				 errmsg("column _id is \"%s\" but the document's _id is \"%s\"",
+						column_id, write->id)));
+	if (column_id)
+	{
+		const char *problem = docrep_id_problem(column_id, strlen(column_id));
+
+		if (problem)
+			ereport(ERROR,
+					(errcode(ERRCODE_DOCREP_BAD_REQUEST),
+					 errmsg("bad _id: %s", problem)));
+		write->id = column_id;
+	}
+	else if (write->id == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_DOCREP_BAD_REQUEST),
+				 errmsg("a document needs an _id"),
+				 errhint("Give it in the column _id or as a member _id of doc; docrep.put() makes one.")));
+}
+
+/* ---------- INSERT ---------- */
+
+static void
+check_insert_columns(Relation rel, const DocTableInfo *info, TupleTableSlot *slot)
+{
+	const AttrNumber attnos[] = {info->a_seq, info->a_modified, info->a_tree, info->a_trunk};
+
+	/* native logical replication brings the publisher's: they are not ours */
+	if (SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA)
+		return;
+	for (size_t i = 0; i < lengthof(attnos); i++)
+	{
+		if (!slot_attisnull(slot, attnos[i]))
+			forged(rel, get_attname(info->relid, attnos[i], false));
+	}
+}
+
+/* The _rev given in the column or, failing that, in the body. */
+static bool
+given_rev(const DocTableInfo *info, TupleTableSlot *slot, DocWrite *write, Rev *rev)
+{
+	bool		isnull;
+	Datum		d = slot_getattr(slot, info->a_rev, &isnull);
+
+	if (!isnull && SessionReplicationRole != SESSION_REPLICATION_ROLE_REPLICA)
+	{
+		docrep_datum_rev(d, rev);
+		return true;
+	}
+	if (write->path.n == 0)
+		return false;
+	*rev = write->path.revs[0];
+	return true;
+}
+
+/* A document of an id that has no tombstone: nothing to look up, nothing to merge. */
+static void
+first_revision(const DocTableInfo *info, DocWrite *write, NewColumns *cols)
+{
+	uint8		hash[REV_HASH_LEN];
+	Rev			rev = {.gen = 1, .len = REV_HASH_LEN, .hex = true, .bytes = hash};
+
+	docrep_revision_hash(NULL, false, write->body, hash);
+	set_column(cols, info->a_rev, docrep_rev_datum(&rev), false);
+	set_column(cols, info->a_seq, Int64GetDatum(docrep_seq_take(info)), false);
+	set_column(cols, info->a_modified, TimestampTzGetDatum(GetCurrentTimestamp()), false);
+	set_column(cols, info->a_tree, (Datum) 0, true);
+	set_column(cols, info->a_trunk, (Datum) 0, true);
+}
+
+/*
+ * A document of an id that may have a tombstone, which it then goes on from.
+ * The tombstone is locked here although the row may yet be thrown away: who
+ * merges into the tombstone takes the same locks in the same order.
+ */
+static void
+over_tombstone(Relation rel, const DocTableInfo *info, DocWrite *write, const Rev *given,
+			   NewColumns *cols)
+{
+	DocTable   *table = docrep_table_attach(rel);
+	TupleTableSlot *dead = docrep_lock_row(table, DOC_IN_DEAD, write->id);
+	DocChange	change;
+
+	docrep_change_begin(table, &change, write->id, true, dead, true);
+	if (given && (dead == NULL || !docrep_rev_eq(given, &change.old_winner)))
+		update_conflict(write->id);
+	if (dead == NULL)
+		first_revision(info, write, cols);
+	else
+	{
+		docrep_change_edit(table, &change, write);
+		docrep_change_finish(table, &change, true);
+		set_bookkeeping(info, cols, &change);
+	}
+	docrep_table_close(table, NoLock);
+}
+
+static void
+insert_columns(TriggerData *td, const DocTableInfo *info, TupleTableSlot *slot,
+			   DocWrite *write, NewColumns *cols)
+{
+	Rev			rev;
+	bool		has_rev = given_rev(info, slot, write, &rev);
+
+	docrep_seq_register(info);
+	write->path.n = 0;
+	if (!docrep_dead_maybe_used(info))
+	{
+		if (has_rev)
+			update_conflict(write->id);
+		first_revision(info, write, cols);
+		return;
+	}
+
+	over_tombstone(td->tg_relation, info, write, has_rev ? &rev : NULL, cols);
+}
+
+/* A batch's row; the table is only described when a body has to be looked at again. */
+static void
+batch_arrive(Relation rel, DocChange *change, Datum doc)
+{
+	DocTable	table = {.info = *docrep_table_info(rel), .rel = rel};
+
+	docrep_change_arrive(&table, change, doc);
+	docrep_companions_close(&table);
+}
+
+static HeapTuple
+track_insert(TriggerData *td, const DocTableInfo *info)
+{
+	TupleTableSlot *slot = td->tg_trigslot;
+	TupleDesc	desc = RelationGetDescr(td->tg_relation);
+	NewColumns	cols;
+	bool		isnull;
+	text	   *id = (text *) DatumGetPointer(slot_getattr(slot, info->a_id, &isnull));
+
+	make_columns(&cols, desc->natts);
+	if (!isnull && docrep_batch_running(info->relid, CHANGE_INSERT))
+	{
+		DocChange  *change = docrep_batch_find(info->relid, CHANGE_INSERT,
+											   VARDATA_ANY(id), VARSIZE_ANY_EXHDR(id));
+
+		if (change)
+		{
+			batch_arrive(td->tg_relation, change, slot_getattr(slot, info->a_doc, &isnull));
+			set_bookkeeping(info, &cols, change);
+			return heap_modify_tuple(td->tg_trigtuple, desc, cols.values, cols.nulls, cols.replaces);
+		}
+	}
+
+	{
+		DocWrite	write;
+		bool		id_changed;
+		bool		doc_changed;
+
+		check_insert_columns(td->tg_relation, info, slot);
+		read_document(info, slot, &write, &id_changed, &doc_changed);
+		insert_columns(td, info, slot, &write, &cols);
+		if (id_changed)
+			set_column(&cols, info->a_id, CStringGetTextDatum(write.id), false);
+		if (doc_changed)
+			set_column(&cols, info->a_doc, JsonbPGetDatum(write.body), false);
+	}
+	return heap_modify_tuple(td->tg_trigtuple, desc, cols.values, cols.nulls, cols.replaces);
+}
+
+/* ---------- UPDATE ---------- */
+
+static bool
+same_column(TupleDesc desc, AttrNumber attno, TupleTableSlot *old, TupleTableSlot *new)
+{
+	bool		oldnull;
+	bool		newnull;
+	Datum		o = slot_getattr(old, attno, &oldnull);
+	Datum		n = slot_getattr(new, attno, &newnull);
+	Form_pg_attribute att = TupleDescAttr(desc, attno - 1);
+
+	if (oldnull || newnull)
+		return oldnull == newnull;
+	return datum_image_eq(o, n, att->attbyval, att->attlen);
+}
+
+/*
+ * Bookkeeping columns must be as they were; a _rev, in the column or in the
+ * body, must be the current one.
+ */
+static void
+check_update_columns(TriggerData *td, const DocTableInfo *info, DocWrite *write)
+{
+	const AttrNumber attnos[] = {info->a_seq, info->a_modified, info->a_tree, info->a_trunk};
+	TupleDesc	desc = RelationGetDescr(td->tg_relation);
+	TupleTableSlot *old = td->tg_trigslot;
+	TupleTableSlot *new = td->tg_newslot;
+	bool		isnull;
+	Rev			current;
+
+	if (SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA)
+		return;
+	for (size_t i = 0; i < lengthof(attnos); i++)
+	{
+		if (!same_column(desc, attnos[i], old, new))
+			forged(td->tg_relation, get_attname(info->relid, attnos[i], false));
+	}
+	if (!same_column(desc, info->a_rev, old, new))
+		update_conflict(write->id);
+	if (write->path.n > 0)
+	{
+		docrep_datum_rev(slot_getattr(old, info->a_rev, &isnull), &current);
+		if (!docrep_rev_eq(&current, &write->path.revs[0]))
+			update_conflict(write->id);
+	}
+}
+
+static char *
+row_id(const DocTableInfo *info, TupleTableSlot *slot)
+{
+	bool		isnull;
+
+	return TextDatumGetCString(slot_getattr(slot, info->a_id, &isnull));
+}
+
+/*
+ * A new _id: the old document is deleted, and what is left of the row is a
+ * document inserted under the new id.
+ */
+static void
+update_id(TriggerData *td, const DocTableInfo *info, const char *old_id, DocWrite *write,
+		  NewColumns *cols)
+{
+	DocTable   *table = docrep_table_attach(td->tg_relation);
+	DocChange	change;
+	DocWrite	tombstone = {.id = old_id, .deleted = true};
+
+	docrep_change_begin(table, &change, old_id, false, td->tg_trigslot, true);
+	tombstone.path.n = 1;
+	tombstone.path.revs = &change.old_winner;
+	docrep_change_edit(table, &change, &tombstone);
+	docrep_change_finish(table, &change, true);
+	if (change.now_live)
+		ereport(ERROR,
+				(errcode(ERRCODE_DOCREP_CONFLICT),
+				 errmsg("the _id of document \"%s\" cannot be changed while it has conflicts", old_id),
+				 errhint("Resolve the conflict first.")));
+	docrep_change_write_companions(table, &change);
+	docrep_table_close(table, NoLock);
+
+	write->path.n = 0;
+	over_tombstone(td->tg_relation, info, write, NULL, cols);
+}
+
+static void
+update_same_id(TriggerData *td, const DocTableInfo *info, DocWrite *write, NewColumns *cols)
+{
+	DocTable   *table = docrep_table_attach(td->tg_relation);
+	DocChange	change;
+
+	docrep_change_begin(table, &change, write->id, false, td->tg_trigslot, false);
+	write->path.n = 1;
+	write->path.revs = &change.old_winner;
+	docrep_change_edit(table, &change, write);
+	docrep_change_finish(table, &change, true);
+	set_bookkeeping(info, cols, &change);
+	docrep_change_write_companions(table, &change);
+	docrep_table_close(table, NoLock);
+}
+
+static HeapTuple
+track_update(TriggerData *td, const DocTableInfo *info)
+{
+	TupleTableSlot *slot = td->tg_newslot;
+	TupleDesc	desc = RelationGetDescr(td->tg_relation);
+	char	   *old_id = row_id(info, td->tg_trigslot);
+	NewColumns	cols;
+	bool		isnull;
+
+	make_columns(&cols, desc->natts);
+	if (docrep_batch_running(info->relid, CHANGE_UPDATE))
+	{
+		DocChange  *change = docrep_batch_find(info->relid, CHANGE_UPDATE, old_id, strlen(old_id));
+
+		if (change)
+		{
+			batch_arrive(td->tg_relation, change, slot_getattr(slot, info->a_doc, &isnull));
+			set_bookkeeping(info, &cols, change);
+			return heap_modify_tuple(td->tg_newtuple, desc, cols.values, cols.nulls, cols.replaces);
+		}
+	}
+
+	{
+		DocWrite	write;
+		bool		id_changed;
+		bool		doc_changed;
+
+		read_document(info, slot, &write, &id_changed, &doc_changed);
+		check_update_columns(td, info, &write);
+		if (strcmp(old_id, write.id) == 0)
+			update_same_id(td, info, &write, &cols);
+		else
+			update_id(td, info, old_id, &write, &cols);
+		if (id_changed)
+			set_column(&cols, info->a_id, CStringGetTextDatum(write.id), false);
+		if (doc_changed)
+			set_column(&cols, info->a_doc, JsonbPGetDatum(write.body), false);
+	}
+	return heap_modify_tuple(td->tg_newtuple, desc, cols.values, cols.nulls, cols.replaces);
+}
+
+/* ---------- DELETE ---------- */
+
+static HeapTuple
+track_delete(TriggerData *td, const DocTableInfo *info)
+{
+	char	   *id = row_id(info, td->tg_trigslot);
+	DocTable   *table;
+	DocChange	change;
+	DocChange  *batched = docrep_batch_find(info->relid, CHANGE_DELETE, id, strlen(id));
+	DocWrite	write = {.id = id, .deleted = true};
+
+	if (batched)
+	{
+		batched->seen = true;
+		return td->tg_trigtuple;
+	}
+	table = docrep_table_attach(td->tg_relation);
+	docrep_change_begin(table, &change, id, false, td->tg_trigslot, true);
+	write.path.n = 1;
+	write.path.revs = &change.old_winner;
+	docrep_change_edit(table, &change, &write);
+
+	/* a live conflict comes to light: settle.c inserts it once the row is gone */
+	if (docrep_revtree_live_leaves(change.tree) == 0)
+	{
+		docrep_change_finish(table, &change, true);
+		docrep_change_write_companions(table, &change);
+	}
+	else
+		docrep_seq_register(info);
+	docrep_table_close(table, NoLock);
+	return td->tg_trigtuple;
+}
+
+PG_FUNCTION_INFO_V1(docrep_track_change);
+
+/* BEFORE INSERT OR UPDATE OR DELETE FOR EACH ROW, argument: the table's uuid. */
+Datum
+docrep_track_change(PG_FUNCTION_ARGS)
+{
+	TriggerData *td = (TriggerData *) fcinfo->context;
+	const DocTableInfo *info;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(td->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(td->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("docrep.track_change is a BEFORE ROW trigger of document tables")));
+	docrep_require_preload();
+	info = docrep_table_info(td->tg_relation);
+	if (info == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("\"%s\" is not a document table",
+						RelationGetRelationName(td->tg_relation)),
+				 errhint("Use docrep.create_table().")));
+	check_last(td);
+	if (TRIGGER_FIRED_BY_INSERT(td->tg_event))
+		return PointerGetDatum(track_insert(td, info));
+	if (TRIGGER_FIRED_BY_UPDATE(td->tg_event))
+		return PointerGetDatum(track_update(td, info));
+	return PointerGetDatum(track_delete(td, info));
+}
+
+PG_FUNCTION_INFO_V1(docrep_refuse_truncate);
+
+/* BEFORE TRUNCATE: a TRUNCATE leaves no tombstones, so nobody would learn of it. */
+Datum
+docrep_refuse_truncate(PG_FUNCTION_ARGS)
+{
+	TriggerData *td = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("docrep.refuse_truncate is a trigger of document tables")));
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("document table \"%s\" cannot be truncated",
+					RelationGetRelationName(td->tg_relation)),
+			 errdetail("TRUNCATE would leave no tombstones, and the documents would come back by replication."),
+			 errhint("Use DELETE, or docrep.drop_table() and docrep.create_table().")));
+}

@@ -1,0 +1,366 @@
+/*-------------------------------------------------------------------------
+ *
+ * write.c
+ *		Writing documents in batches: edits, and revisions as they are.
+ *
+ * A batch is worked off in order of id, so that two of them never wait for
+ * each other crosswise.  For each document the stored row is locked, the
+ * change made in memory, and then all rows are written: the document table's
+ * through the executor (batch_rows.c), the companions' directly.
+ *
+ * With "isolate", a range of documents runs in a subtransaction.  If one is
+ * refused, the range is cut at the row that was met last and each part tried
+ * again, so that a refused document costs a few statements and the others
+ * are stored.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "store/batch_rows.h"
+#include "store/change.h"
+#include "store/companion.h"
+#include "store/errcodes.h"
+#include "store/seqs.h"
+#include "store/write.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+
+/* All writes of one document. */
+typedef struct Group
+{
+	DocWrite  **writes;
+	int			n;
+} Group;
+
+typedef struct WriteJob
+{
+	DocTable   *table;
+	Group	   *groups;			/* in order of id */
+	int			ngroups;
+	bool		edits;
+	bool		isolate;
+} WriteJob;
+
+static int
+compare_writes(const void *a, const void *b)
+{
+	DocWrite   *wa = *(DocWrite *const *) a;
+	DocWrite   *wb = *(DocWrite *const *) b;
+	int			c = strcmp(wa->id, wb->id);
+
+	if (c != 0)
+		return c;
+	return wa < wb ? -1 : wa > wb;	/* one document's writes stay in order */
+}
+
+static void
+make_groups(WriteJob *job, DocWrite *writes, int n)
+{
+	DocWrite  **sorted = palloc(Max(n, 1) * sizeof(DocWrite *));
+
+	for (int i = 0; i < n; i++)
+		sorted[i] = &writes[i];
+	qsort(sorted, n, sizeof(DocWrite *), compare_writes);
+	job->groups = palloc(Max(n, 1) * sizeof(Group));
+	job->ngroups = 0;
+	for (int i = 0; i < n; i++)
+	{
+		Group	   *last = job->ngroups > 0 ? &job->groups[job->ngroups - 1] : NULL;
+
+		if (last && strcmp(last->writes[0]->id, sorted[i]->id) == 0)
+			last->n++;
+		else
+		{
+			job->groups[job->ngroups].writes = &sorted[i];
+			job->groups[job->ngroups++].n = 1;
+		}
+	}
+}
+
+/* Lock the stored row, work the group's writes into it. */
+static void
+prepare_change(WriteJob *job, Group *group, DocChange *change)
+{
+	DocTable   *table = job->table;
+	const char *id = group->writes[0]->id;
+	TupleTableSlot *slot = docrep_lock_row(table, DOC_IN_REL, id);
+	bool		in_dead = false;
+	bool		anything_new = false;
+
+	if (slot == NULL && docrep_dead_maybe_used(&table->info))
+	{
+		in_dead = true;
+		slot = docrep_lock_row(table, DOC_IN_DEAD, id);
+	}
+	docrep_change_begin(table, change, id, in_dead, slot, true);
+	for (int i = 0; i < group->n; i++)
+	{
+		DocWrite   *write = group->writes[i];
+
+		write->sqlstate = 0;
+		write->reason = NULL;
+		write->known = false;
+		if (job->edits)
+			anything_new |= docrep_change_edit(table, change, write);
+		else
+		{
+			docrep_change_merge(table, change, write);
+			anything_new |= !write->known;
+		}
+	}
+	docrep_change_finish(table, change, anything_new);
+}
+
+static void
+refuse(DocChange *change, int sqlstate, const char *reason)
+{
+	for (int i = 0; i < change->nwrites; i++)
+	{
+		change->writes[i]->sqlstate = sqlstate;
+		change->writes[i]->reason = pstrdup(reason);
+	}
+}
+
+static void
+not_arrived(WriteJob *job, DocChange *change)
+{
+	const char *reason = "a trigger or a row security policy of the table kept the row away";
+
+	if (!job->isolate)
+		ereport(ERROR,
+				(errcode(ERRCODE_DOCREP_FORBIDDEN),
+				 errmsg("document \"%s\" could not be written", change->id),
+				 errdetail("A trigger or a row security policy of the table kept the row away.")));
+	refuse(change, ERRCODE_DOCREP_FORBIDDEN, reason);
+}
+
+/* Write the groups [lo, hi). */
+static void
+run_range(WriteJob *job, int lo, int hi)
+{
+	DocTable   *table = job->table;
+	int			n = hi - lo;
+	DocChange  *changes = palloc0(n * sizeof(DocChange));
+	DocChange **pointers = palloc(n * sizeof(DocChange *));
+	bool		has[CHANGE_DEAD + 1] = {false};
+
+	docrep_seq_register(&table->info);
+	for (int i = 0; i < n; i++)
+	{
+		prepare_change(job, &job->groups[lo + i], &changes[i]);
+		pointers[i] = &changes[i];
+		has[changes[i].action] = true;
+	}
+
+	/*
+	 * Tombstones of documents that have no row need the privilege that their
+	 * deletion would.
+	 */
+	if (has[CHANGE_DEAD])
+		docrep_table_check(table, ACL_DELETE);
+	for (int action = CHANGE_INSERT; action <= CHANGE_DELETE; action++)
+	{
+		if (has[action])
+			docrep_batch_execute(table, pointers, n, action);
+	}
+	for (int i = 0; i < n; i++)
+	{
+		if (changes[i].action == CHANGE_DEAD || changes[i].seen)
+			docrep_change_write_companions(table, &changes[i]);
+		else if (changes[i].action != CHANGE_NONE)
+			not_arrived(job, &changes[i]);
+	}
+}
+
+/*
+ * Is this an error of one document, to be noted while the batch goes on?
+ * Data, constraints, permissions, what users' functions raise, and our own
+ * classes are; what concerns the server or the transaction as a whole is not.
+ */
+static bool
+is_row_error(int sqlstate)
+{
+	switch (ERRCODE_TO_CATEGORY(sqlstate))
+	{
+		case MAKE_SQLSTATE('2', '1', '0', '0', '0'):	/* cardinality */
+		case MAKE_SQLSTATE('2', '2', '0', '0', '0'):	/* data exception */
+		case MAKE_SQLSTATE('2', '3', '0', '0', '0'):	/* integrity constraint */
+		case MAKE_SQLSTATE('2', '7', '0', '0', '0'):	/* triggered data change */
+		case MAKE_SQLSTATE('3', '8', '0', '0', '0'):	/* external routine */
+		case MAKE_SQLSTATE('3', '9', '0', '0', '0'):
+		case MAKE_SQLSTATE('4', '2', '0', '0', '0'):	/* access rule, undefined */
+		case MAKE_SQLSTATE('4', '4', '0', '0', '0'):	/* with check option */
+		case MAKE_SQLSTATE('5', '4', '0', '0', '0'):	/* program limit, such as a large index key */
+		case MAKE_SQLSTATE('P', '0', '0', '0', '0'):	/* raised in PL/pgSQL */
+		case MAKE_SQLSTATE('D', 'R', '0', '0', '0'):
+			return true;
+		default:
+			return false;
+	}
+}
+
+/* Somebody inserted the same id between our look and our INSERT. */
+static bool
+is_race(WriteJob *job, ErrorData *edata)
+{
+	char	   *pk;
+
+	if (edata->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE)
+		return !IsolationUsesXactSnapshot();
+	if (edata->sqlerrcode != ERRCODE_UNIQUE_VIOLATION || edata->constraint_name == NULL)
+		return false;
+	pk = get_rel_name(job->table->info.pk_oid);
+	return pk && strcmp(pk, edata->constraint_name) == 0;
+}
+
+/*
+ * Run a range in a subtransaction; NULL or the error.  What the writes then
+ * point to is in a context below the caller's.
+ */
+static ErrorData *
+try_range(WriteJob *job, int lo, int hi)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	struct Companions *outer = job->table->companions;
+	MemoryContext attempt = AllocSetContextCreate(caller, "docrep write attempt",
+												  ALLOCSET_DEFAULT_SIZES);
+	ErrorData  *volatile edata = NULL;
+
+	job->table->companions = NULL;
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(attempt);
+	PG_TRY();
+	{
+		run_range(job, lo, hi);
+		docrep_companions_close(job->table);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(caller);
+		edata = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		docrep_companions_forget(job->table);
+		MemoryContextDelete(attempt);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	CurrentResourceOwner = owner;
+	job->table->companions = outer;
+	return edata;
+}
+
+static void
+refuse_group(Group *group, ErrorData *edata)
+{
+	for (int i = 0; i < group->n; i++)
+	{
+		if (group->writes[i]->sqlstate != 0 || group->writes[i]->known)
+			continue;
+		group->writes[i]->sqlstate = edata->sqlerrcode;
+		group->writes[i]->reason = pstrdup(edata->message ? edata->message : "refused");
+	}
+}
+
+static void
+write_range(WriteJob *job, int lo, int hi)
+{
+	ErrorData  *edata;
+	int			cut;
+
+	check_stack_depth();
+	for (;;)
+	{
+		CHECK_FOR_INTERRUPTS();
+		edata = try_range(job, lo, hi);
+		if (edata == NULL)
+			return;
+		if (!is_race(job, edata))
+			break;
+		/* the other transaction has ended: what it did is now there to be merged with */
+	}
+	if (!is_row_error(edata->sqlerrcode))
+		ReThrowError(edata);
+	if (hi - lo == 1)
+	{
+		refuse_group(&job->groups[lo], edata);
+		return;
+	}
+
+	/*
+	 * The row that was met last is the likely one, unless it was the very
+	 * last: then the error may have come from the end of the statement, and
+	 * halves find it sooner.
+	 */
+	cut = lo + docrep_batch_last_seen();
+	if (cut <= lo || cut >= hi - 1)
+		cut = lo + (hi - lo) / 2;
+	write_range(job, lo, cut);
+	write_range(job, cut, cut + 1);
+	if (cut + 1 < hi)
+		write_range(job, cut + 1, hi);
+}
+
+/* Run without a subtransaction; who loses a race for a new id gets a conflict. */
+static void
+run_or_conflict(WriteJob *job)
+{
+	MemoryContext caller = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		run_range(job, 0, job->ngroups);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata;
+
+		MemoryContextSwitchTo(caller);
+		edata = CopyErrorData();
+		if (edata->sqlerrcode != ERRCODE_UNIQUE_VIOLATION || !is_race(job, edata))
+			PG_RE_THROW();
+		FlushErrorState();
+		ereport(ERROR,
+				(errcode(ERRCODE_DOCREP_CONFLICT),
+				 errmsg("Document update conflict."),
+				 errdetail("Another session has just created a document of this id.")));
+	}
+	PG_END_TRY();
+}
+
+static void
+run_job(DocTable *table, DocWrite *writes, int n, bool edits, bool isolate)
+{
+	WriteJob	job;
+
+	if (n == 0)
+		return;
+	job.table = table;
+	job.edits = edits;
+	job.isolate = isolate;
+	make_groups(&job, writes, n);
+	if (isolate)
+		write_range(&job, 0, job.ngroups);
+	else
+		run_or_conflict(&job);
+}
+
+void
+docrep_write_revisions(DocTable *table, DocWrite *writes, int n, bool isolate)
+{
+	run_job(table, writes, n, false, isolate);
+}
+
+void
+docrep_write_edits(DocTable *table, DocWrite *writes, int n, bool isolate)
+{
+	run_job(table, writes, n, true, isolate);
+}
