@@ -106,6 +106,12 @@ extern bool docrep_batch_fetch(DocTable *table, const DocrepChanges *changes, bo
 							   int *row, int *rev, Size max_bytes, DocrepDocs *out);
 
 /*
+ * A document that has arrived as a write.  False, and sqlstate and reason
+ * set: it cannot be stored in any table.
+ */
+extern bool docrep_doc_to_write(DocrepDoc *doc, DocWrite *write);
+
+/*
  * Write revisions as they are.  Those refused have their sqlstate and reason
  * set and are kept in docrep.rejected.  If local_id is not NULL the local
  * document is written in the same transaction (doc as JSON text).

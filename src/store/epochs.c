@@ -15,6 +15,7 @@
 #include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
+#include "fmgr.h"
 #include "miscadmin.h"
 #include "store/epochs.h"
 #include "store/errcodes.h"
@@ -89,36 +90,63 @@ docrep_epoch_begin(const DocTableInfo *table, int64 start_seq)
 {
 	InternalSql sql;
 
+	/* start_seq was just taken, so no row has it */
 	docrep_internal_begin(&sql);
 	epoch_insert(table, start_seq);
 	docrep_internal_end(&sql);
 }
 
 char *
-docrep_seq_print(const DocTableInfo *table, int64 seq)
+docrep_seq_suffix(const DocTableInfo *table)
 {
 	static SPIPlanPtr plan = NULL;
 	Oid			types[] = {UUIDOID};
 	Datum		values[1];
 	InternalSql sql;
 	MemoryContext caller = CurrentMemoryContext;
-	char	   *epoch = NULL;
+	char	   *suffix = NULL;
 
-	if (seq <= 0)
-		return pstrdup("0");
 	values[0] = UUIDPGetDatum(&table->uuid);
 	docrep_internal_begin(&sql);
 	docrep_internal_execute(&plan,
-							"SELECT epoch FROM docrep.epochs WHERE tbl = $1"
+							"SELECT '-' || epoch FROM docrep.epochs WHERE tbl = $1"
 							" ORDER BY start_seq DESC LIMIT 1",
 							1, types, values, NULL, false, 1);
 	if (SPI_processed > 0)
-		epoch = MemoryContextStrdup(caller, SPI_getvalue(SPI_tuptable->vals[0],
-														 SPI_tuptable->tupdesc, 1));
+		suffix = MemoryContextStrdup(caller, SPI_getvalue(SPI_tuptable->vals[0],
+														  SPI_tuptable->tupdesc, 1));
 	docrep_internal_end(&sql);
-	if (epoch == NULL)
-		return psprintf(INT64_FORMAT, seq);
-	return psprintf(INT64_FORMAT "-%s", seq, epoch);
+	return suffix ? suffix : pstrdup("");
+}
+
+char *
+docrep_seq_text(int64 seq, const char *suffix)
+{
+	return seq <= 0 ? pstrdup("0") : psprintf(INT64_FORMAT "%s", seq, suffix);
+}
+
+char *
+docrep_seq_print(const DocTableInfo *table, int64 seq)
+{
+	return docrep_seq_text(seq, seq <= 0 ? "" : docrep_seq_suffix(table));
+}
+
+PG_FUNCTION_INFO_V1(docrep_reset_identity);
+
+/*
+ * docrep.reset_identity(tbl regclass): the numbers from here on are this
+ * table's own.  Its counter moves on, so that the new epoch begins with a
+ * number that nobody has seen.  Owner only.
+ */
+Datum
+docrep_reset_identity(PG_FUNCTION_ARGS)
+{
+	DocTable   *table = docrep_table_open(PG_GETARG_OID(0), RowExclusiveLock, 0);
+
+	docrep_table_check_owner(table);
+	docrep_epoch_begin(&table->info, docrep_seq_take(&table->info));
+	docrep_table_close(table, NoLock);
+	PG_RETURN_VOID();
 }
 
 static void

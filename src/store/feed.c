@@ -318,6 +318,16 @@ docrep_feed_scanned(DocFeed *feed)
 	return feed->scanned;
 }
 
+int64
+docrep_feed_pending(DocFeed *feed)
+{
+	if (feed->by_id)
+		return feed->nrows - feed->next_row;
+	if (!feed->streams[0].has && !feed->streams[1].has && feed->next_row >= feed->nrows)
+		return 0;
+	return feed->descending ? feed->scanned - feed->since - 1 : feed->horizon - 1 - feed->scanned;
+}
+
 Snapshot
 docrep_feed_snapshot(DocFeed *feed)
 {

@@ -36,6 +36,9 @@ extern bool docrep_feed_next(DocFeed *feed, DocFeedRow *row);
 /* How far has been scanned: the seq to go on from; horizon - 1 at the end. */
 extern int64 docrep_feed_scanned(DocFeed *feed);
 
+/* How many rows are left, about (by seq's distance; exact when none or by id). */
+extern int64 docrep_feed_pending(DocFeed *feed);
+
 /* The snapshot that rows are read with, for docrep_leaf_read. */
 extern Snapshot docrep_feed_snapshot(DocFeed *feed);
 

@@ -73,6 +73,10 @@ extern void docrep_dead_mark_used(const DocTableInfo *table);
  */
 extern char *docrep_seq_print(const DocTableInfo *table, int64 seq);
 
+/* The same for many numbers: the suffix ("" or "-hex") once, then each. */
+extern char *docrep_seq_suffix(const DocTableInfo *table);
+extern char *docrep_seq_text(int64 seq, const char *suffix);
+
 /*
  * Read such a text (or a plain number): the number to go on from.  A number
  * of an epoch that later diverged rewinds to where they parted; an unknown

@@ -47,6 +47,15 @@ CREATE FUNCTION docrep.batch_rows(action "char", OUT id text, OUT doc jsonb) RET
 LANGUAGE C VOLATILE STRICT ROWS 500 AS 'MODULE_PATHNAME', 'docrep_batch_rows';
 COMMENT ON FUNCTION docrep.batch_rows("char") IS 'The rows of the batch that this session is writing; none for anybody else';
 
+/* the registry is the tracking trigger */
+CREATE VIEW docrep.document_tables AS
+	SELECT t.tgrelid::regclass AS tbl,
+		pg_catalog.encode(pg_catalog.substr(t.tgargs, 1, 36), 'escape')::uuid AS uuid
+	FROM pg_catalog.pg_trigger t
+	WHERE t.tgname = '~docrep_track' AND t.tgfoid = 'docrep.track_change'::regproc;
+COMMENT ON VIEW docrep.document_tables IS 'The document tables of this database, with their identities';
+GRANT SELECT ON docrep.document_tables TO PUBLIC;
+
 /* tables */
 CREATE FUNCTION docrep.create_table(name text, revs_limit int DEFAULT 1000) RETURNS regclass
 LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'docrep_create_table';

@@ -1,0 +1,410 @@
+/*-------------------------------------------------------------------------
+ *
+ * batch.c
+ *		The four set-based operations of replication on a document table.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "store/batch.h"
+#include "store/change.h"
+#include "store/document.h"
+#include "store/errcodes.h"
+#include "store/feed.h"
+#include "store/local_docs.h"
+#include "store/rejected.h"
+#include "store/seqs.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+/* ---------- containers ---------- */
+
+void
+docrep_docs_init(DocrepDocs *docs, MemoryContext cxt)
+{
+	memset(docs, 0, sizeof(*docs));
+	docs->cxt = cxt;
+}
+
+DocrepDoc *
+docrep_docs_add(DocrepDocs *docs)
+{
+	if (docs->n >= docs->cap)
+	{
+		int			cap = Max(64, docs->cap * 2);
+
+		docs->docs = docs->docs ?
+			repalloc_huge(docs->docs, cap * sizeof(DocrepDoc)) :
+			MemoryContextAlloc(docs->cxt, cap * sizeof(DocrepDoc));
+		docs->cap = cap;
+	}
+	memset(&docs->docs[docs->n], 0, sizeof(DocrepDoc));
+	return &docs->docs[docs->n++];
+}
+
+void
+docrep_changes_init(DocrepChanges *changes, MemoryContext cxt)
+{
+	memset(changes, 0, sizeof(*changes));
+	changes->cxt = cxt;
+	changes->pending = -1;
+}
+
+DocrepChange *
+docrep_changes_add(DocrepChanges *changes)
+{
+	if (changes->n >= changes->cap)
+	{
+		int			cap = Max(64, changes->cap * 2);
+
+		changes->rows = changes->rows ?
+			repalloc_huge(changes->rows, cap * sizeof(DocrepChange)) :
+			MemoryContextAlloc(changes->cxt, cap * sizeof(DocrepChange));
+		changes->cap = cap;
+	}
+	memset(&changes->rows[changes->n], 0, sizeof(DocrepChange));
+	return &changes->rows[changes->n++];
+}
+
+/* ---------- reading ---------- */
+
+/* Size of a body, for the byte limits. */
+static Size
+body_size(Jsonb *body)
+{
+	return body ? VARSIZE(body) : 64;
+}
+
+/* One leaf of a document as it travels. */
+static void
+fill_doc(DocTable *table, Snapshot snapshot, const char *id, DocState *state, int32 node,
+		 DocrepDoc *doc)
+{
+	RevNode    *leaf = &state->tree->nodes[node];
+
+	doc->id = unconstify(char *, id);
+	doc->path = docrep_revtree_path(state->tree, node);
+	doc->deleted = leaf->deleted;
+	doc->modified = state->modified;
+	if (node == state->winner)
+		doc->body = state->doc;
+	else
+		(void) docrep_leaf_read(table, snapshot, id, &leaf->rev, &doc->body, &doc->modified);
+}
+
+/* A row of the feed into a change; with bodies if asked for. */
+static void
+fill_change(DocTable *table, const DocrepChangesRequest *request, DocFeed *feed,
+			DocFeedRow *row, DocrepChanges *out)
+{
+	DocrepChange *change = docrep_changes_add(out);
+	RevTree    *tree = row->state.tree;
+	int32	   *leaves;
+	int32		n = 1;
+
+	change->id = row->id;
+	change->deleted = !row->state.live;
+	change->modified = row->state.modified;
+	if (request->winners_only)
+		leaves = &row->state.winner;
+	else
+		n = docrep_revtree_leaves(tree, &leaves);
+	change->nrevs = n;
+	change->revs = palloc(n * sizeof(Rev));
+	for (int i = 0; i < n; i++)
+		change->revs[i] = tree->nodes[leaves[i]].rev;
+	out->bytes += 64;
+	if (!request->with_docs)
+		return;
+	change->docs = palloc0(n * sizeof(DocrepDoc));
+	for (int i = 0; i < n; i++)
+	{
+		fill_doc(table, docrep_feed_snapshot(feed), row->id, &row->state, leaves[i],
+				 &change->docs[i]);
+		out->bytes += body_size(change->docs[i].body);
+	}
+}
+
+void
+docrep_batch_changes(DocTable *table, const DocrepChangesRequest *request, DocrepChanges *out)
+{
+	MemoryContext old = MemoryContextSwitchTo(out->cxt);
+	int64		since = docrep_seq_parse(&table->info, request->since);
+	DocFeed    *feed;
+	DocFeedRow	row;
+	const char *epoch;
+
+	feed = docrep_feed_open(table, since, false, request->doc_ids, request->ndoc_ids,
+							request->with_docs ? DOCSTATE_BODY | DOCSTATE_TRUNK : 0);
+	epoch = docrep_seq_suffix(&table->info);
+	out->at_end = true;
+	while (docrep_feed_next(feed, &row))
+	{
+		fill_change(table, request, feed, &row, out);
+		out->rows[out->n - 1].seq = docrep_seq_text(row.state.seq, epoch);
+		if (out->n >= request->max_rows || out->bytes >= request->max_bytes)
+		{
+			out->at_end = false;
+			break;
+		}
+	}
+	out->last_seq = docrep_seq_text(docrep_feed_scanned(feed), epoch);
+	out->pending = out->at_end ? 0 : docrep_feed_pending(feed);
+	docrep_feed_close(feed);
+	MemoryContextSwitchTo(old);
+}
+
+/* Which revisions of one document are not in its tree? */
+static void
+diff_change(DocTable *table, DocrepChange *change)
+{
+	DocState	state;
+	bool		exists = docrep_state_read(table, GetActiveSnapshot(), change->id, 0, &state);
+
+	for (int i = 0; i < change->nrevs; i++)
+	{
+		change->missing[i] = !exists || docrep_revtree_find(state.tree, &change->revs[i]) < 0;
+		if (change->missing[i] && exists &&
+			docrep_revtree_maybe_in_trunk(state.tree, &change->revs[i]))
+		{
+			docrep_state_read(table, GetActiveSnapshot(), change->id, DOCSTATE_TRUNK, &state);
+			change->missing[i] = docrep_revtree_find(state.tree, &change->revs[i]) < 0;
+		}
+	}
+}
+
+void
+docrep_batch_diff(DocTable *table, DocrepChanges *changes)
+{
+	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "docrep diff",
+												  ALLOCSET_DEFAULT_SIZES);
+	bool	   *visible = NULL;
+
+	if (table->row_security)
+	{
+		const char **ids = palloc(Max(changes->n, 1) * sizeof(char *));
+
+		visible = palloc(Max(changes->n, 1) * sizeof(bool));
+		for (int i = 0; i < changes->n; i++)
+			ids[i] = changes->rows[i].id;
+		docrep_visible_ids(table, ids, changes->n, visible);
+	}
+	for (int i = 0; i < changes->n; i++)
+	{
+		DocrepChange *change = &changes->rows[i];
+		MemoryContext old;
+
+		CHECK_FOR_INTERRUPTS();
+		change->missing = MemoryContextAlloc(changes->cxt, Max(change->nrevs, 1) * sizeof(bool));
+		if (visible && !visible[i])
+		{
+			memset(change->missing, true, change->nrevs * sizeof(bool));
+			continue;
+		}
+		old = MemoryContextSwitchTo(scratch);
+		diff_change(table, change);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(scratch);
+	}
+	MemoryContextDelete(scratch);
+}
+
+/* Does node descend from ancestor? */
+static bool
+descends(const RevTree *tree, int32 node, int32 ancestor)
+{
+	while (node > ancestor)
+		node = tree->nodes[node].parent;
+	return node == ancestor;
+}
+
+static void
+add_doc(DocTable *table, const char *id, DocState *state, int32 node, DocrepDocs *out)
+{
+	DocrepDoc  *doc = docrep_docs_add(out);
+
+	fill_doc(table, GetActiveSnapshot(), id, state, node, doc);
+	out->bytes += body_size(doc->body);
+}
+
+/* One wanted revision: itself if it is a leaf, or the leaves that it has become. */
+static void
+fetch_rev(DocTable *table, const char *id, DocState *state, const Rev *rev, bool latest,
+		  DocrepDocs *out)
+{
+	int32		node = docrep_revtree_find(state->tree, rev);
+	int32	   *leaves;
+	int32		n;
+
+	if (node < 0)
+		return;
+	if (state->tree->nodes[node].nchildren == 0)
+	{
+		add_doc(table, id, state, node, out);
+		return;
+	}
+	if (!latest)
+		return;
+	n = docrep_revtree_leaves(state->tree, &leaves);
+	for (int32 i = 0; i < n; i++)
+	{
+		if (descends(state->tree, leaves[i], node))
+			add_doc(table, id, state, leaves[i], out);
+	}
+}
+
+static bool
+row_visible(DocTable *table, const char *id)
+{
+	bool		visible;
+
+	if (!table->row_security)
+		return true;
+	docrep_visible_ids(table, &id, 1, &visible);
+	return visible;
+}
+
+bool
+docrep_batch_fetch(DocTable *table, const DocrepChanges *changes, bool latest,
+				   int *row, int *rev, Size max_bytes, DocrepDocs *out)
+{
+	MemoryContext old = MemoryContextSwitchTo(out->cxt);
+
+	for (; *row < changes->n; (*row)++, *rev = 0)
+	{
+		const DocrepChange *change = &changes->rows[*row];
+		DocState	state;
+		bool		read = false;
+		bool		exists = false;
+
+		CHECK_FOR_INTERRUPTS();
+		for (; *rev < change->nrevs; (*rev)++)
+		{
+			if (change->missing && !change->missing[*rev])
+				continue;
+			if (out->bytes >= max_bytes)
+			{
+				MemoryContextSwitchTo(old);
+				return true;
+			}
+			if (!read)
+			{
+				exists = row_visible(table, change->id) &&
+					docrep_state_read(table, GetActiveSnapshot(), change->id,
+									  DOCSTATE_BODY | DOCSTATE_TRUNK, &state);
+				read = true;
+			}
+			if (exists)
+				fetch_rev(table, change->id, &state, &change->revs[*rev], latest, out);
+		}
+	}
+	MemoryContextSwitchTo(old);
+	return false;
+}
+
+/* ---------- writing ---------- */
+
+/*
+ * JSON text to jsonb.  On a failure the document's sqlstate and reason are
+ * set.  Parsing has no effects but memory, so no subtransaction is needed to
+ * recover from an error in it.
+ */
+static Jsonb *
+parse_body(DocrepDoc *doc)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	Jsonb	   *volatile result = NULL;
+	char	   *text = pnstrdup(doc->json, doc->jsonlen);
+
+	PG_TRY();
+	{
+		result = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata;
+
+		MemoryContextSwitchTo(caller);
+		edata = CopyErrorData();
+		if (ERRCODE_TO_CATEGORY(edata->sqlerrcode) != ERRCODE_DATA_EXCEPTION &&
+			ERRCODE_TO_CATEGORY(edata->sqlerrcode) != ERRCODE_PROGRAM_LIMIT_EXCEEDED)
+			PG_RE_THROW();
+		FlushErrorState();
+		doc->sqlstate = ERRCODE_DOCREP_BAD_REQUEST;
+		doc->reason = psprintf("%s%s%s", edata->message, edata->detail ? ": " : "",
+							   edata->detail ? edata->detail : "");
+	}
+	PG_END_TRY();
+	pfree(text);
+	return result;
+}
+
+/* What may not be stored is refused here, before it meets the table. */
+bool
+docrep_doc_to_write(DocrepDoc *doc, DocWrite *write)
+{
+	const char *problem = docrep_id_problem(doc->id, strlen(doc->id));
+
+	memset(write, 0, sizeof(*write));
+	if (problem)
+	{
+		doc->sqlstate = ERRCODE_DOCREP_BAD_REQUEST;
+		doc->reason = psprintf("_id: %s", problem);
+		return false;
+	}
+	write->id = doc->id;
+	write->path = doc->path;
+	write->deleted = doc->deleted;
+	write->modified = doc->modified;
+	write->body = doc->body;
+	if (write->body == NULL && doc->json != NULL)
+	{
+		write->body = parse_body(doc);
+		if (write->body == NULL)
+			return false;
+	}
+	if (write->body && (!JB_ROOT_IS_OBJECT(write->body) || JB_ROOT_IS_SCALAR(write->body)))
+	{
+		doc->sqlstate = ERRCODE_DOCREP_BAD_REQUEST;
+		doc->reason = "the body is not an object";
+		return false;
+	}
+	return true;
+}
+
+void
+docrep_batch_write(DocTable *table, DocrepDocs *docs, const DocrepWriteOrigin *origin,
+				   const char *local_id, const char *local_doc)
+{
+	DocWrite   *writes = palloc(Max(docs->n, 1) * sizeof(DocWrite));
+	DocrepDoc **targets = palloc(Max(docs->n, 1) * sizeof(DocrepDoc *));
+	int			n = 0;
+
+	for (int i = 0; i < docs->n; i++)
+	{
+		docs->docs[i].sqlstate = 0;
+		if (docrep_doc_to_write(&docs->docs[i], &writes[n]))
+			targets[n++] = &docs->docs[i];
+	}
+	docrep_constraints_immediate();
+	docrep_write_revisions(table, writes, n, true);
+	for (int i = 0; i < n; i++)
+	{
+		targets[i]->sqlstate = writes[i].sqlstate;
+		targets[i]->reason = writes[i].reason;
+		targets[i]->known = writes[i].known;
+	}
+	docrep_rejected_keep(table, docs, origin);
+	docrep_rejected_retry(table, origin);
+	if (local_id)
+	{
+		Datum		doc = DirectFunctionCall1(jsonb_in, CStringGetDatum(local_doc));
+
+		(void) docrep_local_put(&table->info, local_id, DatumGetJsonbP(doc));
+	}
+}

@@ -1,0 +1,34 @@
+/*-------------------------------------------------------------------------
+ *
+ * rejected.h
+ *		Replicated documents that the table refused: kept, to be looked at and
+ *		tried again.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DOCREP_STORE_REJECTED_H
+#define DOCREP_STORE_REJECTED_H
+
+#include "store/batch.h"
+
+/*
+ * Keep those of the batch that have an sqlstate.  One row for a revision of
+ * a document; a later refusal replaces its reason.
+ */
+extern void docrep_rejected_keep(DocTable *table, const DocrepDocs *docs,
+								 const DocrepWriteOrigin *origin);
+
+/*
+ * If the table has documents that were refused for a missing parent row
+ * (23503), try them again: a child may come before its parent in order of
+ * seq.  Cheap when there are none.
+ */
+extern void docrep_rejected_retry(DocTable *table, const DocrepWriteOrigin *origin);
+
+/*
+ * SET CONSTRAINTS ALL IMMEDIATE for this transaction: a deferred constraint
+ * would otherwise fail all of the batch at its commit.
+ */
+extern void docrep_constraints_immediate(void);
+
+#endif							/* DOCREP_STORE_REJECTED_H */
