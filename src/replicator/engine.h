@@ -102,6 +102,7 @@ typedef struct Run
 	int			nbatches;
 	bool		hold;			/* ask for no new batch */
 	bool		at_end;			/* the newest batch reached the end of the feed */
+	bool		unflushed;		/* the target may not have written everything to disk */
 	double		missing_ratio;	/* share of missing revisions in recent batches */
 
 	/* sequences, as the source writes them */
@@ -150,6 +151,8 @@ extern bool docrep_session_due(const Run *run);
 extern long docrep_session_due_in(const Run *run, long max);
 /* Write it to both sides; nothing is under way. */
 extern void docrep_session_save(Run *run);
+/* Have the target write to disk what it was sent; nothing is under way. */
+extern void docrep_session_flush(Run *run);
 /* Has anything happened since the last one? */
 extern bool docrep_session_unsaved(const Run *run);
 /* The document for a write up to "seq", in the current context. */

@@ -128,6 +128,8 @@ transfer_all(Run *run)
 		docrep_session_save(run);
 		hooks->progress(hooks->arg, &run->stats, false);
 	}
+	else
+		docrep_session_flush(run);
 }
 
 char *
@@ -162,6 +164,8 @@ docrep_replication_run(Replication *replication, const ReplicationHooks *hooks)
 	PG_CATCH();
 	{
 		close_peers(run);
+		MemoryContextSwitchTo(caller);
+		MemoryContextDelete(cxt);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();

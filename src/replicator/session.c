@@ -202,6 +202,15 @@ put_at_source(Run *run, const char *json)
 }
 
 void
+docrep_session_flush(Run *run)
+{
+	if (run->unflushed)
+		run->target->ops->flush(run->target);
+	run->unflushed = false;
+	MemoryContextSwitchTo(run->scratch);
+}
+
+void
 docrep_session_save(Run *run)
 {
 	CheckpointEntry entry;
@@ -212,7 +221,7 @@ docrep_session_save(Run *run)
 	json = docrep_checkpoint_print(&entry, run->replication->since_seq, run->old, run->nold,
 								   CHECKPOINT_MAX_HISTORY);
 
-	run->target->ops->flush(run->target);
+	docrep_session_flush(run);
 	put_at_source(run, json);
 	run->target->ops->put_local(run->target, run->replication->id, json);
 	MemoryContextSwitchTo(run->scratch);

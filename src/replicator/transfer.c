@@ -293,6 +293,7 @@ docrep_transfer_send_write(Run *run, Batch *batch)
 										 portion->checkpoint));
 	docrep_pipeline_push(&run->at_target, REQUEST_WRITE, batch, portion);
 	batch->ready = NULL;
+	run->unflushed = true;
 	batch->open_writes++;
 	batch->all_sent = portion->last;
 }
