@@ -30,6 +30,7 @@ typedef struct Replication
 	int			worker_batch_size;
 	DocrepPeerOptions peer_options;
 	char	   *cancel_id;		/* with cancel: a replication id given instead of endpoints */
+	char	   *node_uuid;		/* of the database that the replication belongs to */
 	char	   *id;				/* base replication id, 32 hex digits */
 	char	   *full_id;		/* with "+continuous", "+create_target" */
 	Jsonb	   *document;		/* as given */
@@ -41,10 +42,24 @@ typedef struct Replication
  * later version brings (filter, selector, delay, ...) are refused with 0A000
  * while they are not there.  In the caller's session: names are
  * resolved in its search_path, rights are its own.
+ *
+ * With "cancel" and one of "replication_id", "id" and "_local_id" in place of
+ * the endpoints, cancel_id is set and source, target, id and full_id are NULL.
  */
 extern Replication *docrep_replication_parse(Jsonb *document);
 
-/* Flat form for handing a parsed replication to a worker, and back. */
+/*
+ * Fill id and full_id from what defines the replication; node_uuid and the
+ * endpoints are set.  docrep_replication_parse has done it; the run does it
+ * again when opening an endpoint showed its lasting identity (a local table
+ * that was only a name before it was created).
+ */
+extern void docrep_replication_identify(Replication *replication);
+
+/*
+ * Flat form for handing a parsed replication to a worker, and back.  JSON
+ * text, one line; it holds credentials.
+ */
 extern char *docrep_replication_serialize(const Replication *replication);
 extern Replication *docrep_replication_deserialize(const char *text);
 

@@ -72,7 +72,7 @@ docrep_rev_parse_id(uint32 gen, const char *text, size_t textlen,
 
 	if (!string_is_sane((const uint8 *) text, textlen))
 		return "the identifier holds a NUL character";
-	memcpy(buf, text, textlen);
+	memmove(buf, text, textlen);	/* callers may decode in place */
 	rev->len = (uint16) textlen;
 	rev->hex = false;
 	return NULL;

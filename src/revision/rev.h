@@ -36,7 +36,8 @@ typedef struct Rev
 /* longest text form, with the final NUL */
 #define REV_TEXT_SIZE		(10 + 1 + REV_MAX_LEN + 1)
 /* longest packed form: a varint and the bytes */
-#define REV_PACKED_SIZE		(5 + REV_MAX_LEN)
+#define REV_PACKED_HEAD		5
+#define REV_PACKED_SIZE		(REV_PACKED_HEAD + REV_MAX_LEN)
 
 /*
  * Parse "N-string" of textlen bytes.  buf, of at least textlen bytes, takes

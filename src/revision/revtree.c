@@ -29,6 +29,7 @@ docrep_revtree_new(int32 cap)
 	tree->trunk_used = 0;
 	tree->trunk_loaded = true;
 	tree->trunk_stored = false;
+	tree->changed = false;
 	tree->revs_limit = 0;
 	return tree;
 }
@@ -74,6 +75,7 @@ docrep_revtree_add(RevTree *tree, int32 parent, const Rev *rev, bool deleted)
 	node->deleted = deleted;
 	if (parent >= 0)
 		tree->nodes[parent].nchildren++;
+	tree->changed = true;
 	return tree->n++;
 }
 
@@ -137,6 +139,7 @@ docrep_revtree_compact(RevTree *tree, int32 *map)
 			tree->trunk_loaded = true;
 		}
 	}
+	tree->changed = true;
 	tree->n = kept;
 }
 

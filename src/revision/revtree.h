@@ -50,6 +50,9 @@ typedef struct RevTree
 	bool		trunk_stored;	/* a trunk lies beside the packed tree that this
 								 * one was unpacked from; pack must replace or
 								 * remove it if it is not used any more */
+	bool		changed;		/* not what was unpacked any more: a merge that
+								 * answers KNOWN may have added ancestors, or
+								 * made a leaf an ancestor */
 	uint32		revs_limit;		/* a hint for merge: the limit to which the
 								 * caller will stem next; 0: unknown */
 } RevTree;
@@ -179,6 +182,13 @@ extern void docrep_revtree_pack(const RevTree *tree, size_t reserve,
 								uint8 **inlined, size_t *inlined_len,
 								bool *trunk_changed,
 								uint8 **trunk, size_t *trunk_len);
+
+/*
+ * Pack all nodes inline, whatever their number; a stored trunk stays as it is.
+ * For values that have no place for a trunk beside them.
+ */
+extern void docrep_revtree_pack_inline(const RevTree *tree, size_t reserve,
+									   uint8 **inlined, size_t *inlined_len);
 
 /*
  * True if pack would move revisions to a trunk, so that old_trunk is wanted if

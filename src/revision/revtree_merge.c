@@ -212,6 +212,7 @@ learn_ancestors(RevTree *tree, const RevPath *path, int32 root)
 	if (n <= 0)
 		return 0;
 	docrep_revtree_prepend(tree, root, n);
+	tree->changed = true;
 	for (int32 i = 0; i < n; i++)
 	{
 		tree->nodes[i].rev = path->revs[path->n - 1 - i];

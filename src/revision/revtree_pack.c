@@ -193,8 +193,8 @@ pack_node(const RevNode *node, int32 i, int32 parent, uint8 *out)
  * the trunk (-1: none) and "used" how many revisions of the trunk count.
  */
 static void
-pack_inline(const RevTree *tree, int32 *map, int32 root, uint32 used,
-			size_t reserve, uint8 **inlined, size_t *inlined_len)
+write_inline(const RevTree *tree, int32 *map, int32 root, uint32 used,
+			 size_t reserve, uint8 **inlined, size_t *inlined_len)
 {
 	size_t		size = 1 + 3 * VARINT_MAX_SIZE;
 	uint8	   *start;
@@ -271,7 +271,22 @@ docrep_revtree_pack(const RevTree *tree, size_t reserve,
 	}
 	/* what is stored stays while the tree hangs on it as it is */
 	*trunk_changed = *trunk_len > 0 || (tree->trunk_stored && root < 0);
-	pack_inline(tree, map, root, used, reserve, inlined, inlined_len);
+	write_inline(tree, map, root, used, reserve, inlined, inlined_len);
 	if (map != stack)
 		pfree(map);
+}
+
+/*
+ * Pack everything inline; see the header.
+ */
+void
+docrep_revtree_pack_inline(const RevTree *tree, size_t reserve,
+						   uint8 **inlined, size_t *inlined_len)
+{
+	int32	   *map = palloc(sizeof(int32) * (size_t) Max(tree->n, 1));
+
+	memset(map, 0, sizeof(int32) * (size_t) tree->n);
+	write_inline(tree, map, tree->trunk_root, tree->trunk_used, reserve,
+				 inlined, inlined_len);
+	pfree(map);
 }

@@ -38,9 +38,12 @@ mark_stemmed(RevTree *tree, uint32 limit, int32 *reach)
 	}
 	if (tree->trunk_root >= 0 && reach[tree->trunk_root] > 0)
 	{
-		tree->trunk_used = Min(tree->trunk_used,
+		uint32		used = Min(tree->trunk_used,
 							   (uint32) reach[tree->trunk_root] - 1);
-		if (tree->trunk_used == 0)
+
+		tree->changed |= used != tree->trunk_used;
+		tree->trunk_used = used;
+		if (used == 0)
 		{
 			tree->trunk_root = -1;
 			tree->trunk_loaded = true;

@@ -226,6 +226,7 @@ run_small_program(void)
 		uint32		newest = oldest + unit_random(ngens - oldest + 1);
 		bool		deleted;
 		int			before;
+		int32		before_nodes;
 		bool		repaired;
 		RevMergeResult want;
 		RevMergeResult got;
@@ -240,6 +241,8 @@ run_small_program(void)
 					 ids[unit_random(nids)]);
 			revs[i] = unit_rev(text);
 		}
+		before_nodes = tree->n;
+		CHECK(!tree->changed || step == 0);
 		/* the same revision is always a deletion, or never */
 		deleted = (revs[0].gen + revs[0].bytes[0]) % 4 == 0;
 		before = model_count(model, &revs[0]);
@@ -249,6 +252,7 @@ run_small_program(void)
 			CHECK((got == REVMERGE_KNOWN) == (model_count(model, &revs[0]) <= before));
 		else
 			CHECK(got == want);
+		CHECK(tree->changed == (repaired || tree->n != before_nodes));
 		CHECK(docrep_revtree_check(tree) == NULL);
 		CHECK(model_equals(model, tree, false));
 

@@ -1,0 +1,166 @@
+/*-------------------------------------------------------------------------
+ *
+ * engine.h
+ *		One run of a replication: what its parts share.
+ *
+ * run.c opens the peers and goes round; pipeline.c moves batches through
+ * their states; transfer.c has what happens to a batch at each of them;
+ * session.c knows where to start and writes checkpoints.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DOCREP_REPLICATOR_ENGINE_H
+#define DOCREP_REPLICATOR_ENGINE_H
+
+#include "replicator/checkpoint.h"
+#include "replicator/replication.h"
+
+/* Batches alive at a time: one being written, one on its way, one asked for. */
+#define MAX_BATCHES			3
+/* Bodies that one changes request may bring. */
+#define CHANGES_BYTES		(8 * 1024 * 1024)
+/* Bodies fetched, then written, at a time. */
+#define PORTION_BYTES		(4 * 1024 * 1024)
+/* No new batch is asked for while the living ones hold more than this. */
+#define MAX_LIVE_BYTES		(16 * 1024 * 1024)
+/* Requests under way at one peer: changes or a diff per batch, a fetch or writes. */
+#define QUEUE_SIZE			(4 * MAX_BATCHES)
+
+typedef struct Batch Batch;
+
+/* Documents that are written with one request. */
+typedef struct Portion
+{
+	MemoryContext cxt;			/* holds the portion, too */
+	DocrepDocs	docs;
+	bool		last;			/* of its batch */
+	char	   *checkpoint;		/* document that travels along, or NULL */
+} Portion;
+
+typedef enum BatchState
+{
+	BATCH_READING,				/* changes asked for */
+	BATCH_DIFFING,				/* target asked what it misses */
+	BATCH_MOVING				/* being fetched and written */
+} BatchState;
+
+/* A batch of changes on its way through.  Everything lives in its context. */
+struct Batch
+{
+	MemoryContext cxt;
+	Batch	   *next;			/* a younger one */
+	BatchState	state;
+	DocrepChangesRequest request;
+	DocrepChanges changes;
+	DocrepChanges to_fetch;		/* those of changes whose bodies must be fetched */
+	bool		undiffed;		/* everything is written without asking */
+	Portion    *ready;			/* to be written next, or NULL */
+	bool		all_sent;		/* every write has been sent */
+	int			open_writes;	/* sent and not answered */
+	int64		checked;		/* revisions compared */
+	int64		missing;		/* ... and found missing */
+	Size		bytes;			/* of bodies held, about */
+};
+
+typedef enum RequestKind
+{
+	REQUEST_CHANGES,
+	REQUEST_DIFF,
+	REQUEST_FETCH,
+	REQUEST_WRITE
+} RequestKind;
+
+typedef struct Request
+{
+	RequestKind kind;
+	Batch	   *batch;
+	Portion    *portion;		/* of REQUEST_WRITE */
+} Request;
+
+/* Requests that a peer has not answered yet, oldest first. */
+typedef struct RequestQueue
+{
+	Request		items[QUEUE_SIZE];
+	int			head;
+	int			n;
+} RequestQueue;
+
+typedef struct Run
+{
+	MemoryContext cxt;
+	MemoryContext scratch;		/* current between calls; reset at every step */
+	Replication *replication;
+	const ReplicationHooks *hooks;
+	DocrepPeer *source;
+	DocrepPeer *target;
+	DocrepWriteOrigin origin;
+
+	RequestQueue at_source;
+	RequestQueue at_target;
+	Batch	   *oldest;
+	Batch	   *newest;
+	int			nbatches;
+	bool		hold;			/* ask for no new batch */
+	bool		at_end;			/* the newest batch reached the end of the feed */
+	bool		unflushed;		/* the target may not have written everything to disk */
+	double		missing_ratio;	/* share of missing revisions in recent batches */
+
+	/* sequences, as the source writes them */
+	StringInfoData start_seq;
+	StringInfoData read_seq;	/* asked for next */
+	StringInfoData through_seq; /* everything up to here is at the target */
+	StringInfoData saved_seq;	/* ... and recorded on both sides */
+	int64		pending_after_read; /* changes after read_seq; -1: not known */
+
+	ReplicationStats stats;
+
+	/* the session, for checkpoints */
+	char		session_id[SESSION_ID_SIZE];
+	char	   *start_time;
+	const Checkpoint *found;	/* the target's checkpoint at the start, or NULL */
+	const CheckpointEntry *old; /* earlier sessions */
+	int			nold;
+	bool		session_saved;	/* this session is known on both sides */
+	TimestampTz last_saved;		/* ... since, or the start of the run */
+	TimestampTz idle_since;		/* 0: not idle */
+} Run;
+
+/* pipeline.c */
+
+/* Do one thing; false if nothing is under way and nothing may be asked for. */
+extern bool docrep_pipeline_step(Run *run);
+extern void docrep_pipeline_push(RequestQueue *queue, RequestKind kind, Batch *batch,
+								 Portion *portion);
+extern void docrep_pipeline_pop(RequestQueue *queue);
+
+/* transfer.c: each sends or receives one thing and moves the batch on */
+extern void docrep_transfer_request_changes(Run *run);
+extern void docrep_transfer_recv_changes(Run *run, Batch *batch);
+extern void docrep_transfer_recv_diff(Run *run, Batch *batch);
+extern void docrep_transfer_recv_fetch(Run *run, Batch *batch);
+extern void docrep_transfer_send_write(Run *run, Batch *batch);
+extern void docrep_transfer_recv_write(Run *run, Batch *batch, Portion *portion);
+
+/* session.c */
+
+/* Read the checkpoints and set where to start; the peers are open. */
+extern void docrep_session_start(Run *run);
+/* A checkpoint is wanted now. */
+extern bool docrep_session_due(const Run *run);
+/* Milliseconds until one will be, at most max. */
+extern long docrep_session_due_in(const Run *run, long max);
+/* Write it to both sides; nothing is under way. */
+extern void docrep_session_save(Run *run);
+/* Have the target write to disk what it was sent; nothing is under way. */
+extern void docrep_session_flush(Run *run);
+/* Has anything happened since the last one? */
+extern bool docrep_session_unsaved(const Run *run);
+/* The document for a write up to "seq", in the current context. */
+extern char *docrep_session_travelling(Run *run, const char *seq);
+/* What POST /_replicate returns, in the current context. */
+extern char *docrep_session_result(Run *run);
+
+/* Replace a sequence. */
+extern void docrep_seq_set(StringInfo seq, const char *value);
+
+#endif							/* DOCREP_REPLICATOR_ENGINE_H */

@@ -1,0 +1,443 @@
+/*-------------------------------------------------------------------------
+ *
+ * replication_document.c
+ *		Reading and checking a replication document.
+ *
+ * One table says of every field what type it has and what is done with it.
+ * Nothing is silently ignored that would change which revisions come to be at
+ * the target, or as whom: a field of that kind which this version cannot
+ * honour is refused, while one that only tunes how HTTP is spoken is checked
+ * and otherwise passed over.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "miscadmin.h"
+#include "replicator/json_members.h"
+#include "replicator/replication.h"
+#include "store/errcodes.h"
+#include "store/node.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/uuid.h"
+
+#define DEFAULT_CHECKPOINT_INTERVAL	30000
+#define DEFAULT_WORKER_BATCH_SIZE	500
+#define DEFAULT_CONNECTION_TIMEOUT	30000
+#define DEFAULT_HTTP_CONNECTIONS	20
+#define DEFAULT_RETRIES_PER_REQUEST	10
+#define MAX_WORKER_BATCH_SIZE		100000
+
+typedef enum FieldType
+{
+	FIELD_BOOL,
+	FIELD_INT,
+	FIELD_TEXT,
+	FIELD_OBJECT,
+	FIELD_ENDPOINT,
+	FIELD_DOC_IDS,
+	FIELD_ANY
+} FieldType;
+
+typedef struct FieldRule
+{
+	const char *name;
+	FieldType	type;
+	int			min;			/* of FIELD_INT */
+	int			max;
+	int			offset;			/* in Replication, or NOWHERE */
+} FieldRule;
+
+#define NOWHERE		(-1)
+#define INTO(member) offsetof(Replication, member)
+#define PLAIN(name, type, offset) {name, type, 0, 0, offset}
+
+static const FieldRule rules[] = {
+	PLAIN("source", FIELD_ENDPOINT, NOWHERE),
+	PLAIN("target", FIELD_ENDPOINT, NOWHERE),
+	PLAIN("create_target", FIELD_BOOL, INTO(create_target)),
+	PLAIN("continuous", FIELD_BOOL, INTO(continuous)),
+	PLAIN("cancel", FIELD_BOOL, INTO(cancel)),
+	PLAIN("winning_revs_only", FIELD_BOOL, INTO(winning_revs_only)),
+	PLAIN("use_checkpoints", FIELD_BOOL, INTO(use_checkpoints)),
+	{"checkpoint_interval", FIELD_INT, 1, INT_MAX, INTO(checkpoint_interval)},
+	PLAIN("since_seq", FIELD_ANY, INTO(since_seq)),
+	PLAIN("doc_ids", FIELD_DOC_IDS, NOWHERE),
+	{"worker_batch_size", FIELD_INT, 1, MAX_WORKER_BATCH_SIZE, INTO(worker_batch_size)},
+	PLAIN("replication_id", FIELD_TEXT, NOWHERE),
+	PLAIN("id", FIELD_TEXT, NOWHERE),
+	PLAIN("_local_id", FIELD_TEXT, NOWHERE),
+
+	/* how HTTP is spoken, and how work is divided among CouchDB's processes */
+	{"connection_timeout", FIELD_INT, 1, INT_MAX, INTO(peer_options.connection_timeout)},
+	{"request_timeout", FIELD_INT, 0, INT_MAX, INTO(peer_options.request_timeout)},
+	{"http_connections", FIELD_INT, 1, INT_MAX, INTO(peer_options.http_connections)},
+	{"retries_per_request", FIELD_INT, 0, INT_MAX, INTO(peer_options.retries_per_request)},
+	{"worker_processes", FIELD_INT, 1, INT_MAX, NOWHERE},
+	PLAIN("use_bulk_get", FIELD_BOOL, NOWHERE),
+	PLAIN("socket_options", FIELD_TEXT, NOWHERE),
+	PLAIN("create_target_params", FIELD_OBJECT, NOWHERE),
+
+	/* refused for now unless they ask for nothing: refuse_later_fields */
+	PLAIN("filter", FIELD_TEXT, NOWHERE),
+	PLAIN("selector", FIELD_OBJECT, NOWHERE),
+	PLAIN("query_params", FIELD_OBJECT, NOWHERE),
+	PLAIN("delay", FIELD_TEXT, NOWHERE),
+	PLAIN("user_ctx", FIELD_OBJECT, NOWHERE),
+	PLAIN("retry", FIELD_TEXT, NOWHERE),
+	PLAIN("mentor", FIELD_TEXT, NOWHERE),
+	PLAIN("disabled", FIELD_BOOL, NOWHERE),
+	PLAIN("proxy", FIELD_TEXT, NOWHERE),
+	PLAIN("source_proxy", FIELD_TEXT, NOWHERE),
+	PLAIN("target_proxy", FIELD_TEXT, NOWHERE),
+};
+
+/* Raise DR400 about a field's type or value. */
+static void
+bad_field(const char *name, const char *wanted, const JsonbValue *value)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DOCREP_BAD_REQUEST),
+			 errmsg("replication field \"%s\" must be %s", name, wanted),
+			 errdetail("It is %s.", docrep_json_type_name(value))));
+}
+
+/* Raise 0A000 about a field that this version cannot honour. */
+static void
+not_supported(const char *name)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("replication field \"%s\" is not supported by this version", name)));
+}
+
+/* The rule of a field, or NULL. */
+static const FieldRule *
+find_rule(const char *name, int len)
+{
+	for (size_t i = 0; i < lengthof(rules); i++)
+	{
+		if (strlen(rules[i].name) == (size_t) len && memcmp(rules[i].name, name, len) == 0)
+			return &rules[i];
+	}
+	return NULL;
+}
+
+/*
+ * The integer that value stands for: a number without fraction, or a string
+ * of digits.  Raises DR400 on anything else and outside of the rule's range.
+ */
+static int
+read_int(const FieldRule *rule, JsonbValue *value)
+{
+	char	   *text = NULL;
+	char	   *end = NULL;
+	long long	result = 0;
+
+	if (value->type == jbvNumeric || value->type == jbvString)
+		text = docrep_json_text(value);
+	if (text == NULL || strspn(text, "-0123456789.") != strlen(text) || *text == '\0')
+		bad_field(rule->name, "an integer", value);
+	errno = 0;
+	result = strtoll(text, &end, 10);
+	if (*end == '.' && value->type == jbvNumeric)
+		end += 1 + strspn(end + 1, "0");
+	if (errno != 0 || end == text || *end != '\0')
+		bad_field(rule->name, "an integer", value);
+	if (result < rule->min || result > rule->max)
+		ereport(ERROR,
+				(errcode(ERRCODE_DOCREP_BAD_REQUEST),
+				 errmsg("replication field \"%s\" must be between %d and %d",
+						rule->name, rule->min, rule->max)));
+	return (int) result;
+}
+
+static int
+compare_ids(const void *a, const void *b)
+{
+	return strcmp(*(char *const *) a, *(char *const *) b);
+}
+
+/* Read doc_ids, sorted and without duplicates; null is as if it were not there. */
+static void
+read_doc_ids(Replication *replication, JsonbValue *value)
+{
+	JsonbContainer *array;
+	int			n = 0;
+
+	if (value->type == jbvNull)
+		return;
+	if (value->type != jbvBinary || !JsonContainerIsArray(value->val.binary.data))
+		bad_field("doc_ids", "an array of strings", value);
+	array = value->val.binary.data;
+	replication->ndoc_ids = JsonContainerSize(array);
+	replication->doc_ids = palloc(sizeof(char *) * Max(replication->ndoc_ids, 1));
+	for (int i = 0; i < replication->ndoc_ids; i++)
+	{
+		JsonbValue *id = getIthJsonbValueFromContainer(array, i);
+
+		if (id->type != jbvString)
+			ereport(ERROR,
+					(errcode(ERRCODE_DOCREP_BAD_REQUEST),
+					 errmsg("replication field \"doc_ids\" must be an array of strings"),
+					 errdetail("Element %d is %s.", i, docrep_json_type_name(id))));
+		replication->doc_ids[i] = docrep_json_text(id);
+	}
+	qsort(replication->doc_ids, replication->ndoc_ids, sizeof(char *), compare_ids);
+	for (int i = 0; i < replication->ndoc_ids; i++)
+	{
+		if (n == 0 || strcmp(replication->doc_ids[n - 1], replication->doc_ids[i]) != 0)
+			replication->doc_ids[n++] = replication->doc_ids[i];
+	}
+	replication->ndoc_ids = n;
+}
+
+/* Check one field's type and take its value where the rule says. */
+static void
+read_field(Replication *replication, const FieldRule *rule, JsonbValue *value)
+{
+	void	   *into = rule->offset == NOWHERE ? NULL : (char *) replication + rule->offset;
+	bool		is_object = value->type == jbvBinary &&
+		JsonContainerIsObject(value->val.binary.data);
+	int			number;
+
+	switch (rule->type)
+	{
+		case FIELD_BOOL:
+			if (value->type != jbvBool)
+				bad_field(rule->name, "true or false", value);
+			if (into)
+				*(bool *) into = value->val.boolean;
+			break;
+		case FIELD_INT:
+			number = read_int(rule, value);
+			if (into)
+				*(int *) into = number;
+			break;
+		case FIELD_TEXT:
+			if (value->type != jbvString)
+				bad_field(rule->name, "a string", value);
+			break;
+		case FIELD_OBJECT:
+			if (!is_object)
+				bad_field(rule->name, "an object", value);
+			break;
+		case FIELD_ENDPOINT:
+			if (value->type != jbvString && !is_object)
+				bad_field(rule->name, "a string or an object", value);
+			break;
+		case FIELD_DOC_IDS:
+			read_doc_ids(replication, value);
+			break;
+		case FIELD_ANY:
+			*(char **) into = docrep_json_text(value);
+			break;
+	}
+}
+
+/* Check every field's type, and that it is one. */
+static void
+read_fields(Replication *replication, JsonbContainer *root)
+{
+	JsonbIterator *it = JsonbIteratorInit(root);
+	JsonbIteratorToken token;
+	JsonbValue	key;
+	JsonbValue	value;
+
+	while ((token = JsonbIteratorNext(&it, &key, true)) != WJB_DONE)
+	{
+		const FieldRule *rule;
+
+		if (token != WJB_KEY)
+			continue;
+		(void) JsonbIteratorNext(&it, &value, true);
+		rule = find_rule(key.val.string.val, key.val.string.len);
+		if (rule)
+			read_field(replication, rule, &value);
+		else if (key.val.string.len == 0 || key.val.string.val[0] != '_')
+			ereport(ERROR,
+					(errcode(ERRCODE_DOCREP_BAD_REQUEST),
+					 errmsg("unknown replication field \"%.*s\"",
+							key.val.string.len, key.val.string.val)));
+	}
+}
+
+/* Is the field there, and not null? */
+static bool
+has_field(JsonbContainer *root, const char *name)
+{
+	JsonbValue	value;
+
+	return docrep_json_member(root, name, &value) && value.type != jbvNull;
+}
+
+/* Raise DR400 if both fields are given. */
+static void
+check_exclusive(JsonbContainer *root, const char *a, const char *b)
+{
+	if (has_field(root, a) && has_field(root, b))
+		ereport(ERROR,
+				(errcode(ERRCODE_DOCREP_BAD_REQUEST),
+				 errmsg("replication fields \"%s\" and \"%s\" exclude each other", a, b)));
+}
+
+/*
+ * user_ctx: {"name": text or null, "roles": [text]}.  Without validation
+ * functions roles have nobody to ask for them; a name other than the caller's
+ * would have the replication run as somebody else.
+ */
+static void
+check_user_ctx(JsonbContainer *root)
+{
+	JsonbValue	ctx;
+	JsonbValue	value;
+
+	if (!docrep_json_member(root, "user_ctx", &ctx))
+		return;
+	if (docrep_json_member(ctx.val.binary.data, "roles", &value))
+	{
+		JsonbContainer *roles = value.val.binary.data;
+
+		if (value.type != jbvBinary || !JsonContainerIsArray(roles))
+			bad_field("user_ctx.roles", "an array of strings", &value);
+		for (uint32 i = 0; i < JsonContainerSize(roles); i++)
+		{
+			JsonbValue *role = getIthJsonbValueFromContainer(roles, i);
+
+			if (role->type != jbvString)
+				bad_field("user_ctx.roles", "an array of strings", role);
+		}
+	}
+	if (docrep_json_member(ctx.val.binary.data, "name", &value) && value.type != jbvNull)
+	{
+		if (value.type != jbvString)
+			bad_field("user_ctx.name", "a string or null", &value);
+		if (strcmp(docrep_json_text(&value), GetUserNameFromId(GetUserId(), false)) != 0)
+			not_supported("user_ctx");
+	}
+}
+
+/* Refuse what only a later version can do; a value that asks for nothing passes. */
+static void
+refuse_later_fields(JsonbContainer *root)
+{
+	static const char *const later[] = {
+		"filter", "selector", "delay", "mentor", "proxy", "source_proxy", "target_proxy"
+	};
+	JsonbValue	value;
+
+	check_user_ctx(root);
+	if (docrep_json_member(root, "retry", &value))
+	{
+		char	   *retry = docrep_json_text(&value);
+
+		if (strcmp(retry, "cycles") == 0)
+			not_supported("retry");
+		if (strcmp(retry, "exponential") != 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_DOCREP_BAD_REQUEST),
+					 errmsg("replication field \"retry\" must be \"exponential\" or \"cycles\"")));
+	}
+	for (size_t i = 0; i < lengthof(later); i++)
+	{
+		if (has_field(root, later[i]))
+			not_supported(later[i]);
+	}
+	if (docrep_json_member(root, "query_params", &value) &&
+		JsonContainerSize(value.val.binary.data) > 0)
+		not_supported("query_params");
+	if (docrep_json_member_bool(root, "disabled", false))
+		not_supported("disabled");
+}
+
+/* One endpoint; DR400 if the document names none. */
+static DocrepEndpoint *
+read_endpoint(JsonbContainer *root, const char *name, bool create)
+{
+	char	   *text = docrep_json_member_text(root, name);
+
+	if (text == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_DOCREP_BAD_REQUEST),
+				 errmsg("a replication needs a \"%s\"", name)));
+	return docrep_endpoint_parse(text, create);
+}
+
+/*
+ * A cancel request may name a running replication by its id.  Sets cancel_id;
+ * DR400 if an id is given without "cancel" or next to endpoints.
+ */
+static void
+read_cancel_id(Replication *replication, JsonbContainer *root)
+{
+	static const char *const names[] = {"replication_id", "id", "_local_id"};
+
+	for (size_t i = 0; i < lengthof(names); i++)
+	{
+		if (!has_field(root, names[i]))
+			continue;
+		if (!replication->cancel)
+		{
+			/* "_local_id" is what a continuous replicate() returned: harmless */
+			if (names[i][0] == '_')
+				continue;
+			ereport(ERROR,
+					(errcode(ERRCODE_DOCREP_BAD_REQUEST),
+					 errmsg("replication field \"%s\" is for requests with \"cancel\" only",
+							names[i])));
+		}
+		check_exclusive(root, names[i], "source");
+		check_exclusive(root, names[i], "target");
+		replication->cancel_id = docrep_json_member_text(root, names[i]);
+		return;
+	}
+}
+
+Replication *
+docrep_replication_parse(Jsonb *document)
+{
+	Replication *replication = palloc0(sizeof(Replication));
+	JsonbContainer *root = &document->root;
+	pg_uuid_t	node;
+
+	if (!JB_ROOT_IS_OBJECT(document))
+		ereport(ERROR,
+				(errcode(ERRCODE_DOCREP_BAD_REQUEST),
+				 errmsg("a replication document must be an object")));
+
+	replication->document = document;
+	replication->use_checkpoints = true;
+	replication->checkpoint_interval = DEFAULT_CHECKPOINT_INTERVAL;
+	replication->worker_batch_size = DEFAULT_WORKER_BATCH_SIZE;
+	replication->peer_options.connection_timeout = DEFAULT_CONNECTION_TIMEOUT;
+	replication->peer_options.http_connections = DEFAULT_HTTP_CONNECTIONS;
+	replication->peer_options.retries_per_request = DEFAULT_RETRIES_PER_REQUEST;
+
+	read_fields(replication, root);
+	check_exclusive(root, "doc_ids", "filter");
+	check_exclusive(root, "doc_ids", "selector");
+	check_exclusive(root, "filter", "selector");
+	check_exclusive(root, "proxy", "source_proxy");
+	check_exclusive(root, "proxy", "target_proxy");
+	refuse_later_fields(root);
+
+	read_cancel_id(replication, root);
+	if (replication->cancel_id)
+		return replication;
+
+	replication->source = read_endpoint(root, "source", false);
+	replication->target = read_endpoint(root, "target", replication->create_target);
+	if (strcmp(replication->source->identity, replication->target->identity) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DOCREP_BAD_REQUEST),
+				 errmsg("source and target are the same: %s", replication->source->display)));
+
+	node = docrep_node_uuid_get();
+	replication->node_uuid = DatumGetCString(DirectFunctionCall1(uuid_out,
+																 UUIDPGetDatum(&node)));
+	docrep_replication_identify(replication);
+	return replication;
+}

@@ -1,0 +1,330 @@
+/*-------------------------------------------------------------------------
+ *
+ * transfer.c
+ *		What happens to a batch at each of its stations.
+ *
+ * How much is sent adapts to what recent batches needed.  Where nearly
+ * everything is missing, bodies come with the changes and are written without
+ * asking first, two requests in place of four.  Where little is missing only
+ * revisions travel.  The figures do not depend on which way was taken: a
+ * revision that was sent along but was there already is neither read nor written.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "replicator/engine.h"
+#include "utils/memutils.h"
+
+/*
+ * Bodies are asked for along with the changes when more than this share of
+ * recent revisions was missing, and no longer when less than the other was.
+ */
+#define WITH_DOCS_ABOVE		0.8
+#define WITHOUT_DOCS_BELOW	0.5
+/* From this share on the target is not asked what it misses. */
+#define UNDIFFED_ABOVE		0.95
+
+/*
+ * The peers' functions allocate in the batch and may leave any context behind
+ * (a commit does), so every call is between these two.
+ */
+#define CALL_IN(context, call) \
+	do { \
+		MemoryContextSwitchTo(context); \
+		call; \
+		MemoryContextSwitchTo(run->scratch); \
+	} while (0)
+
+/* Should the next batch bring its bodies? */
+static bool
+want_docs(const Run *run)
+{
+	bool		last_did = run->newest && run->newest->request.with_docs;
+
+	return run->missing_ratio > (last_did ? WITHOUT_DOCS_BELOW : WITH_DOCS_ABOVE);
+}
+
+/* Ask the source for the next batch. */
+void
+docrep_transfer_request_changes(Run *run)
+{
+	const Replication *replication = run->replication;
+	MemoryContext cxt = AllocSetContextCreate(run->cxt, "docrep batch", ALLOCSET_DEFAULT_SIZES);
+	Batch	   *batch = MemoryContextAllocZero(cxt, sizeof(Batch));
+
+	batch->cxt = cxt;
+	batch->state = BATCH_READING;
+	batch->request.since = MemoryContextStrdup(cxt, run->read_seq.data);
+	batch->request.max_rows = replication->worker_batch_size;
+	batch->request.max_bytes = CHANGES_BYTES;
+	batch->request.winners_only = replication->winning_revs_only;
+	batch->request.with_docs = want_docs(run);
+	batch->request.doc_ids = (const char *const *) replication->doc_ids;
+	batch->request.ndoc_ids = replication->ndoc_ids;
+	docrep_changes_init(&batch->changes, cxt);
+	docrep_changes_init(&batch->to_fetch, cxt);
+
+	if (run->newest)
+		run->newest->next = batch;
+	else
+		run->oldest = batch;
+	run->newest = batch;
+	run->nbatches++;
+
+	CALL_IN(cxt, run->source->ops->send_changes(run->source, &batch->request));
+	docrep_pipeline_push(&run->at_source, REQUEST_CHANGES, batch, NULL);
+}
+
+/* A new portion of the batch; it becomes the ready one when it is filled. */
+static Portion *
+new_portion(Batch *batch)
+{
+	MemoryContext cxt = AllocSetContextCreate(batch->cxt, "docrep portion",
+											  ALLOCSET_DEFAULT_SIZES);
+	Portion    *portion = MemoryContextAllocZero(cxt, sizeof(Portion));
+
+	portion->cxt = cxt;
+	docrep_docs_init(&portion->docs, cxt);
+	return portion;
+}
+
+/*
+ * Make a portion ready, or throw it away if it is empty.  The last one ends
+ * the batch when there is nothing to write.
+ */
+static void
+offer_portion(Batch *batch, Portion *portion, bool last)
+{
+	Assert(batch->ready == NULL);
+	if (portion->docs.n == 0)
+	{
+		MemoryContextDelete(portion->cxt);
+		batch->all_sent = last;
+		return;
+	}
+	portion->last = last;
+	batch->bytes += portion->docs.bytes;
+	batch->ready = portion;
+}
+
+/* Put the change's documents that are missing (all, if not diffed) into the portion. */
+static void
+take_docs(Portion *portion, const DocrepChange *change)
+{
+	for (int i = 0; i < change->nrevs; i++)
+	{
+		const DocrepDoc *doc = &change->docs[i];
+
+		if (change->missing && !change->missing[i])
+			continue;
+		*docrep_docs_add(&portion->docs) = *doc;
+		portion->docs.bytes += doc->body ? VARSIZE(doc->body) : doc->jsonlen;
+	}
+}
+
+/* Did every change bring its documents? */
+static bool
+all_have_docs(const DocrepChanges *changes)
+{
+	for (int i = 0; i < changes->n; i++)
+	{
+		if (changes->rows[i].docs == NULL)
+			return false;
+	}
+	return true;
+}
+
+/* Note how far the source has been read. */
+static void
+note_read(Run *run, Batch *batch)
+{
+	DocrepChanges *changes = &batch->changes;
+
+	if (changes->last_seq == NULL)
+		changes->last_seq = MemoryContextStrdup(batch->cxt, changes->n > 0 ?
+												changes->rows[changes->n - 1].seq :
+												batch->request.since);
+	/* a feed that gives nothing and does not move has ended, whatever it says */
+	run->at_end = changes->at_end ||
+		(changes->n == 0 && strcmp(changes->last_seq, batch->request.since) == 0);
+	docrep_seq_set(&run->read_seq, changes->last_seq);
+	strlcpy(run->stats.source_seq, changes->last_seq, sizeof(run->stats.source_seq));
+	run->pending_after_read = changes->pending;
+	batch->bytes = changes->bytes;
+}
+
+/* Changes have come: ask the target what it misses, or do without. */
+void
+docrep_transfer_recv_changes(Run *run, Batch *batch)
+{
+	DocrepChanges *changes = &batch->changes;
+
+	CALL_IN(batch->cxt, run->source->ops->recv_changes(run->source, changes));
+	docrep_pipeline_pop(&run->at_source);
+	note_read(run, batch);
+
+	for (int i = 0; i < changes->n; i++)
+		batch->checked += changes->rows[i].nrevs;
+	run->stats.revisions_checked += batch->checked;
+
+	if (changes->n == 0)
+	{
+		batch->state = BATCH_MOVING;
+		batch->all_sent = true;
+	}
+	else if (batch->request.with_docs && run->missing_ratio >= UNDIFFED_ABOVE &&
+			 all_have_docs(changes))
+	{
+		Portion    *portion = new_portion(batch);
+
+		batch->state = BATCH_MOVING;
+		batch->undiffed = true;
+		for (int i = 0; i < changes->n; i++)
+			take_docs(portion, &changes->rows[i]);
+		batch->bytes = 0;		/* the portion holds the same bodies */
+		offer_portion(batch, portion, true);
+	}
+	else
+	{
+		batch->state = BATCH_DIFFING;
+		CALL_IN(batch->cxt, run->target->ops->send_diff(run->target, changes));
+		docrep_pipeline_push(&run->at_target, REQUEST_DIFF, batch, NULL);
+	}
+}
+
+/* Number of the change's revisions that are missing. */
+static int
+count_missing(const DocrepChange *change)
+{
+	int			n = 0;
+
+	for (int i = 0; i < change->nrevs; i++)
+		n += change->missing[i] ? 1 : 0;
+	return n;
+}
+
+/*
+ * The target has said what it misses.  What came along goes into a portion,
+ * the rest is fetched.
+ */
+void
+docrep_transfer_recv_diff(Run *run, Batch *batch)
+{
+	DocrepChanges *changes = &batch->changes;
+	Portion    *portion;
+	int64		along = 0;
+
+	CALL_IN(batch->cxt, run->target->ops->recv_diff(run->target, changes));
+	docrep_pipeline_pop(&run->at_target);
+
+	batch->state = BATCH_MOVING;
+	portion = new_portion(batch);
+	for (int i = 0; i < changes->n; i++)
+	{
+		DocrepChange *change = &changes->rows[i];
+		int			missing = count_missing(change);
+
+		if (missing == 0)
+			continue;
+		batch->missing += missing;
+		if (change->docs)
+		{
+			take_docs(portion, change);
+			along += missing;
+		}
+		else
+			*docrep_changes_add(&batch->to_fetch) = *change;
+	}
+	run->stats.missing_revisions_found += batch->missing;
+	run->stats.docs_read += along;
+	/* bodies that are not needed stay until the batch is done, but no longer count */
+	batch->bytes = 0;
+	offer_portion(batch, portion, batch->to_fetch.n == 0);
+
+	if (batch->to_fetch.n > 0)
+	{
+		run->stats.bulk_get_attempts += batch->missing - along;
+		CALL_IN(batch->cxt, run->source->ops->send_fetch(run->source, &batch->to_fetch, true));
+		docrep_pipeline_push(&run->at_source, REQUEST_FETCH, batch, NULL);
+	}
+}
+
+/* A part of the bodies has come. */
+void
+docrep_transfer_recv_fetch(Run *run, Batch *batch)
+{
+	Portion    *portion = new_portion(batch);
+	bool		more;
+
+	CALL_IN(portion->cxt,
+			more = run->source->ops->recv_fetch(run->source, PORTION_BYTES, &portion->docs));
+	if (!more)
+		docrep_pipeline_pop(&run->at_source);
+	run->stats.docs_read += portion->docs.n;
+	run->stats.bulk_get_docs += portion->docs.n;
+	offer_portion(batch, portion, !more);
+}
+
+/*
+ * Write the batch's ready portion.  With the last one goes a checkpoint, where
+ * the target commits both together.  It may claim only what is known to be
+ * there: this batch, if every earlier write has been answered; else what was
+ * finished before.  An earlier write that is still under way may yet fail, and
+ * the peer would not undo this one for it.
+ */
+void
+docrep_transfer_send_write(Run *run, Batch *batch)
+{
+	Portion    *portion = batch->ready;
+
+	if (portion->last && run->target->atomic_checkpoint && run->replication->use_checkpoints)
+	{
+		bool		alone = batch == run->oldest && batch->open_writes == 0;
+
+		MemoryContextSwitchTo(portion->cxt);
+		portion->checkpoint =
+			docrep_session_travelling(run, alone ? batch->changes.last_seq :
+									  run->through_seq.data);
+	}
+	CALL_IN(portion->cxt,
+			run->target->ops->send_write(run->target, &portion->docs, &run->origin,
+										 portion->checkpoint ? run->replication->id : NULL,
+										 portion->checkpoint));
+	docrep_pipeline_push(&run->at_target, REQUEST_WRITE, batch, portion);
+	batch->ready = NULL;
+	run->unflushed = true;
+	batch->open_writes++;
+	batch->all_sent = portion->last;
+}
+
+/* A write has been answered: count what became of each document. */
+void
+docrep_transfer_recv_write(Run *run, Batch *batch, Portion *portion)
+{
+	ReplicationStats *stats = &run->stats;
+
+	CALL_IN(portion->cxt, run->target->ops->recv_write(run->target, &portion->docs));
+	docrep_pipeline_pop(&run->at_target);
+
+	for (int i = 0; i < portion->docs.n; i++)
+	{
+		const DocrepDoc *doc = &portion->docs.docs[i];
+
+		if (batch->undiffed)
+		{
+			if (doc->known)
+				continue;
+			batch->missing++;
+			stats->missing_revisions_found++;
+			stats->docs_read++;
+		}
+		if (doc->sqlstate != 0)
+			stats->doc_write_failures++;
+		else
+			stats->docs_written++;
+	}
+	batch->open_writes--;
+	batch->bytes -= Min(batch->bytes, portion->docs.bytes);
+	MemoryContextDelete(portion->cxt);
+}

@@ -1,0 +1,114 @@
+/*-------------------------------------------------------------------------
+ *
+ * rev_type.h
+ *		The SQL types docrep.rev and docrep.revtree, as datums.
+ *
+ * docrep.rev is a varlena whose payload docrep_rev_pack makes, docrep.revtree
+ * one whose payload is the inline part of docrep_revtree_pack.  The trunk part
+ * is a plain bytea.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DOCREP_STORE_REV_TYPE_H
+#define DOCREP_STORE_REV_TYPE_H
+
+#include "postgres.h"
+#include "fmgr.h"
+
+#include "revision/revtree.h"
+
+/*
+ * Raise an error in an input function.  PostgreSQL 16 and later let callers
+ * ask for it as a value.
+ */
+#if PG_VERSION_NUM >= 160000
+#define docrep_soft_ereport(fcinfo, rest)	ereturn((fcinfo)->context, (Datum) 0, rest)
+#else
+#define docrep_soft_ereport(fcinfo, rest)	ereport(ERROR, rest)
+#endif
+
+/* Raise ERRCODE_DATA_CORRUPTED: a stored value does not unpack. */
+extern void docrep_report_corrupt(const char *what) pg_attribute_noreturn();
+
+/* A new datum of docrep.rev. */
+static inline Datum
+docrep_rev_datum(const Rev *rev)
+{
+	char	   *datum = palloc(VARHDRSZ + REV_PACKED_HEAD + rev->len);
+	size_t		len = docrep_rev_pack(rev, (uint8 *) datum + VARHDRSZ);
+
+	SET_VARSIZE(datum, VARHDRSZ + len);
+	return PointerGetDatum(datum);
+}
+
+/*
+ * Take a datum of docrep.rev apart.  rev->bytes points into the datum, or
+ * into a detoasted copy in CurrentMemoryContext.
+ */
+static inline void
+docrep_datum_rev(Datum datum, Rev *rev)
+{
+	struct varlena *value = PG_DETOAST_DATUM_PACKED(datum);
+
+	if (!docrep_rev_unpack((uint8 *) VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value), rev))
+		docrep_report_corrupt("revision");
+}
+
+/*
+ * Unpack a datum of docrep.revtree; bytes as above.
+ */
+static inline RevTree *
+docrep_datum_revtree(Datum datum)
+{
+	struct varlena *value = PG_DETOAST_DATUM_PACKED(datum);
+	RevTree    *tree = docrep_revtree_unpack((uint8 *) VARDATA_ANY(value),
+											 VARSIZE_ANY_EXHDR(value));
+
+	if (tree == NULL)
+		docrep_report_corrupt("revision tree");
+	return tree;
+}
+
+/*
+ * Load a trunk, a datum of bytea, into its tree; bytes as above.
+ */
+static inline void
+docrep_datum_load_trunk(RevTree *tree, Datum trunk)
+{
+	struct varlena *value = PG_DETOAST_DATUM_PACKED(trunk);
+
+	if (!docrep_revtree_load_trunk(tree, (uint8 *) VARDATA_ANY(value),
+								   VARSIZE_ANY_EXHDR(value)))
+		docrep_report_corrupt("older part of a revision tree");
+}
+
+/*
+ * A new datum of docrep.revtree, and, if *trunk_changed, what the trunk column
+ * has to be: *trunk is NULL for SQL's NULL.  old_trunk is the stored one,
+ * detoasted, or NULL; it is wanted when docrep_revtree_wants_flush.
+ */
+static inline Datum
+docrep_revtree_datum(const RevTree *tree, const struct varlena *old_trunk,
+					 bool *trunk_changed, struct varlena **trunk)
+{
+	uint8	   *inlined;
+	uint8	   *trunk_bytes;
+	size_t		inlined_len;
+	size_t		trunk_len;
+
+	docrep_revtree_pack(tree, VARHDRSZ,
+						old_trunk ? (const uint8 *) VARDATA_ANY(old_trunk) : NULL,
+						old_trunk ? VARSIZE_ANY_EXHDR(old_trunk) : 0,
+						&inlined, &inlined_len,
+						trunk_changed, &trunk_bytes, &trunk_len);
+	SET_VARSIZE(inlined, VARHDRSZ + inlined_len);
+	*trunk = NULL;
+	if (trunk_len > 0)
+	{
+		SET_VARSIZE(trunk_bytes, VARHDRSZ + trunk_len);
+		*trunk = (struct varlena *) trunk_bytes;
+	}
+	return PointerGetDatum(inlined);
+}
+
+#endif							/* DOCREP_STORE_REV_TYPE_H */
