@@ -16,6 +16,7 @@
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
+#include "utils/regproc.h"
 
 /* index_beginscan learnt to take instrumentation in 18 */
 #if PG_VERSION_NUM >= 180000

@@ -32,16 +32,16 @@
 #include "utils/snapmgr.h"
 
 /* All writes of one document. */
-typedef struct Group
+typedef struct DocGroup
 {
 	DocWrite  **writes;
 	int			n;
-} Group;
+} DocGroup;
 
 typedef struct WriteJob
 {
 	DocTable   *table;
-	Group	   *groups;			/* in order of id */
+	DocGroup	   *groups;			/* in order of id */
 	int			ngroups;
 	bool		edits;
 	bool		isolate;
@@ -67,11 +67,11 @@ make_groups(WriteJob *job, DocWrite *writes, int n)
 	for (int i = 0; i < n; i++)
 		sorted[i] = &writes[i];
 	qsort(sorted, n, sizeof(DocWrite *), compare_writes);
-	job->groups = palloc(Max(n, 1) * sizeof(Group));
+	job->groups = palloc(Max(n, 1) * sizeof(DocGroup));
 	job->ngroups = 0;
 	for (int i = 0; i < n; i++)
 	{
-		Group	   *last = job->ngroups > 0 ? &job->groups[job->ngroups - 1] : NULL;
+		DocGroup	   *last = job->ngroups > 0 ? &job->groups[job->ngroups - 1] : NULL;
 
 		if (last && strcmp(last->writes[0]->id, sorted[i]->id) == 0)
 			last->n++;
@@ -85,7 +85,7 @@ make_groups(WriteJob *job, DocWrite *writes, int n)
 
 /* Lock the stored row, work the group's writes into it. */
 static void
-prepare_change(WriteJob *job, Group *group, DocChange *change)
+prepare_change(WriteJob *job, DocGroup *group, DocChange *change)
 {
 	DocTable   *table = job->table;
 	const char *id = group->writes[0]->id;
@@ -259,7 +259,7 @@ try_range(WriteJob *job, int lo, int hi)
 }
 
 static void
-refuse_group(Group *group, ErrorData *edata)
+refuse_group(DocGroup *group, ErrorData *edata)
 {
 	for (int i = 0; i < group->n; i++)
 	{
