@@ -102,8 +102,10 @@ SRCS := $(wildcard src/docrep.c $(foreach f,$(FLOORS),src/$(f)/*.c))
 OBJS := $(SRCS:.c=.o)
 
 # The install script, in the order in which its pieces need each other.
-SQL_FRAGMENTS := $(wildcard src/docrep.sql src/store/rev_type.sql) \
-	$(filter-out src/store/rev_type.sql,$(foreach f,$(FLOORS),$(sort $(wildcard src/$(f)/*.sql))))
+SQL_FIRST = src/docrep.sql src/store/rev_type.sql src/store/table.sql src/store/local_docs.sql \
+	src/store/node.sql src/store/rejected.sql
+SQL_FRAGMENTS := $(SQL_FIRST) \
+	$(filter-out $(SQL_FIRST),$(foreach f,$(FLOORS),$(sort $(wildcard src/$(f)/*.sql))))
 
 EXTENSION_SQL := docrep--$(DOCREP_VERSION).sql
 DATA = $(wildcard sql/docrep--*--*.sql)
