@@ -49,7 +49,7 @@ path_at(const RevPath *path, uint32 gen)
 }
 
 /*
- * Is a root the path's revision of its generation?
+ * Does the path contain this revision?
  */
 static inline bool
 path_has(const RevPath *path, const Rev *rev)
