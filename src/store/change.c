@@ -48,6 +48,7 @@ docrep_change_begin(DocTable *table, DocChange *change, const char *id,
 	if (slot == NULL)
 	{
 		change->tree = docrep_revtree_new(2);
+		change->tree->revs_limit = table->info.revs_limit;
 		return;
 	}
 	docrep_state_from_slot(table, in_dead, slot, 0, &state);
@@ -57,6 +58,7 @@ docrep_change_begin(DocTable *table, DocChange *change, const char *id,
 	change->old_tuple = copy ? ExecCopySlotHeapTuple(slot) :
 		ExecFetchSlotHeapTuple(slot, true, NULL);
 	change->tree = state.tree;
+	change->tree->revs_limit = table->info.revs_limit;
 	change->old_winner = state.tree->nodes[state.winner].rev;
 	change->old_modified = state.modified;
 	change->nold_leaves = docrep_revtree_leaves(state.tree, &leaves);
@@ -117,11 +119,34 @@ add_write(DocChange *change, DocWrite *write)
 	change->writes[change->nwrites++] = write;
 }
 
+/*
+ * The revision is there, with another parent than it now comes with.  A
+ * companion holds one row of it, so its first history stands.
+ */
+static bool
+contradicts(const RevTree *tree, const RevPath *path)
+{
+	int32		node = docrep_revtree_find(tree, &path->revs[0]);
+	int32		parent;
+
+	if (node < 0 || path->n < 2)
+		return false;
+	parent = tree->nodes[node].parent;
+	return parent >= 0 && !docrep_rev_eq(&tree->nodes[parent].rev, &path->revs[1]);
+}
+
 void
 docrep_change_merge(DocTable *table, DocChange *change, DocWrite *write)
 {
-	RevMergeResult result = docrep_revtree_merge(change->tree, &write->path, write->deleted);
+	RevMergeResult result;
 
+	if (contradicts(change->tree, &write->path))
+	{
+		write->rev = docrep_rev_copy(&write->path.revs[0]);
+		write->known = true;
+		return;
+	}
+	result = docrep_revtree_merge(change->tree, &write->path, write->deleted);
 	if (result == REVMERGE_NEED_TRUNK)
 	{
 		docrep_change_load_trunk(table, change);

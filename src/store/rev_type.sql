@@ -66,73 +66,73 @@ CREATE FUNCTION docrep.rev_hash_extended(docrep.rev, bigint) RETURNS bigint
 	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'docrep_rev_hash_extended';
 COMMENT ON FUNCTION docrep.rev_hash_extended(docrep.rev, bigint) IS 'hash of a revision, with a seed';
 
-CREATE OPERATOR docrep.< (
+CREATE OPERATOR pg_catalog.< (
 	LEFTARG = docrep.rev,
 	RIGHTARG = docrep.rev,
 	FUNCTION = docrep.rev_lt,
-	COMMUTATOR = OPERATOR(docrep.>),
-	NEGATOR = OPERATOR(docrep.>=),
+	COMMUTATOR = OPERATOR(pg_catalog.>),
+	NEGATOR = OPERATOR(pg_catalog.>=),
 	RESTRICT = scalarltsel,
 	JOIN = scalarltjoinsel
 );
-COMMENT ON OPERATOR docrep.< (docrep.rev, docrep.rev) IS 'less than';
+COMMENT ON OPERATOR pg_catalog.< (docrep.rev, docrep.rev) IS 'less than';
 
-CREATE OPERATOR docrep.<= (
+CREATE OPERATOR pg_catalog.<= (
 	LEFTARG = docrep.rev,
 	RIGHTARG = docrep.rev,
 	FUNCTION = docrep.rev_le,
-	COMMUTATOR = OPERATOR(docrep.>=),
-	NEGATOR = OPERATOR(docrep.>),
+	COMMUTATOR = OPERATOR(pg_catalog.>=),
+	NEGATOR = OPERATOR(pg_catalog.>),
 	RESTRICT = scalarlesel,
 	JOIN = scalarlejoinsel
 );
-COMMENT ON OPERATOR docrep.<= (docrep.rev, docrep.rev) IS 'less than or equal';
+COMMENT ON OPERATOR pg_catalog.<= (docrep.rev, docrep.rev) IS 'less than or equal';
 
-CREATE OPERATOR docrep.= (
+CREATE OPERATOR pg_catalog.= (
 	LEFTARG = docrep.rev,
 	RIGHTARG = docrep.rev,
 	FUNCTION = docrep.rev_eq,
-	COMMUTATOR = OPERATOR(docrep.=),
-	NEGATOR = OPERATOR(docrep.<>),
+	COMMUTATOR = OPERATOR(pg_catalog.=),
+	NEGATOR = OPERATOR(pg_catalog.<>),
 	RESTRICT = eqsel,
 	JOIN = eqjoinsel,
 	HASHES,
 	MERGES
 );
-COMMENT ON OPERATOR docrep.= (docrep.rev, docrep.rev) IS 'equal';
+COMMENT ON OPERATOR pg_catalog.= (docrep.rev, docrep.rev) IS 'equal';
 
-CREATE OPERATOR docrep.<> (
+CREATE OPERATOR pg_catalog.<> (
 	LEFTARG = docrep.rev,
 	RIGHTARG = docrep.rev,
 	FUNCTION = docrep.rev_ne,
-	COMMUTATOR = OPERATOR(docrep.<>),
-	NEGATOR = OPERATOR(docrep.=),
+	COMMUTATOR = OPERATOR(pg_catalog.<>),
+	NEGATOR = OPERATOR(pg_catalog.=),
 	RESTRICT = neqsel,
 	JOIN = neqjoinsel
 );
-COMMENT ON OPERATOR docrep.<> (docrep.rev, docrep.rev) IS 'not equal';
+COMMENT ON OPERATOR pg_catalog.<> (docrep.rev, docrep.rev) IS 'not equal';
 
-CREATE OPERATOR docrep.>= (
+CREATE OPERATOR pg_catalog.>= (
 	LEFTARG = docrep.rev,
 	RIGHTARG = docrep.rev,
 	FUNCTION = docrep.rev_ge,
-	COMMUTATOR = OPERATOR(docrep.<=),
-	NEGATOR = OPERATOR(docrep.<),
+	COMMUTATOR = OPERATOR(pg_catalog.<=),
+	NEGATOR = OPERATOR(pg_catalog.<),
 	RESTRICT = scalargesel,
 	JOIN = scalargejoinsel
 );
-COMMENT ON OPERATOR docrep.>= (docrep.rev, docrep.rev) IS 'greater than or equal';
+COMMENT ON OPERATOR pg_catalog.>= (docrep.rev, docrep.rev) IS 'greater than or equal';
 
-CREATE OPERATOR docrep.> (
+CREATE OPERATOR pg_catalog.> (
 	LEFTARG = docrep.rev,
 	RIGHTARG = docrep.rev,
 	FUNCTION = docrep.rev_gt,
-	COMMUTATOR = OPERATOR(docrep.<),
-	NEGATOR = OPERATOR(docrep.<=),
+	COMMUTATOR = OPERATOR(pg_catalog.<),
+	NEGATOR = OPERATOR(pg_catalog.<=),
 	RESTRICT = scalargtsel,
 	JOIN = scalargtjoinsel
 );
-COMMENT ON OPERATOR docrep.> (docrep.rev, docrep.rev) IS 'greater than';
+COMMENT ON OPERATOR pg_catalog.> (docrep.rev, docrep.rev) IS 'greater than';
 
 CREATE OPERATOR CLASS docrep.rev_ops DEFAULT FOR TYPE docrep.rev USING btree AS
 	OPERATOR 1 docrep.<,

@@ -114,6 +114,8 @@ prepare_change(WriteJob *job, DocGroup *group, DocChange *change)
 			anything_new |= !write->known;
 		}
 	}
+	/* a known revision may have come with ancestors that were not */
+	anything_new |= change->tree->changed;
 	docrep_change_finish(table, change, anything_new);
 }
 
