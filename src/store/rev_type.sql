@@ -135,16 +135,16 @@ CREATE OPERATOR pg_catalog.> (
 COMMENT ON OPERATOR pg_catalog.> (docrep.rev, docrep.rev) IS 'greater than';
 
 CREATE OPERATOR CLASS docrep.rev_ops DEFAULT FOR TYPE docrep.rev USING btree AS
-	OPERATOR 1 docrep.<,
-	OPERATOR 2 docrep.<=,
-	OPERATOR 3 docrep.=,
-	OPERATOR 4 docrep.>=,
-	OPERATOR 5 docrep.>,
+	OPERATOR 1 pg_catalog.<,
+	OPERATOR 2 pg_catalog.<=,
+	OPERATOR 3 pg_catalog.=,
+	OPERATOR 4 pg_catalog.>=,
+	OPERATOR 5 pg_catalog.>,
 	FUNCTION 1 docrep.rev_cmp(docrep.rev, docrep.rev);
 COMMENT ON OPERATOR CLASS docrep.rev_ops USING btree IS 'CouchDB''s order of revisions';
 
 CREATE OPERATOR CLASS docrep.rev_ops DEFAULT FOR TYPE docrep.rev USING hash AS
-	OPERATOR 1 docrep.=,
+	OPERATOR 1 pg_catalog.=,
 	FUNCTION 1 docrep.rev_hash(docrep.rev),
 	FUNCTION 2 docrep.rev_hash_extended(docrep.rev, bigint);
 COMMENT ON OPERATOR CLASS docrep.rev_ops USING hash IS 'equality of revisions';
