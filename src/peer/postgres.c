@@ -119,7 +119,7 @@ single_value(PostgresPeer *peer, const char *doing, const char **data, Size *len
 
 	if (PQntuples(result) != 1 || PQnfields(result) != 1)
 		ereport(ERROR,
-				(errcode(ERRCODE_DOCREP_FAILED),
+				(errcode(ERRCODE_DOCREP_INTERNAL),
 				 errmsg("%s failed at %s", doing, peer->base.display),
 				 errdetail("Its answer has not the form that was agreed on.")));
 	*data = PQgetvalue(result, 0, 0);
@@ -196,7 +196,7 @@ open_table(PostgresPeer *peer, bool create)
 	}
 	if (protocol < DOCREP_WIRE_PROTOCOL_MIN || protocol > DOCREP_WIRE_PROTOCOL)
 		ereport(ERROR,
-				(errcode(ERRCODE_DOCREP_FAILED),
+				(errcode(ERRCODE_DOCREP_INTERNAL),
 				 errmsg("%s speaks another version of docrep's protocol", peer->base.display),
 				 errhint("Update docrep on both servers.")));
 	end_answer(peer, request, "opening");

@@ -46,7 +46,7 @@ docrep_pgerror_map(const char *state)
 	for (int i = 0; i < lengthof(map); i++)
 		if (strncmp(state, map[i].prefix, strlen(map[i].prefix)) == 0)
 			return map[i].code;
-	return ERRCODE_DOCREP_FAILED;
+	return ERRCODE_DOCREP_INTERNAL;
 }
 
 char *
@@ -100,7 +100,7 @@ docrep_pgerror_connect(DocrepPgConn *c)
 
 	if (state == NULL && PQconnectionNeedsPassword(c->conn))
 		code = ERRCODE_DOCREP_UNAUTHORIZED;
-	if (code == ERRCODE_DOCREP_FAILED)
+	if (code == ERRCODE_DOCREP_INTERNAL)
 		code = ERRCODE_DOCREP_UNAVAILABLE;
 	message = docrep_pgerror_redact(message, c->password);
 	ereport(ERROR,
