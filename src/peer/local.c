@@ -1,0 +1,443 @@
+/*-------------------------------------------------------------------------
+ *
+ * local.c
+ *		The peer that is a document table of this database.
+ *
+ * Requests are carried out when their answers are asked for, each in a
+ * transaction of its own that finds the table again by its uuid: between two
+ * of them anyone may alter, rename or drop it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "peer/peers.h"
+#include "peer/postgres_conn.h"
+#include "peer/requests.h"
+#include "pgstat.h"
+#include "storage/latch.h"
+#include "store/errcodes.h"
+#include "store/serve.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+typedef struct LocalPeer
+{
+	DocrepPeer	base;
+	char	   *spec;
+	pg_uuid_t	table;			/* set by open */
+	dlist_head	requests;
+	bool		watching;
+	DocrepWatch watch;
+} LocalPeer;
+
+/* ---------- transactions ---------- */
+
+/* The work of one transaction. */
+typedef void (*Work) (LocalPeer *peer, void *arg);
+
+/*
+ * Do some work in a transaction of its own, leaving the current context as it
+ * was and, after a failure, no transaction behind.  "activity" is what
+ * pg_stat_activity shows.
+ */
+static void
+in_transaction(LocalPeer *peer, const char *activity, Work work, void *arg)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+
+	/* what is on its way to the other peer may go on */
+	docrep_pgconn_pump();
+
+	PG_TRY();
+	{
+		SetCurrentStatementStartTimestamp();
+		pgstat_report_activity(STATE_RUNNING, activity);
+		StartTransactionCommand();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		work(peer, arg);
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+		pgstat_report_stat(false);
+		pgstat_report_activity(STATE_IDLE, NULL);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(cxt);
+		error = CopyErrorData();
+		FlushErrorState();
+		AbortOutOfAnyTransaction();
+		pgstat_report_activity(STATE_IDLE, NULL);
+		MemoryContextSwitchTo(cxt);
+		ReThrowError(error);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(cxt);
+}
+
+/* ---------- opening and closing ---------- */
+
+static void
+open_table(LocalPeer *peer, void *arg)
+{
+	bool		create = *(bool *) arg;
+	DocTable   *table;
+	char	   *uuid;
+
+	docrep_serve_prepare();
+	if (strchr(peer->spec, '.') != NULL)
+		(void) docrep_serve_find(peer->spec, create, &peer->table);
+	else
+		peer->table = *DatumGetUUIDP(DirectFunctionCall1(uuid_in,
+														 CStringGetDatum(peer->spec)));
+	table = docrep_serve_open(&peer->table, AccessShareLock, 0);
+	docrep_table_close(table, NoLock);
+
+	uuid = DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&peer->table)));
+	peer->base.uuid = MemoryContextStrdup(peer->base.cxt, uuid);
+	peer->base.identity = MemoryContextStrdup(peer->base.cxt, psprintf("local:%s", uuid));
+}
+
+static void
+local_open(DocrepPeer *base, bool create)
+{
+	in_transaction((LocalPeer *) base, "docrep: opening a table", open_table, &create);
+}
+
+static void
+stop_watching(LocalPeer *peer)
+{
+	if (peer->watching)
+		docrep_watch_end(&peer->watch);
+	peer->watching = false;
+}
+
+/* Runs when the peer's context is deleted, so that no watch outlives it. */
+static void
+stop_watching_callback(void *arg)
+{
+	stop_watching(arg);
+}
+
+static void
+local_close(DocrepPeer *base)
+{
+	stop_watching((LocalPeer *) base);
+}
+
+/* ---------- local documents ---------- */
+
+typedef struct LocalDocument
+{
+	const char *id;
+	const char *doc;			/* to be written */
+	char	   *found;
+	MemoryContext cxt;			/* of found */
+} LocalDocument;
+
+static void
+get_local(LocalPeer *peer, void *arg)
+{
+	LocalDocument *local = arg;
+	Jsonb	   *doc = docrep_serve_get_local(&peer->table, local->id);
+
+	if (doc != NULL)
+		local->found = MemoryContextStrdup(local->cxt,
+										   JsonbToCString(NULL, &doc->root, VARSIZE(doc)));
+}
+
+static char *
+local_get_local(DocrepPeer *base, const char *id)
+{
+	LocalDocument local = {.id = id, .cxt = CurrentMemoryContext};
+
+	in_transaction((LocalPeer *) base, "docrep: reading a local document", get_local, &local);
+	return local.found;
+}
+
+static void
+put_local(LocalPeer *peer, void *arg)
+{
+	LocalDocument *local = arg;
+	Datum		doc = DirectFunctionCall1(jsonb_in, CStringGetDatum(local->doc));
+
+	docrep_serve_put_local(&peer->table, local->id, DatumGetJsonbP(doc));
+}
+
+static void
+local_put_local(DocrepPeer *base, const char *id, const char *doc)
+{
+	LocalDocument local = {.id = id, .doc = doc};
+
+	in_transaction((LocalPeer *) base, "docrep: writing a local document", put_local, &local);
+}
+
+/* ---------- the source's side ---------- */
+
+/* Where the answer to a request goes. */
+typedef struct Answer
+{
+	DocrepRequest *request;
+	DocrepChanges *changes;
+	DocrepDocs *docs;
+	Size		max_bytes;
+	bool		flag;
+} Answer;
+
+static void
+local_send_changes(DocrepPeer *base, const DocrepChangesRequest *request)
+{
+	LocalPeer  *peer = (LocalPeer *) base;
+
+	docrep_request_push(&peer->requests, base->cxt, REQUEST_CHANGES)->changes_request = request;
+}
+
+static void
+read_changes(LocalPeer *peer, void *arg)
+{
+	Answer	   *answer = arg;
+	DocTable   *table = docrep_serve_open(&peer->table, AccessShareLock, ACL_SELECT);
+
+	docrep_batch_changes(table, answer->request->changes_request, answer->changes);
+	docrep_table_close(table, NoLock);
+}
+
+static void
+local_recv_changes(DocrepPeer *base, DocrepChanges *out)
+{
+	LocalPeer  *peer = (LocalPeer *) base;
+	Answer		answer = {.changes = out};
+
+	answer.request = docrep_request_head(&peer->requests, REQUEST_CHANGES);
+	in_transaction(peer, "docrep: reading changes", read_changes, &answer);
+	docrep_request_drop(answer.request);
+}
+
+static void
+local_send_fetch(DocrepPeer *base, const DocrepChanges *changes, bool latest)
+{
+	LocalPeer  *peer = (LocalPeer *) base;
+	DocrepRequest *request = docrep_request_push(&peer->requests, base->cxt, REQUEST_FETCH);
+
+	request->changes = changes;
+	request->latest = latest;
+}
+
+static void
+fetch_docs(LocalPeer *peer, void *arg)
+{
+	Answer	   *answer = arg;
+	DocrepRequest *request = answer->request;
+	DocTable   *table = docrep_serve_open(&peer->table, AccessShareLock, ACL_SELECT);
+
+	answer->flag = docrep_batch_fetch(table, request->changes, request->latest, &request->row,
+									  &request->rev, answer->max_bytes, answer->docs);
+	docrep_table_close(table, NoLock);
+}
+
+static bool
+local_recv_fetch(DocrepPeer *base, Size max_bytes, DocrepDocs *out)
+{
+	LocalPeer  *peer = (LocalPeer *) base;
+	Answer		answer = {.docs = out, .max_bytes = max_bytes};
+
+	answer.request = docrep_request_head(&peer->requests, REQUEST_FETCH);
+	in_transaction(peer, "docrep: fetching revisions", fetch_docs, &answer);
+	if (!answer.flag)
+		docrep_request_drop(answer.request);
+	return answer.flag;
+}
+
+/* ---------- waiting ---------- */
+
+static void
+local_send_wait(DocrepPeer *base, const char *since, int timeout)
+{
+	LocalPeer  *peer = (LocalPeer *) base;
+	DocrepRequest *request = docrep_request_push(&peer->requests, base->cxt, REQUEST_WAIT);
+
+	request->since = MemoryContextStrdup(base->cxt, since);
+	request->deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout);
+}
+
+/* Look for changes after the seq, and first of all watch the table. */
+static void
+look_for_change(LocalPeer *peer, void *arg)
+{
+	Answer	   *answer = arg;
+
+	if (!answer->request->begun)
+	{
+		docrep_watch_begin(&peer->watch, &peer->table, answer->request->since);
+		peer->watching = true;
+		answer->request->begun = true;
+	}
+	answer->flag = docrep_watch_changed(&peer->watch);
+}
+
+/*
+ * Sleep until something is committed to the table.  False: the time is up, or
+ * the latch was set for something that is not ours to know.
+ */
+static bool
+sleep_until_commit(LocalPeer *peer, uint64 commits, TimestampTz deadline)
+{
+	for (;;)
+	{
+		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+		int			happened;
+
+		if (docrep_watch_commits(&peer->watch) != commits)
+			return true;
+		if (left <= 0)
+			return false;
+		happened = WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+							 left, PG_WAIT_EXTENSION);
+		if (happened & WL_LATCH_SET)
+		{
+			ResetLatch(MyLatch);
+			CHECK_FOR_INTERRUPTS();
+			return docrep_watch_commits(&peer->watch) != commits;
+		}
+	}
+}
+
+static bool
+local_recv_wait(DocrepPeer *base)
+{
+	LocalPeer  *peer = (LocalPeer *) base;
+	Answer		answer = {0};
+	uint64		commits = 0;
+
+	answer.request = docrep_request_head(&peer->requests, REQUEST_WAIT);
+	do
+	{
+		if (answer.request->begun)
+			commits = docrep_watch_commits(&peer->watch);
+		in_transaction(peer, "docrep: waiting for changes", look_for_change, &answer);
+	}
+	while (!answer.flag && sleep_until_commit(peer, commits, answer.request->deadline));
+	docrep_request_drop(answer.request);
+	return answer.flag;
+}
+
+/* ---------- the target's side ---------- */
+
+static void
+local_send_diff(DocrepPeer *base, DocrepChanges *changes)
+{
+	LocalPeer  *peer = (LocalPeer *) base;
+
+	docrep_request_push(&peer->requests, base->cxt, REQUEST_DIFF)->changes = changes;
+}
+
+static void
+diff_changes(LocalPeer *peer, void *arg)
+{
+	Answer	   *answer = arg;
+	DocTable   *table = docrep_serve_open(&peer->table, AccessShareLock, ACL_SELECT);
+
+	docrep_batch_diff(table, answer->changes);
+	docrep_table_close(table, NoLock);
+}
+
+static void
+local_recv_diff(DocrepPeer *base, DocrepChanges *changes)
+{
+	LocalPeer  *peer = (LocalPeer *) base;
+	Answer		answer = {.changes = changes};
+
+	answer.request = docrep_request_head(&peer->requests, REQUEST_DIFF);
+	in_transaction(peer, "docrep: comparing revisions", diff_changes, &answer);
+	docrep_request_drop(answer.request);
+}
+
+static void
+local_send_write(DocrepPeer *base, DocrepDocs *docs, const DocrepWriteOrigin *origin,
+				 const char *local_id, const char *local_doc)
+{
+	LocalPeer  *peer = (LocalPeer *) base;
+	DocrepRequest *request = docrep_request_push(&peer->requests, base->cxt, REQUEST_WRITE);
+
+	request->docs = docs;
+	request->origin = origin;
+	request->local_id = local_id;
+	request->local_doc = local_doc;
+}
+
+static void
+write_docs(LocalPeer *peer, void *arg)
+{
+	Answer	   *answer = arg;
+	DocrepRequest *request = answer->request;
+
+	docrep_serve_write(&peer->table, answer->docs, request->origin,
+					   request->local_id, request->local_doc);
+}
+
+static void
+local_recv_write(DocrepPeer *base, DocrepDocs *docs)
+{
+	LocalPeer  *peer = (LocalPeer *) base;
+	Answer		answer = {.docs = docs};
+
+	answer.request = docrep_request_head(&peer->requests, REQUEST_WRITE);
+	in_transaction(peer, "docrep: writing documents", write_docs, &answer);
+	docrep_request_drop(answer.request);
+}
+
+static void
+flush_writes(LocalPeer *peer, void *arg)
+{
+	docrep_serve_flush();
+}
+
+static void
+local_flush(DocrepPeer *base)
+{
+	in_transaction((LocalPeer *) base, "docrep: flushing", flush_writes, NULL);
+}
+
+static const DocrepPeerOps local_ops = {
+	.kind = "local",
+	.open = local_open,
+	.close = local_close,
+	.get_local = local_get_local,
+	.put_local = local_put_local,
+	.send_changes = local_send_changes,
+	.recv_changes = local_recv_changes,
+	.send_fetch = local_send_fetch,
+	.recv_fetch = local_recv_fetch,
+	.send_wait = local_send_wait,
+	.recv_wait = local_recv_wait,
+	.send_diff = local_send_diff,
+	.recv_diff = local_recv_diff,
+	.send_write = local_send_write,
+	.recv_write = local_recv_write,
+	.flush = local_flush,
+};
+
+DocrepPeer *
+docrep_local_peer_make(const DocrepEndpoint *endpoint, MemoryContext cxt)
+{
+	LocalPeer  *peer = MemoryContextAllocZero(cxt, sizeof(LocalPeer));
+	MemoryContextCallback *callback = MemoryContextAllocZero(cxt, sizeof(*callback));
+
+	peer->base.ops = &local_ops;
+	peer->base.atomic_checkpoint = true;
+	peer->spec = MemoryContextStrdup(cxt, endpoint->spec);
+	dlist_init(&peer->requests);
+	callback->func = stop_watching_callback;
+	callback->arg = peer;
+	MemoryContextRegisterResetCallback(cxt, callback);
+	return &peer->base;
+}

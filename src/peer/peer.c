@@ -1,0 +1,51 @@
+/*-------------------------------------------------------------------------
+ *
+ * peer.c
+ *		Making a peer from an endpoint, and the setting that limits which.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "peer/peers.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+
+#define DEFAULT_CONNECTION_TIMEOUT	30000
+
+DocrepPeer *
+docrep_peer_make(const DocrepEndpoint *endpoint, const DocrepPeerOptions *options,
+				 MemoryContext parent)
+{
+	MemoryContext cxt = AllocSetContextCreate(parent, "docrep peer", ALLOCSET_DEFAULT_SIZES);
+	DocrepPeer *peer;
+
+	if (strcmp(endpoint->kind, "local") == 0)
+		peer = docrep_local_peer_make(endpoint, cxt);
+	else if (strcmp(endpoint->kind, "postgres") == 0)
+		peer = docrep_postgres_peer_make(endpoint, cxt);
+	else
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("peers of kind \"%s\" are not supported", endpoint->kind)));
+	peer->cxt = cxt;
+	peer->options = *options;
+	if (peer->options.connection_timeout <= 0)
+		peer->options.connection_timeout = DEFAULT_CONNECTION_TIMEOUT;
+	peer->display = MemoryContextStrdup(cxt, endpoint->display);
+	peer->identity = MemoryContextStrdup(cxt, endpoint->identity);
+	return peer;
+}
+
+void
+docrep_peer_define_gucs(void)
+{
+	DefineCustomStringVariable("docrep.allowed_hosts",
+							   "Hosts that replications of ordinary roles may connect to.",
+							   "A comma-separated list of names (*.example.com too), addresses and "
+							   "networks (10.0.0.0/8). Empty: any. Superusers are not limited.",
+							   &docrep_allowed_hosts,
+							   "",
+							   PGC_SUSET, 0,
+							   NULL, NULL, NULL);
+}

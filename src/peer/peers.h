@@ -1,0 +1,32 @@
+/*-------------------------------------------------------------------------
+ *
+ * peers.h
+ *		What the files of this floor share: the kinds of peers, names of
+ *		tables, and the hosts that may be connected to.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DOCREP_PEER_PEERS_H
+#define DOCREP_PEER_PEERS_H
+
+#include "peer/peer.h"
+
+/*
+ * Each kind's maker: a peer in cxt, its ops and what they need set, the
+ * rest filled in by docrep_peer_make.
+ */
+extern DocrepPeer *docrep_local_peer_make(const DocrepEndpoint *endpoint, MemoryContext cxt);
+extern DocrepPeer *docrep_postgres_peer_make(const DocrepEndpoint *endpoint, MemoryContext cxt);
+
+/*
+ * The canonical form of a table's name ("orders", "public.orders", parts
+ * quoted where they must be), or NULL if it is malformed.
+ */
+extern char *docrep_canonical_table_name(const char *name);
+
+/* May a host (a name or an address) be connected to by ordinary roles? */
+extern bool docrep_host_allowed(const char *host);
+
+extern char *docrep_allowed_hosts;	/* the setting */
+
+#endif							/* DOCREP_PEER_PEERS_H */

@@ -1,0 +1,548 @@
+/*-------------------------------------------------------------------------
+ *
+ * postgres.c
+ *		The peer that is a document table of another Postgres server.
+ *
+ * It calls the functions of store/wire.sql there.  Each request is a statement and
+ * a transaction of its own in libpq's pipeline.  Writes are numbered: when one
+ * fails, the server refuses those that were sent after it.
+ *
+ * A wait is ended by whatever is sent after it.  So nothing needs to be
+ * cancelled, which libpq would do over a second connection, blocking.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "peer/peers.h"
+#include "peer/postgres_conn.h"
+#include "peer/postgres_url.h"
+#include "peer/requests.h"
+#include "port/pg_bswap.h"
+#include "store/errcodes.h"
+#include "store/wire_format.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+/* a wait's answer may come this much later than it should, in ms */
+#define WAIT_GRACE		10000
+
+/* how often, and for how long, a wait that nobody needs any more is disturbed */
+#define POKE_INTERVAL	100
+#define POKE_TIMEOUT	5000
+
+typedef struct PostgresPeer
+{
+	DocrepPeer	base;
+	DocrepPgUrl *url;
+	DocrepPgConn *c;
+	uint8		table[UUID_LEN];
+	int			writes;			/* the number of the last write */
+	dlist_head	requests;
+} PostgresPeer;
+
+/* ---------- requests ---------- */
+
+/* Queue a request and send its statement. */
+static DocrepRequest *
+send_request(PostgresPeer *peer, DocrepRequestKind kind, const char *sql,
+			 DocrepPgParams *params)
+{
+	bool		idle = dlist_is_empty(&peer->requests);
+	DocrepRequest *request = docrep_request_push(&peer->requests, peer->base.cxt, kind);
+
+	if (peer->c->conn == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_DOCREP_UNAVAILABLE),
+				 errmsg("the connection to %s is closed", peer->base.display)));
+	docrep_pgconn_send(peer->c, sql, params, idle && kind != REQUEST_WAIT);
+	return request;
+}
+
+/* Take the answer of a wait that is no longer wanted. */
+static void
+discard_wait(PostgresPeer *peer, DocrepRequest *request)
+{
+	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), POKE_TIMEOUT);
+
+	for (;;)
+	{
+		TimestampTz now = GetCurrentTimestamp();
+
+		if (docrep_pgconn_wait(peer->c, TimestampTzPlusMilliseconds(now, POKE_INTERVAL),
+							   false) == PGWAIT_RESULT)
+			break;
+		if (now > end)
+			ereport(ERROR,
+					(errcode(ERRCODE_DOCREP_UNAVAILABLE),
+					 errmsg("waiting for changes failed at %s", peer->base.display),
+					 errdetail("It did not answer in time.")));
+
+		/* it may have read what was sent after the wait together with it */
+		docrep_pgconn_poke(peer->c);
+	}
+	if (peer->c->result == NULL || PQresultStatus(peer->c->result) != PGRES_TUPLES_OK)
+		docrep_pgconn_raise(peer->c, peer->c->result, "waiting for changes");
+	docrep_pgconn_finish(peer->c, POKE_TIMEOUT, "waiting for changes");
+	docrep_request_drop(request);
+}
+
+/* The oldest request, which is of this kind; a wait before it is over. */
+static DocrepRequest *
+oldest_request(PostgresPeer *peer, DocrepRequestKind kind)
+{
+	while (kind != REQUEST_WAIT && !dlist_is_empty(&peer->requests))
+	{
+		DocrepRequest *head = dlist_head_element(DocrepRequest, link, &peer->requests);
+
+		if (head->kind != REQUEST_WAIT)
+			break;
+		discard_wait(peer, head);
+	}
+	return docrep_request_head(&peer->requests, kind);
+}
+
+/*
+ * The only row of an answer: *data and *len of its column, in memory of libpq's
+ * until end_answer; false if it is NULL.
+ */
+static bool
+single_value(PostgresPeer *peer, const char *doing, const char **data, Size *len)
+{
+	PGresult   *result = docrep_pgconn_expect(peer->c, PGRES_TUPLES_OK,
+											  peer->base.options.request_timeout, doing);
+
+	if (PQntuples(result) != 1 || PQnfields(result) != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_DOCREP_INTERNAL),
+				 errmsg("%s failed at %s", doing, peer->base.display),
+				 errdetail("Its answer has not the form that was agreed on.")));
+	*data = PQgetvalue(result, 0, 0);
+	*len = PQgetlength(result, 0, 0);
+	return !PQgetisnull(result, 0, 0);
+}
+
+/* The same, as a copy in cxt; it must not be NULL. */
+static const char *
+copied_value(PostgresPeer *peer, const char *doing, MemoryContext cxt, Size *len)
+{
+	const char *data;
+	char	   *copy;
+
+	if (!single_value(peer, doing, &data, len))
+		*len = 0;
+	copy = MemoryContextAlloc(cxt, *len + 1);
+	memcpy(copy, data, *len);
+	return copy;
+}
+
+static void
+end_answer(PostgresPeer *peer, DocrepRequest *request, const char *doing)
+{
+	docrep_pgconn_finish(peer->c, peer->base.options.request_timeout, doing);
+	docrep_request_drop(request);
+}
+
+/* ---------- opening and closing ---------- */
+
+/*
+ * May the role of this process use the URL?  Returns whether it is restricted,
+ * being no superuser.
+ */
+static bool
+check_role(PostgresPeer *peer)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	bool		restricted;
+
+	StartTransactionCommand();
+	restricted = !superuser();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(cxt);
+	if (restricted)
+		docrep_pgurl_restrict(peer->url);
+	return restricted;
+}
+
+/* Find the table, and agree on the protocol. */
+static void
+open_table(PostgresPeer *peer, bool create)
+{
+	DocrepPgParams params = {0};
+	DocrepRequest *request;
+	PGresult   *result;
+	uint32		protocol = 0;
+	MemoryContext old;
+
+	docrep_pgparam_text(&params, peer->url->table);
+	docrep_pgparam_bool(&params, create);
+	docrep_pgparam_int(&params, DOCREP_WIRE_PROTOCOL);
+	request = send_request(peer, REQUEST_OTHER,
+						   "SELECT protocol, tbl FROM docrep.peer_open($1, $2, $3)", &params);
+	result = docrep_pgconn_expect(peer->c, PGRES_TUPLES_OK,
+								  peer->base.options.connection_timeout, "opening");
+	if (PQntuples(result) == 1 && PQnfields(result) == 2 &&
+		PQgetlength(result, 0, 0) == sizeof(protocol) &&
+		PQgetlength(result, 0, 1) == UUID_LEN)
+	{
+		memcpy(&protocol, PQgetvalue(result, 0, 0), sizeof(protocol));
+		protocol = pg_ntoh32(protocol);
+		memcpy(peer->table, PQgetvalue(result, 0, 1), UUID_LEN);
+	}
+	if (protocol < DOCREP_WIRE_PROTOCOL_MIN || protocol > DOCREP_WIRE_PROTOCOL)
+		ereport(ERROR,
+				(errcode(ERRCODE_DOCREP_INTERNAL),
+				 errmsg("%s speaks another version of docrep's protocol", peer->base.display),
+				 errhint("Update docrep on both servers.")));
+	end_answer(peer, request, "opening");
+
+	old = MemoryContextSwitchTo(peer->base.cxt);
+	peer->base.uuid = DatumGetCString(DirectFunctionCall1(uuid_out,
+														  PointerGetDatum(peer->table)));
+	MemoryContextSwitchTo(old);
+}
+
+static void
+postgres_open(DocrepPeer *base, bool create)
+{
+	PostgresPeer *peer = (PostgresPeer *) base;
+	bool		restricted = check_role(peer);
+
+	docrep_pgconn_connect(peer->c, peer->url, restricted, base->options.connection_timeout);
+	open_table(peer, create);
+}
+
+static void
+postgres_close(DocrepPeer *base)
+{
+	docrep_pgconn_close(((PostgresPeer *) base)->c);
+}
+
+/* ---------- local documents ---------- */
+
+static char *
+postgres_get_local(DocrepPeer *base, const char *id)
+{
+	PostgresPeer *peer = (PostgresPeer *) base;
+	const char *doing = "reading a local document";
+	DocrepPgParams params = {0};
+	DocrepRequest *request;
+	const char *data;
+	char	   *doc = NULL;
+	Size		len;
+
+	docrep_pgparam_uuid(&params, peer->table);
+	docrep_pgparam_text(&params, id);
+	(void) send_request(peer, REQUEST_OTHER,
+						"SELECT docrep.peer_get_local($1, $2)::pg_catalog.text", &params);
+	request = oldest_request(peer, REQUEST_OTHER);
+	if (single_value(peer, doing, &data, &len))
+	{
+		doc = pg_any_to_server(data, (int) len, PG_UTF8);
+		if (doc == data)
+			doc = pnstrdup(data, len);
+	}
+	end_answer(peer, request, doing);
+	return doc;
+}
+
+static void
+postgres_put_local(DocrepPeer *base, const char *id, const char *doc)
+{
+	PostgresPeer *peer = (PostgresPeer *) base;
+	const char *doing = "writing a local document";
+	DocrepPgParams params = {0};
+	DocrepRequest *request;
+
+	docrep_pgparam_uuid(&params, peer->table);
+	docrep_pgparam_text(&params, id);
+	docrep_pgparam_json(&params, doc);
+	(void) send_request(peer, REQUEST_OTHER, "SELECT docrep.peer_put_local($1, $2, $3)", &params);
+	request = oldest_request(peer, REQUEST_OTHER);
+	(void) docrep_pgconn_expect(peer->c, PGRES_TUPLES_OK, base->options.request_timeout, doing);
+	end_answer(peer, request, doing);
+}
+
+/* ---------- the source's side ---------- */
+
+static void
+postgres_send_changes(DocrepPeer *base, const DocrepChangesRequest *request)
+{
+	PostgresPeer *peer = (PostgresPeer *) base;
+	DocrepPgParams params = {0};
+	bytea	   *ids = NULL;
+
+	if (request->doc_ids != NULL)
+		ids = docrep_wire_pack_ids(request->doc_ids, request->ndoc_ids);
+	docrep_pgparam_uuid(&params, peer->table);
+	docrep_pgparam_text(&params, request->since);
+	docrep_pgparam_int(&params, request->max_rows);
+	docrep_pgparam_bigint(&params, (int64) request->max_bytes);
+	docrep_pgparam_bool(&params, request->winners_only);
+	docrep_pgparam_bool(&params, request->with_docs);
+	docrep_pgparam_bytea(&params, ids);
+	(void) send_request(peer, REQUEST_CHANGES,
+						"SELECT docrep.peer_changes($1, $2, $3, $4, $5, $6, $7)", &params);
+	if (ids != NULL)
+		pfree(ids);
+}
+
+static void
+postgres_recv_changes(DocrepPeer *base, DocrepChanges *out)
+{
+	PostgresPeer *peer = (PostgresPeer *) base;
+	const char *doing = "reading changes";
+	DocrepRequest *request = oldest_request(peer, REQUEST_CHANGES);
+	const char *data;
+	Size		len;
+
+	data = copied_value(peer, doing, out->cxt, &len);
+	end_answer(peer, request, doing);
+	docrep_wire_unpack_changes(data, len, out);
+}
+
+static void
+postgres_send_fetch(DocrepPeer *base, const DocrepChanges *changes, bool latest)
+{
+	PostgresPeer *peer = (PostgresPeer *) base;
+	DocrepPgParams params = {0};
+	bytea	   *revs = docrep_wire_pack_revs(changes, true, NULL);
+
+	docrep_pgparam_uuid(&params, peer->table);
+	docrep_pgparam_bytea(&params, revs);
+	docrep_pgparam_bool(&params, latest);
+	(void) send_request(peer, REQUEST_FETCH, "SELECT docrep.peer_fetch($1, $2, $3)", &params);
+	pfree(revs);
+}
+
+/* Frames come as rows of their own; what is not read stays at the server. */
+static bool
+postgres_recv_fetch(DocrepPeer *base, Size max_bytes, DocrepDocs *out)
+{
+	PostgresPeer *peer = (PostgresPeer *) base;
+	const char *doing = "fetching revisions";
+	DocrepRequest *request = oldest_request(peer, REQUEST_FETCH);
+	Size		begin = out->bytes;
+
+	if (!request->begun && !PQsetSingleRowMode(peer->c->conn))
+		elog(ERROR, "could not set libpq's single-row mode");
+	request->begun = true;
+	for (;;)
+	{
+		TimestampTz deadline = base->options.request_timeout > 0 ?
+			TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+										base->options.request_timeout) : 0;
+		PGresult   *result;
+		char	   *frame;
+		int			len;
+
+		if (docrep_pgconn_wait(peer->c, deadline, false) == PGWAIT_TIMEOUT)
+			ereport(ERROR,
+					(errcode(ERRCODE_DOCREP_UNAVAILABLE),
+					 errmsg("%s failed at %s", doing, base->display),
+					 errdetail("It did not answer in time.")));
+		result = peer->c->result;
+		if (result != NULL && PQresultStatus(result) == PGRES_TUPLES_OK)
+			break;
+		if (result == NULL || PQresultStatus(result) != PGRES_SINGLE_TUPLE ||
+			PQnfields(result) != 1)
+			docrep_pgconn_raise(peer->c, result, doing);
+		len = PQgetlength(result, 0, 0);
+		frame = MemoryContextAlloc(out->cxt, len + 1);
+		memcpy(frame, PQgetvalue(result, 0, 0), len);
+		docrep_wire_unpack_docs(frame, len, out);
+		if (out->bytes - begin >= max_bytes)
+			return true;
+	}
+	end_answer(peer, request, doing);
+	return false;
+}
+
+/* ---------- waiting ---------- */
+
+/*
+ * A wait that recv_wait left because of the latch is still under way, and
+ * serves again if it is for the same.
+ */
+static void
+postgres_send_wait(DocrepPeer *base, const char *since, int timeout)
+{
+	PostgresPeer *peer = (PostgresPeer *) base;
+	DocrepPgParams params = {0};
+	DocrepRequest *request = NULL;
+
+	if (!dlist_is_empty(&peer->requests))
+	{
+		request = dlist_tail_element(DocrepRequest, link, &peer->requests);
+		if (request->kind == REQUEST_WAIT && strcmp(request->since, since) != 0)
+		{
+			discard_wait(peer, request);
+			request = NULL;
+		}
+		else if (request->kind != REQUEST_WAIT)
+			request = NULL;
+	}
+	if (request == NULL)
+	{
+		docrep_pgparam_uuid(&params, peer->table);
+		docrep_pgparam_text(&params, since);
+		docrep_pgparam_int(&params, timeout);
+		request = send_request(peer, REQUEST_WAIT,
+							   "CALL docrep.peer_wait($1, $2, $3, NULL)", &params);
+		request->since = MemoryContextStrdup(base->cxt, since);
+	}
+	request->deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout);
+}
+
+static bool
+postgres_recv_wait(DocrepPeer *base)
+{
+	PostgresPeer *peer = (PostgresPeer *) base;
+	const char *doing = "waiting for changes";
+	DocrepRequest *request = oldest_request(peer, REQUEST_WAIT);
+	TimestampTz deadline = TimestampTzPlusMilliseconds(request->deadline, WAIT_GRACE);
+	const char *data;
+	Size		len;
+	bool		changed;
+
+	switch (docrep_pgconn_wait(peer->c, deadline, true))
+	{
+		case PGWAIT_LATCH:
+			return false;
+		case PGWAIT_TIMEOUT:
+			ereport(ERROR,
+					(errcode(ERRCODE_DOCREP_UNAVAILABLE),
+					 errmsg("%s failed at %s", doing, base->display),
+					 errdetail("It did not answer in time.")));
+			break;
+		case PGWAIT_RESULT:
+			break;
+	}
+	if (peer->c->result == NULL || PQresultStatus(peer->c->result) != PGRES_TUPLES_OK ||
+		PQntuples(peer->c->result) != 1)
+		docrep_pgconn_raise(peer->c, peer->c->result, doing);
+	data = PQgetvalue(peer->c->result, 0, 0);
+	len = PQgetlength(peer->c->result, 0, 0);
+	changed = len == 1 && data[0] != 0;
+	end_answer(peer, request, doing);
+	return changed;
+}
+
+/* ---------- the target's side ---------- */
+
+static void
+postgres_send_diff(DocrepPeer *base, DocrepChanges *changes)
+{
+	PostgresPeer *peer = (PostgresPeer *) base;
+	DocrepPgParams params = {0};
+	bytea	   *revs = docrep_wire_pack_revs(changes, false, NULL);
+
+	docrep_pgparam_uuid(&params, peer->table);
+	docrep_pgparam_bytea(&params, revs);
+	(void) send_request(peer, REQUEST_DIFF, "SELECT docrep.peer_diff($1, $2)", &params);
+	pfree(revs);
+}
+
+static void
+postgres_recv_diff(DocrepPeer *base, DocrepChanges *changes)
+{
+	PostgresPeer *peer = (PostgresPeer *) base;
+	const char *doing = "comparing revisions";
+	DocrepRequest *request = oldest_request(peer, REQUEST_DIFF);
+	const char *data;
+	Size		len;
+
+	if (!single_value(peer, doing, &data, &len))
+		len = 0;
+	docrep_wire_unpack_missing(data, len, changes);
+	end_answer(peer, request, doing);
+}
+
+static void
+postgres_send_write(DocrepPeer *base, DocrepDocs *docs, const DocrepWriteOrigin *origin,
+					const char *local_id, const char *local_doc)
+{
+	PostgresPeer *peer = (PostgresPeer *) base;
+	DocrepPgParams params = {0};
+	bytea	   *packed = docrep_wire_pack_docs(docs);
+
+	docrep_pgparam_uuid(&params, peer->table);
+	docrep_pgparam_bytea(&params, packed);
+	docrep_pgparam_int(&params, ++peer->writes);
+	docrep_pgparam_text(&params, origin ? origin->replication_id : NULL);
+	docrep_pgparam_text(&params, origin ? origin->source : NULL);
+	docrep_pgparam_text(&params, local_id);
+	docrep_pgparam_text(&params, local_doc);
+	(void) send_request(peer, REQUEST_WRITE,
+						"SELECT docrep.peer_write($1, $2, $3, $4, $5, $6, $7)", &params);
+	pfree(packed);
+}
+
+static void
+postgres_recv_write(DocrepPeer *base, DocrepDocs *docs)
+{
+	PostgresPeer *peer = (PostgresPeer *) base;
+	const char *doing = "writing documents";
+	DocrepRequest *request = oldest_request(peer, REQUEST_WRITE);
+	const char *data;
+	Size		len;
+
+	data = copied_value(peer, doing, docs->cxt, &len);
+	end_answer(peer, request, doing);
+	docrep_wire_unpack_written(data, len, docs);
+}
+
+static void
+postgres_flush(DocrepPeer *base)
+{
+	PostgresPeer *peer = (PostgresPeer *) base;
+	const char *doing = "flushing";
+	DocrepPgParams params = {0};
+	DocrepRequest *request;
+
+	if (peer->writes == 0)
+		return;
+	(void) send_request(peer, REQUEST_OTHER, "SELECT docrep.peer_flush()", &params);
+	request = oldest_request(peer, REQUEST_OTHER);
+	(void) docrep_pgconn_expect(peer->c, PGRES_TUPLES_OK, base->options.request_timeout, doing);
+	end_answer(peer, request, doing);
+}
+
+static const DocrepPeerOps postgres_ops = {
+	.kind = "postgres",
+	.open = postgres_open,
+	.close = postgres_close,
+	.get_local = postgres_get_local,
+	.put_local = postgres_put_local,
+	.send_changes = postgres_send_changes,
+	.recv_changes = postgres_recv_changes,
+	.send_fetch = postgres_send_fetch,
+	.recv_fetch = postgres_recv_fetch,
+	.send_wait = postgres_send_wait,
+	.recv_wait = postgres_recv_wait,
+	.send_diff = postgres_send_diff,
+	.recv_diff = postgres_recv_diff,
+	.send_write = postgres_send_write,
+	.recv_write = postgres_recv_write,
+	.flush = postgres_flush,
+};
+
+DocrepPeer *
+docrep_postgres_peer_make(const DocrepEndpoint *endpoint, MemoryContext cxt)
+{
+	MemoryContext old = MemoryContextSwitchTo(cxt);
+	PostgresPeer *peer = palloc0(sizeof(PostgresPeer));
+
+	peer->base.ops = &postgres_ops;
+	peer->base.atomic_checkpoint = true;
+	peer->url = docrep_pgurl_parse(endpoint->spec);
+	peer->c = docrep_pgconn_create(cxt);
+	dlist_init(&peer->requests);
+	MemoryContextSwitchTo(old);
+	return &peer->base;
+}

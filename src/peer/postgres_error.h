@@ -1,0 +1,22 @@
+/*-------------------------------------------------------------------------
+ *
+ * postgres_error.h
+ *		What libpq and another server say, as errors of ours.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DOCREP_PEER_POSTGRES_ERROR_H
+#define DOCREP_PEER_POSTGRES_ERROR_H
+
+#include "peer/postgres_conn.h"
+
+/* The SQLSTATE to raise for one of another server; NULL: there was no answer. */
+extern int	docrep_pgerror_map(const char *state);
+
+/* A text of libpq's in the server's encoding, or a substitute if it shows credentials. */
+extern char *docrep_pgerror_redact(const char *text, const char *password);
+
+/* Raise why connecting failed. */
+extern void docrep_pgerror_connect(DocrepPgConn *c) pg_attribute_noreturn();
+
+#endif							/* DOCREP_PEER_POSTGRES_ERROR_H */

@@ -1,0 +1,267 @@
+/*-------------------------------------------------------------------------
+ *
+ * serve.c
+ *		What a peer may ask of a document table, given by its uuid.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "replication/message.h"
+#include "storage/lmgr.h"
+#include "store/errcodes.h"
+#include "store/local_docs.h"
+#include "store/seqs.h"
+#include "store/serve.h"
+#include "utils/acl.h"
+#include "utils/guc.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+
+/*
+ * A user's ALTER TABLE stands in the queue behind whoever writes the table;
+ * this is how long one who waits for a row's lock may keep it there.
+ */
+#define SERVE_LOCK_TIMEOUT	"5s"
+
+/* of tables that a replication makes, as that of create_table */
+#define DEFAULT_REVS_LIMIT	1000
+
+/* how often a batch is tried that lost a deadlock or met a lock */
+#define SERVE_WRITE_ATTEMPTS	6
+
+/* the largest document that passes for a checkpoint */
+#define CHECKPOINT_MAX_SIZE		(256 * 1024)
+
+/* something was written in this process since the last flush */
+static bool unflushed = false;
+
+void
+docrep_serve_prepare(void)
+{
+	static const char *const settings[][2] = {
+		{"statement_timeout", "0"},
+		{"idle_in_transaction_session_timeout", "0"},
+		{"idle_session_timeout", "0"},
+		{"lock_timeout", SERVE_LOCK_TIMEOUT},
+		{"default_transaction_isolation", "read committed"},
+#if PG_VERSION_NUM >= 170000
+		{"transaction_timeout", "0"},
+#endif
+	};
+
+	docrep_require_preload();
+	for (int i = 0; i < lengthof(settings); i++)
+		SetConfigOption(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION);
+}
+
+Oid
+docrep_serve_find(const char *name, bool create, pg_uuid_t *uuid)
+{
+	Oid			relid = docrep_table_by_name(name, create);
+	DocTable   *table;
+
+	if (!OidIsValid(relid))
+	{
+		relid = docrep_table_create(name, DEFAULT_REVS_LIMIT);
+		CommandCounterIncrement();
+	}
+	table = docrep_table_open(relid, AccessShareLock, 0);
+	*uuid = table->info.uuid;
+	docrep_table_close(table, NoLock);
+	return relid;
+}
+
+DocTable *
+docrep_serve_open(const pg_uuid_t *uuid, LOCKMODE lockmode, AclMode needed)
+{
+	Oid			relid = docrep_table_by_uuid(uuid);
+
+	if (OidIsValid(relid))
+	{
+		/* it may have gone before the lock was ours */
+		LockRelationOid(relid, lockmode);
+		if (docrep_table_by_uuid(uuid) == relid)
+			return docrep_table_open(relid, lockmode, needed);
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_DOCREP_NOT_FOUND),
+			 errmsg("the document table does not exist any more")));
+}
+
+/* Forget what an attempt that failed has said about the documents. */
+static void
+reset_outcomes(DocrepDocs *docs)
+{
+	for (int i = 0; i < docs->n; i++)
+	{
+		docs->docs[i].sqlstate = 0;
+		docs->docs[i].reason = NULL;
+		docs->docs[i].known = false;
+	}
+}
+
+/*
+ * One attempt, in a subtransaction.  False: it was rolled back and may be
+ * tried again; other failures are raised.
+ */
+static bool
+try_write(const pg_uuid_t *uuid, DocrepDocs *docs, const DocrepWriteOrigin *origin,
+		  const char *local_id, const char *local_doc, bool last)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool done = false;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(cxt);
+	PG_TRY();
+	{
+		DocTable   *table;
+
+		PushActiveSnapshot(GetTransactionSnapshot());
+		/* the locks are the subtransaction's, so that others get a turn */
+		table = docrep_serve_open(uuid, RowExclusiveLock, ACL_INSERT);
+		docrep_batch_write(table, docs, origin, local_id, local_doc);
+		docrep_table_close(table, NoLock);
+		PopActiveSnapshot();
+		ReleaseCurrentSubTransaction();
+		done = true;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(cxt);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		if (last || (error->sqlerrcode != ERRCODE_T_R_DEADLOCK_DETECTED &&
+					 error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE))
+		{
+			MemoryContextSwitchTo(cxt);
+			CurrentResourceOwner = owner;
+			ReThrowError(error);
+		}
+		FreeErrorData(error);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(cxt);
+	CurrentResourceOwner = owner;
+	return done;
+}
+
+void
+docrep_serve_write(const pg_uuid_t *uuid, DocrepDocs *docs, const DocrepWriteOrigin *origin,
+				   const char *local_id, const char *local_doc)
+{
+	/* in a transaction of the user's own, how it commits is the user's choice */
+	if (!IsTransactionBlock())
+		(void) set_config_option("synchronous_commit", "off", PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+	unflushed = true;
+	for (int attempt = 1;; attempt++)
+	{
+		reset_outcomes(docs);
+		if (try_write(uuid, docs, origin, local_id, local_doc,
+					  attempt >= SERVE_WRITE_ATTEMPTS))
+			return;
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+void
+docrep_serve_flush(void)
+{
+	if (!unflushed)
+		return;
+
+	/*
+	 * A commit is waited for when it has written something.  An empty message
+	 * is the smallest thing to write; its commit record lies behind those of
+	 * the batches, so its way to the disk, and to synchronous standbys, is
+	 * theirs.
+	 */
+	if (synchronous_commit == SYNCHRONOUS_COMMIT_OFF)
+		(void) set_config_option("synchronous_commit", "local", PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+#if PG_VERSION_NUM >= 170000
+	(void) LogLogicalMessage("docrep", "", 0, true, false);
+#else
+	(void) LogLogicalMessage("docrep", "", 0, true);
+#endif
+	unflushed = false;
+}
+
+Jsonb *
+docrep_serve_get_local(const pg_uuid_t *uuid, const char *id)
+{
+	DocTable   *table = docrep_serve_open(uuid, AccessShareLock, ACL_SELECT);
+	Jsonb	   *doc = docrep_local_get(&table->info, id);
+
+	docrep_table_close(table, NoLock);
+	return doc;
+}
+
+/*
+ * Is this the checkpoint of a replication?  Its id is 32 hexadecimal digits,
+ * it names a session and has a history.
+ */
+static bool
+is_checkpoint(const char *id, Jsonb *doc)
+{
+	JsonbValue	value;
+
+	if (strlen(id) != 32 || strspn(id, "0123456789abcdef") != 32 ||
+		VARSIZE(doc) > CHECKPOINT_MAX_SIZE || !JB_ROOT_IS_OBJECT(doc))
+		return false;
+	return getKeyJsonValueFromContainer(&doc->root, "session_id", 10, &value) != NULL &&
+		value.type == jbvString &&
+		getKeyJsonValueFromContainer(&doc->root, "history", 7, &value) != NULL &&
+		value.type == jbvBinary && JsonContainerIsArray(value.val.binary.data);
+}
+
+void
+docrep_serve_put_local(const pg_uuid_t *uuid, const char *id, Jsonb *doc)
+{
+	AclMode		needed = is_checkpoint(id, doc) ? ACL_SELECT : ACL_INSERT;
+	DocTable   *table = docrep_serve_open(uuid, RowExclusiveLock, needed);
+
+	(void) docrep_local_put(&table->info, id, doc);
+	docrep_table_close(table, NoLock);
+}
+
+void
+docrep_watch_begin(DocrepWatch *watch, const pg_uuid_t *uuid, const char *since)
+{
+	DocTable   *table = docrep_serve_open(uuid, AccessShareLock, ACL_SELECT);
+
+	watch->info = table->info;
+	watch->since = docrep_seq_parse(&watch->info, since);
+	docrep_wait_register(&watch->info);
+	docrep_table_close(table, NoLock);
+}
+
+bool
+docrep_watch_changed(const DocrepWatch *watch)
+{
+	DocTable   *table = docrep_serve_open(&watch->info.uuid, AccessShareLock, 0);
+	bool		changed = docrep_seq_horizon(&table->info) - 1 > watch->since;
+
+	docrep_table_close(table, AccessShareLock);
+	return changed;
+}
+
+uint64
+docrep_watch_commits(const DocrepWatch *watch)
+{
+	return docrep_wait_commits(&watch->info);
+}
+
+void
+docrep_watch_end(const DocrepWatch *watch)
+{
+	docrep_wait_unregister(&watch->info);
+}

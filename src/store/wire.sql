@@ -1,0 +1,53 @@
+-- What a Postgres peer of another server calls.  Open to every role, as each of
+-- these checks the caller's privileges on the table that it names; no others
+-- are shown anything.  Their messages are described in src/store/wire_format.h.
+
+CREATE FUNCTION docrep.peer_open(name text, create_missing boolean, client_protocol integer,
+						  OUT protocol integer, OUT tbl uuid)
+	LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'docrep_peer_open';
+COMMENT ON FUNCTION docrep.peer_open(text, boolean, integer) IS
+	'for replication peers: find or make a document table, agree on a protocol, and set the session''s timeouts for a replication';
+
+CREATE FUNCTION docrep.peer_changes(tbl uuid, since text, max_rows integer, max_bytes bigint,
+							 winners_only boolean, with_docs boolean, doc_ids bytea)
+	RETURNS bytea
+	LANGUAGE C AS 'MODULE_PATHNAME', 'docrep_peer_changes';
+COMMENT ON FUNCTION docrep.peer_changes(uuid, text, integer, bigint, boolean, boolean, bytea) IS
+	'for replication peers: a batch of the changes feed; needs SELECT on the table';
+
+CREATE FUNCTION docrep.peer_diff(tbl uuid, revs bytea) RETURNS bytea
+	LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'docrep_peer_diff';
+COMMENT ON FUNCTION docrep.peer_diff(uuid, bytea) IS
+	'for replication peers: which revisions are missing; needs SELECT on the table';
+
+CREATE FUNCTION docrep.peer_fetch(tbl uuid, revs bytea, latest boolean) RETURNS SETOF bytea
+	LANGUAGE C STRICT ROWS 100 AS 'MODULE_PATHNAME', 'docrep_peer_fetch';
+COMMENT ON FUNCTION docrep.peer_fetch(uuid, bytea, boolean) IS
+	'for replication peers: revisions with their ancestry and bodies; needs SELECT on the table';
+
+CREATE FUNCTION docrep.peer_write(tbl uuid, docs bytea, number integer, replication_id text,
+						   source text, local_id text, local_doc text)
+	RETURNS bytea
+	LANGUAGE C AS 'MODULE_PATHNAME', 'docrep_peer_write';
+COMMENT ON FUNCTION docrep.peer_write(uuid, bytea, integer, text, text, text, text) IS
+	'for replication peers: store revisions as they are, and a checkpoint with them; needs INSERT, UPDATE and DELETE on the table as each is used; commits without waiting for the disk unless in a transaction block';
+
+CREATE FUNCTION docrep.peer_flush() RETURNS void
+	LANGUAGE C AS 'MODULE_PATHNAME', 'docrep_peer_flush';
+COMMENT ON FUNCTION docrep.peer_flush() IS
+	'for replication peers: wait until what this session''s peer_write stored is durable';
+
+CREATE FUNCTION docrep.peer_get_local(tbl uuid, id text) RETURNS jsonb
+	LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'docrep_peer_get_local';
+COMMENT ON FUNCTION docrep.peer_get_local(uuid, text) IS
+	'for replication peers: a local document, or NULL; needs SELECT on the table';
+
+CREATE FUNCTION docrep.peer_put_local(tbl uuid, id text, doc jsonb) RETURNS void
+	LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'docrep_peer_put_local';
+COMMENT ON FUNCTION docrep.peer_put_local(uuid, text, jsonb) IS
+	'for replication peers: store a local document; needs SELECT on the table for a checkpoint, else INSERT';
+
+CREATE PROCEDURE docrep.peer_wait(tbl uuid, since text, timeout_ms integer, INOUT changed boolean)
+	LANGUAGE C AS 'MODULE_PATHNAME', 'docrep_peer_wait';
+COMMENT ON PROCEDURE docrep.peer_wait(uuid, text, integer, boolean) IS
+	'for replication peers: wait for changes after a seq, without holding a snapshot; needs SELECT on the table';
