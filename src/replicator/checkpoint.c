@@ -18,6 +18,9 @@
 #include "replicator/checkpoint.h"
 #include "replicator/json_members.h"
 #include "utils/json.h"
+#include "utils/timestamp.h"
+
+#define MSECS_PER_DAY	(USECS_PER_DAY / 1000)
 
 /* Read an entry of the history; false if it lacks what makes it useful. */
 static bool
@@ -207,8 +210,16 @@ docrep_checkpoint_put_history(StringInfo out, const CheckpointEntry *top,
 	appendStringInfoChar(out, ']');
 }
 
+/* Milliseconds since 1970, which other software knows, not since 2000. */
+static int64
+epoch_ms(void)
+{
+	return GetCurrentTimestamp() / 1000 +
+		(int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * MSECS_PER_DAY;
+}
+
 char *
-docrep_checkpoint_print(const CheckpointEntry *top, const char *since_seq,
+docrep_checkpoint_print(const CheckpointEntry *top, const CheckpointExtras *extras,
 						const CheckpointEntry *old, int nold, int max_history)
 {
 	StringInfoData out;
@@ -218,8 +229,11 @@ docrep_checkpoint_print(const CheckpointEntry *top, const char *since_seq,
 	docrep_json_put_text(&out, "session_id", top->session_id);
 	docrep_json_put_seq(&out, "source_last_seq", top->recorded_seq);
 	docrep_json_put_int(&out, "replication_id_version", REPLICATION_ID_VERSION);
-	if (since_seq)
-		docrep_json_put_text(&out, "since_seq", since_seq);
+	docrep_json_put_text(&out, "source", extras->source);
+	docrep_json_put_text(&out, "target", extras->target);
+	docrep_json_put_int(&out, "recorded_at_ms", epoch_ms());
+	if (extras->since_seq)
+		docrep_json_put_text(&out, "since_seq", extras->since_seq);
 	docrep_checkpoint_put_history(&out, top, old, nold, max_history);
 	appendStringInfoChar(&out, '}');
 	return out.data;

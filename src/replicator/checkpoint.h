@@ -62,11 +62,20 @@ extern const char *docrep_checkpoint_ancestor(const Checkpoint *source,
 											  const CheckpointEntry **history,
 											  int *nhistory);
 
+/* Members of our own that CouchDB does not look at. */
+typedef struct CheckpointExtras
+{
+	const char *source;			/* for people, without credentials */
+	const char *target;
+	const char *since_seq;		/* or NULL */
+} CheckpointExtras;
+
 /*
  * Print as the document to store: a new top entry and up to max_history - 1
  * old ones below it.
  */
-extern char *docrep_checkpoint_print(const CheckpointEntry *top, const char *since_seq,
+extern char *docrep_checkpoint_print(const CheckpointEntry *top,
+									 const CheckpointExtras *extras,
 									 const CheckpointEntry *old, int nold, int max_history);
 
 /* Append the member "history" with up to max_history entries; top may be NULL. */

@@ -156,13 +156,23 @@ make_entry(Run *run, const char *seq)
 	return entry;
 }
 
+/* The checkpoint document for "seq", in the current context. */
+static char *
+print_checkpoint(Run *run, const char *seq, int max_history)
+{
+	CheckpointEntry entry = make_entry(run, seq);
+	CheckpointExtras extras;
+
+	extras.source = run->replication->source->display;
+	extras.target = run->replication->target->display;
+	extras.since_seq = run->replication->since_seq;
+	return docrep_checkpoint_print(&entry, &extras, run->old, run->nold, max_history);
+}
+
 char *
 docrep_session_travelling(Run *run, const char *seq)
 {
-	CheckpointEntry entry = make_entry(run, seq);
-
-	return docrep_checkpoint_print(&entry, run->replication->since_seq, run->old, run->nold,
-								   TRAVELLING_HISTORY);
+	return print_checkpoint(run, seq, TRAVELLING_HISTORY);
 }
 
 /* Raise what the source said to a checkpoint again, with the way out if it was refused. */
@@ -213,14 +223,10 @@ docrep_session_flush(Run *run)
 void
 docrep_session_save(Run *run)
 {
-	CheckpointEntry entry;
 	char	   *json;
 
 	MemoryContextSwitchTo(run->scratch);
-	entry = make_entry(run, run->through_seq.data);
-	json = docrep_checkpoint_print(&entry, run->replication->since_seq, run->old, run->nold,
-								   CHECKPOINT_MAX_HISTORY);
-
+	json = print_checkpoint(run, run->through_seq.data, CHECKPOINT_MAX_HISTORY);
 	docrep_session_flush(run);
 	put_at_source(run, json);
 	run->target->ops->put_local(run->target, run->replication->id, json);
