@@ -13,6 +13,8 @@
 #include "access/genam.h"
 #include "access/xlog.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_database.h"
+#include "catalog/pg_extension.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
@@ -50,8 +52,12 @@
 /* the ownership checks were made one in 16 */
 #if PG_VERSION_NUM >= 160000
 #define docrep_is_owner(relid) object_ownercheck(RelationRelationId, relid, GetUserId())
+#define docrep_owns_database(oid) object_ownercheck(DatabaseRelationId, oid, GetUserId())
+#define docrep_owns_extension(oid) object_ownercheck(ExtensionRelationId, oid, GetUserId())
 #else
 #define docrep_is_owner(relid) pg_class_ownercheck(relid, GetUserId())
+#define docrep_owns_database(oid) pg_database_ownercheck(oid, GetUserId())
+#define docrep_owns_extension(oid) pg_extension_ownercheck(oid, GetUserId())
 #endif
 
 /* a possibly qualified SQL name to a list of its parts */
@@ -65,6 +71,20 @@
 #define docrep_primary_key_index(rel) RelationGetPrimaryKeyIndex(rel, false)
 #else
 #define docrep_primary_key_index(rel) RelationGetPrimaryKeyIndex(rel)
+#endif
+
+/* since 17 a background worker can be connected as a role without LOGIN */
+#if PG_VERSION_NUM >= 170000
+#define DOCREP_WORKER_FLAGS BGWORKER_BYPASS_ROLELOGINCHECK
+#define DOCREP_WORKER_NEEDS_LOGIN false
+#else
+#define DOCREP_WORKER_FLAGS 0
+#define DOCREP_WORKER_NEEDS_LOGIN true
+#endif
+
+/* transaction_timeout came with 17 */
+#if PG_VERSION_NUM >= 170000
+#define DOCREP_HAVE_TRANSACTION_TIMEOUT 1
 #endif
 
 #endif							/* DOCREP_COMPAT_H */

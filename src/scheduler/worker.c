@@ -1,0 +1,269 @@
+/*-------------------------------------------------------------------------
+ *
+ * worker.c
+ *		The process of one job: one database, one role, one run.
+ *
+ * It never changes its role: a user's trigger could change it back
+ * (docs/architecture.md, "Workers").  When the run ends, well or badly, the
+ * process ends; starting again is the launcher's business.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_extension.h"
+#include "commands/extension.h"
+#include "compat.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/interrupt.h"
+#include "scheduler/jobs.h"
+#include "storage/condition_variable.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lmgr.h"
+#include "storage/lwlock.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+
+/* A worker that finds a table locked gives up after this time and tries again. */
+#define LOCK_TIMEOUT	"30s"
+
+static JobStart start;
+static bool continuous;
+static bool orphaned = false;
+static JobError last_error;
+static emit_log_hook_type previous_log_hook = NULL;
+
+/* what the figures were when the run began, to see whether it got anywhere */
+static bool first_progress = true;
+static char first_checkpoint[sizeof(((ReplicationStats *) NULL)->checkpointed_source_seq)];
+
+/* Keep what ends this process, as nothing else tells it to an exit callback. */
+static void
+keep_error(ErrorData *edata)
+{
+	if (edata->elevel >= ERROR)
+		docrep_job_error_copy(&last_error, edata);
+	if (previous_log_hook)
+		previous_log_hook(edata);
+}
+
+/* Exit callback: leave the job, however this process ends. */
+static void
+leave_job(int code, Datum arg)
+{
+	/* whoever failed while holding one is not coming back for it */
+	LWLockReleaseAll();
+	if (last_error.sqlstate == 0)
+		docrep_job_error_set(&last_error, ERRCODE_INTERNAL_ERROR,
+							 "the replication's process ended unexpectedly", NULL, NULL);
+	docrep_process_leave(&start, &last_error, orphaned);
+}
+
+static void
+set_option(const char *name, const char *value)
+{
+	SetConfigOption(name, value, PGC_SUSET, PGC_S_SESSION);
+}
+
+/*
+ * What the role or the database may have set for sessions is not for us: no
+ * time-outs, writes allowed, row security on, names found where we expect them.
+ */
+static void
+pin_settings(const char *id)
+{
+	char		name[NAMEDATALEN];
+
+	snprintf(name, sizeof(name), "docrep worker: %s", id);
+	set_option("application_name", name);
+	set_option("search_path", "pg_catalog, docrep, pg_temp");
+	set_option("statement_timeout", "0");
+	set_option("lock_timeout", LOCK_TIMEOUT);
+	set_option("idle_in_transaction_session_timeout", "0");
+	set_option("idle_session_timeout", "0");
+#ifdef DOCREP_HAVE_TRANSACTION_TIMEOUT
+	set_option("transaction_timeout", "0");
+#endif
+	set_option("default_transaction_isolation", "read committed");
+	set_option("default_transaction_read_only", "off");
+	set_option("default_transaction_deferrable", "off");
+	set_option("row_security", "on");
+	set_option("session_replication_role", "origin");
+}
+
+/*
+ * Is the extension still the one that the job was asked from?  Waits for a
+ * DROP EXTENSION that is under way.  The lock is let go at once, or we would
+ * hold up the next one; that one finds us by its hook.
+ */
+static bool
+extension_is_there(Oid expected)
+{
+	Oid			found;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	found = get_extension_oid("docrep", true);
+	if (OidIsValid(found))
+	{
+		LockDatabaseObject(ExtensionRelationId, found, 0, AccessShareLock);
+		found = get_extension_oid("docrep", true);
+	}
+	CommitTransactionCommand();
+	return OidIsValid(found) && found == expected;
+}
+
+/* Take up signals: end, configuration. */
+static void
+handle_signals(void)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+	}
+}
+
+/* While docrep.paused is on, wait here, between two batches. */
+static void
+wait_while_paused(void)
+{
+	if (!docrep_paused)
+		return;
+	pgstat_report_activity(STATE_IDLE, "paused (docrep.paused is on)");
+	while (docrep_paused && !docrep_process_stop_asked(start.ref))
+	{
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, -1, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		handle_signals();
+	}
+}
+
+/* ReplicationHooks.should_stop; the place where a pause takes effect, too. */
+static bool
+run_should_stop(void *arg)
+{
+	handle_signals();
+	wait_while_paused();
+	return docrep_process_stop_asked(start.ref);
+}
+
+/* ReplicationHooks.progress */
+static void
+run_progress(void *arg, const ReplicationStats *figures, bool idle)
+{
+	bool		healthy;
+
+	if (first_progress)
+		strlcpy(first_checkpoint, figures->checkpointed_source_seq, sizeof(first_checkpoint));
+	first_progress = false;
+	healthy = idle || strcmp(first_checkpoint, figures->checkpointed_source_seq) != 0;
+
+	docrep_process_progress(start.ref, figures, idle && continuous, healthy);
+	handle_signals();
+	wait_while_paused();
+	pgstat_report_activity(idle ? STATE_IDLE : STATE_RUNNING, (const char *) arg);
+	if (!IsTransactionOrTransactionBlock())
+		pgstat_report_stat(false);
+}
+
+/* Put what a failed run left behind in order, and keep its error. */
+static void
+catch_error(MemoryContext cxt)
+{
+	ErrorData  *edata;
+
+	MemoryContextSwitchTo(cxt);
+	edata = CopyErrorData();
+	FlushErrorState();
+	LWLockReleaseAll();
+	ConditionVariableCancelSleep();
+	pgstat_report_wait_end();
+	AbortOutOfAnyTransaction();
+	docrep_job_error_copy(&last_error, edata);
+	ereport(LOG,
+			(errcode(last_error.sqlstate),
+			 errmsg("replication %s failed: %s",
+					MyBgworkerEntry->bgw_name + strlen("docrep worker: "), last_error.message),
+			 last_error.detail[0] != '\0' ? errdetail_internal("%s", last_error.detail) : 0));
+}
+
+/* One run, in memory of its own. */
+static void
+run_job(const JobView *job)
+{
+	MemoryContext cxt = AllocSetContextCreate(TopMemoryContext, "docrep replication",
+											  ALLOCSET_DEFAULT_SIZES);
+	char	   *activity;
+	ReplicationHooks hooks;
+
+	MemoryContextSwitchTo(cxt);
+	activity = psprintf("replicate %s to %s", job->source, job->target);
+	hooks.arg = activity;
+	hooks.progress = run_progress;
+	hooks.should_stop = run_should_stop;
+	pgstat_report_activity(STATE_RUNNING, activity);
+
+	PG_TRY();
+	{
+		Replication *replication;
+		char	   *result;
+
+		replication = docrep_replication_deserialize(docrep_process_request(start.ref));
+		result = docrep_replication_run(replication, &hooks);
+		if (!continuous)
+			docrep_process_set_result(start.ref, result);
+		last_error.sqlstate = 0;
+		docrep_process_leave(&start, NULL, false);
+	}
+	PG_CATCH();
+	{
+		catch_error(cxt);
+		docrep_process_leave(&start, &last_error, false);
+	}
+	PG_END_TRY();
+}
+
+/* The process's life. */
+void
+docrep_worker_main(Datum arg)
+{
+	JobView		job;
+
+	memcpy(&start, MyBgworkerEntry->bgw_extra, sizeof(start));
+	pqsignal(SIGTERM, die);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	BackgroundWorkerUnblockSignals();
+
+	/* before the connection, so that it runs after that one's own callbacks */
+	before_shmem_exit(leave_job, (Datum) 0);
+	if (!docrep_process_enter(&start) || !docrep_job_look(start.ref, &job))
+		proc_exit(0);
+	continuous = job.continuous;
+
+	previous_log_hook = emit_log_hook;
+	emit_log_hook = keep_error;
+
+	BackgroundWorkerInitializeConnectionByOid(start.database, start.role, DOCREP_WORKER_FLAGS);
+	pin_settings(job.id);
+
+	if (!extension_is_there(job.extension))
+	{
+		orphaned = true;
+		docrep_job_error_set(&last_error, ERRCODE_UNDEFINED_OBJECT,
+							 "extension docrep was dropped from the database", NULL, NULL);
+		proc_exit(0);
+	}
+
+	ereport(continuous ? LOG : DEBUG1,
+			(errmsg("replication %s from %s to %s starts", job.id, job.source, job.target)));
+	run_job(&job);
+	ereport(continuous ? LOG : DEBUG1, (errmsg("replication %s ends", job.id)));
+	pgstat_report_stat(true);
+	proc_exit(0);
+}
