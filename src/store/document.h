@@ -9,6 +9,7 @@
 #ifndef DOCREP_STORE_DOCUMENT_H
 #define DOCREP_STORE_DOCUMENT_H
 
+#include "store/jsonb_raw.h"
 #include "store/write.h"
 
 /*
@@ -23,8 +24,26 @@ extern const char *docrep_id_problem(const char *id, int len);
  * _revisions as a path.  new_edits as in bulk_docs: false wants an id and a
  * revision.  With new_edits and no _id, write->id is NULL.  Everything
  * malformed is raised as DR400 naming the member.
+ *
+ * write->body is doc itself if it has no "_" members, else a new value; never
+ * NULL.
  */
 extern void docrep_document_parse(Jsonb *doc, bool new_edits, DocWrite *write);
+
+/* The same for a document that lies inside another jsonb value. */
+extern void docrep_document_parse_value(const RawValue *doc, bool new_edits, DocWrite *write);
+
+/*
+ * The body of a local document: doc without _id and _rev, which are not looked
+ * at, and what else is ignored in documents.  *deleted: it says _deleted.
+ */
+extern Jsonb *docrep_local_body(Jsonb *doc, bool *deleted);
+
+/*
+ * Parse the text of a revision, as it is given in "where" (named in the
+ * message): DR400 if it is malformed.  Its bytes are allocated.
+ */
+extern Rev docrep_rev_from_text(const char *text, int len, const char *where);
 
 /*
  * The 16 bytes of the revision that follows parent (NULL: a first one) with
@@ -34,10 +53,25 @@ extern void docrep_document_parse(Jsonb *doc, bool new_edits, DocWrite *write);
 extern void docrep_revision_hash(const Rev *parent, bool deleted, Jsonb *body, uint8 *hash);
 
 /*
- * Put the pieces of a "_" member object to a body: result = body plus _id,
- * _rev, _deleted (if true) and, for a path of n > 0, _revisions.
+ * Put the pieces of a document together: body plus _id, _rev, _deleted (if
+ * true) and, for a path of n > 0, _revisions.
  */
 extern Jsonb *docrep_document_build(const char *id, const Rev *rev, bool deleted,
 									Jsonb *body, const RevPath *revisions);
+
+/*
+ * As above, with what "tree" says of the other leaves and of the history of
+ * node "node" (its trunk must be loaded for revs and revs_info).
+ */
+typedef struct DocShow
+{
+	bool		revs;			/* _revisions */
+	bool		revs_info;		/* _revs_info */
+	bool		conflicts;		/* _conflicts, if there are any */
+	bool		deleted_conflicts;	/* _deleted_conflicts, likewise */
+} DocShow;
+
+extern Jsonb *docrep_document_show(const char *id, const RevTree *tree, int32 node,
+								   Jsonb *body, const DocShow *show);
 
 #endif							/* DOCREP_STORE_DOCUMENT_H */

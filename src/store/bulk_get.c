@@ -1,0 +1,269 @@
+/*-------------------------------------------------------------------------
+ *
+ * bulk_get.c
+ *		SQL functions bulk_get and revs_diff: many documents at once, as
+ *		CouchDB's POST /db/_bulk_get and POST /db/_revs_diff.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "store/errcodes.h"
+#include "store/open_doc.h"
+#include "store/sql_support.h"
+#include "utils/acl.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+PG_FUNCTION_INFO_V1(docrep_bulk_get);
+PG_FUNCTION_INFO_V1(docrep_revs_diff);
+
+/* One document asked for. */
+typedef struct GetRequest
+{
+	char	   *id;
+	bool		has_rev;
+	Rev			rev;
+} GetRequest;
+
+/* Read {"id": ..., "rev": ...}; DR400 if it is malformed. */
+static void
+parse_request(const RawValue *value, GetRequest *request)
+{
+	const JsonbContainer *object = (const JsonbContainer *) value->data;
+	RawValue	member;
+
+	if (!docrep_raw_is_object(value) || !docrep_raw_find(object, "id", &member) ||
+		member.type != JENTRY_ISSTRING)
+		ereport(ERROR,
+				(errcode(ERRCODE_DOCREP_BAD_REQUEST),
+				 errmsg("a member of \"docs\" must be an object with a string \"id\"")));
+	request->id = docrep_raw_to_cstring(&member);
+	request->has_rev = docrep_raw_find(object, "rev", &member) && member.type != JENTRY_ISNULL;
+	if (!request->has_rev)
+		return;
+	if (member.type != JENTRY_ISSTRING)
+		ereport(ERROR,
+				(errcode(ERRCODE_DOCREP_BAD_REQUEST),
+				 errmsg("\"rev\" must be a string"),
+				 errdetail("Document \"%s\".", request->id)));
+	request->rev = docrep_rev_from_text(member.data, member.len, "\"rev\"");
+}
+
+/* Add {"error": ...} to the answers for one document. */
+static void
+add_error(RawBuilder *answers, const GetRequest *request)
+{
+	RawBuilder	error;
+	RawBuilder	item;
+
+	docrep_raw_init(&error, true, 4);
+	docrep_raw_add_text(&error, "id", request->id);
+	if (request->has_rev)
+		docrep_raw_add_rev(&error, "rev", &request->rev);
+	else
+		docrep_raw_add_text(&error, "rev", "undefined");
+	docrep_raw_add_text(&error, "error", "not_found");
+	docrep_raw_add_text(&error, "reason", "missing");
+	docrep_raw_init(&item, true, 1);
+	docrep_raw_add_built(&item, "error", &error);
+	docrep_raw_add_built(answers, NULL, &item);
+}
+
+/* {"id": ..., "docs": [...]} for one document. */
+static Jsonb *
+answer_request(DocTable *table, const GetRequest *request, bool latest, const DocShow *show)
+{
+	RawBuilder	answers;
+	RawBuilder	result;
+	OpenDoc		doc = {0};
+	int32	   *leaves;
+	int			n;
+
+	docrep_open_doc(&doc, table, GetActiveSnapshot(), request->id,
+					docrep_open_flags(show, latest));
+	n = docrep_open_doc_leaves(&doc, request->has_rev ? &request->rev : NULL, latest, &leaves);
+	docrep_raw_init(&answers, false, n);
+	for (int i = 0; i < n; i++)
+	{
+		RawBuilder	item;
+
+		docrep_raw_init(&item, true, 1);
+		docrep_raw_add_jsonb(&item, "ok", docrep_open_doc_json(&doc, leaves[i], show));
+		docrep_raw_add_built(&answers, NULL, &item);
+	}
+	if (n == 0)
+		add_error(&answers, request);
+	docrep_raw_init(&result, true, 2);
+	docrep_raw_add_text(&result, "id", request->id);
+	docrep_raw_add_built(&result, "docs", &answers);
+	return docrep_raw_finish(&result);
+}
+
+/*
+ * docrep.bulk_get(tbl, docs, revs, attachments, latest): {"results": [...]}.
+ * As in CouchDB a document asked for without a revision is answered with all
+ * its leaves.
+ */
+Datum
+docrep_bulk_get(PG_FUNCTION_ARGS)
+{
+	DocTable   *table = docrep_table_open(docrep_arg_table(fcinfo, 0), AccessShareLock,
+										  ACL_SELECT);
+	const JsonbContainer *array = docrep_docs_array(docrep_arg_jsonb(fcinfo, 1, "docs"), "docs");
+	bool		latest = docrep_arg_bool(fcinfo, 4);
+	DocShow		show = {0};
+	RawCursor	cursor;
+	RawMember	item;
+	RawBuilder	results;
+	RawBuilder	object;
+	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "bulk_get document",
+												  ALLOCSET_DEFAULT_SIZES);
+
+	show.revs = docrep_arg_bool(fcinfo, 2);
+	docrep_raw_begin(&cursor, array);
+	docrep_raw_init(&results, false, cursor.n);
+	while (docrep_raw_next(&cursor, &item))
+	{
+		GetRequest	request;
+		Jsonb	   *answer;
+		MemoryContext old = MemoryContextSwitchTo(scratch);
+		Jsonb	   *copy;
+
+		CHECK_FOR_INTERRUPTS();
+		parse_request(&item.value, &request);
+		answer = answer_request(table, &request, latest, &show);
+		MemoryContextSwitchTo(old);
+		copy = palloc(VARSIZE(answer));
+		memcpy(copy, answer, VARSIZE(answer));
+		docrep_raw_add_jsonb(&results, NULL, copy);
+		MemoryContextReset(scratch);
+	}
+	docrep_raw_init(&object, true, 1);
+	docrep_raw_add_built(&object, "results", &results);
+	docrep_table_close(table, NoLock);
+	PG_RETURN_JSONB_P(docrep_raw_finish(&object));
+}
+
+/* Raise DR400 for the parameter of revs_diff. */
+static void
+bad_revs(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DOCREP_BAD_REQUEST),
+			 errmsg("\"revs\" must be an object of arrays of revisions, by document id")));
+}
+
+/*
+ * Which of the asked revisions the document does not know, as an array, or
+ * NULL if it knows all; *highest is their highest generation.
+ */
+static Jsonb *
+missing_revs(OpenDoc *doc, const RawValue *asked, uint32 *highest)
+{
+	RawBuilder	missing;
+	RawCursor	cursor;
+	RawMember	item;
+
+	*highest = 0;
+	docrep_raw_begin(&cursor, (const JsonbContainer *) asked->data);
+	docrep_raw_init(&missing, false, cursor.n);
+	while (docrep_raw_next(&cursor, &item))
+	{
+		Rev			rev;
+
+		if (item.value.type != JENTRY_ISSTRING)
+			bad_revs();
+		rev = docrep_rev_from_text(item.value.data, item.value.len, "a member of \"revs\"");
+		if (doc->found)
+		{
+			if (docrep_revtree_find(doc->state.tree, &rev) >= 0)
+				continue;
+			if (docrep_revtree_maybe_in_trunk(doc->state.tree, &rev))
+			{
+				docrep_state_read(doc->table, doc->snapshot, doc->id, DOCSTATE_TRUNK,
+								  &doc->state);
+				if (docrep_revtree_find(doc->state.tree, &rev) >= 0)
+					continue;
+			}
+		}
+		docrep_raw_add_rev(&missing, NULL, &rev);
+		*highest = Max(*highest, rev.gen);
+	}
+	return missing.n > 0 ? docrep_raw_finish(&missing) : NULL;
+}
+
+/* {"missing": [...], "possible_ancestors": [...]}, or NULL if nothing is missing. */
+static Jsonb *
+diff_document(DocTable *table, const char *id, const RawValue *asked)
+{
+	OpenDoc		doc = {0};
+	RawBuilder	result;
+	RawBuilder	ancestors;
+	Jsonb	   *missing;
+	uint32		highest;
+	int32	   *leaves;
+	int			n;
+
+	docrep_open_doc(&doc, table, GetActiveSnapshot(), id, 0);
+	missing = missing_revs(&doc, asked, &highest);
+	if (missing == NULL)
+		return NULL;
+	docrep_raw_init(&result, true, 2);
+	docrep_raw_add_jsonb(&result, "missing", missing);
+	n = docrep_open_doc_leaves(&doc, NULL, false, &leaves);
+	docrep_raw_init(&ancestors, false, n);
+	for (int i = 0; i < n; i++)
+	{
+		const Rev  *leaf = &doc.state.tree->nodes[leaves[i]].rev;
+
+		if (leaf->gen < highest)
+			docrep_raw_add_rev(&ancestors, NULL, leaf);
+	}
+	if (ancestors.n > 0)
+		docrep_raw_add_built(&result, "possible_ancestors", &ancestors);
+	return docrep_raw_finish(&result);
+}
+
+/* docrep.revs_diff(tbl, revs): by id, the revisions that are not known here. */
+Datum
+docrep_revs_diff(PG_FUNCTION_ARGS)
+{
+	DocTable   *table = docrep_table_open(docrep_arg_table(fcinfo, 0), AccessShareLock,
+										  ACL_SELECT);
+	Jsonb	   *revs = docrep_arg_jsonb(fcinfo, 1, "revs");
+	RawCursor	cursor;
+	RawMember	item;
+	RawBuilder	result;
+	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "revs_diff document",
+												  ALLOCSET_DEFAULT_SIZES);
+
+	if (!JB_ROOT_IS_OBJECT(revs))
+		bad_revs();
+	docrep_raw_begin(&cursor, &revs->root);
+	docrep_raw_init(&result, true, cursor.n);
+	while (docrep_raw_next(&cursor, &item))
+	{
+		MemoryContext old = MemoryContextSwitchTo(scratch);
+		Jsonb	   *diff;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!docrep_raw_is_array(&item.value))
+			bad_revs();
+		diff = diff_document(table, pnstrdup(item.key, item.keylen), &item.value);
+		MemoryContextSwitchTo(old);
+		if (diff)
+		{
+			Jsonb	   *copy = palloc(VARSIZE(diff));
+
+			memcpy(copy, diff, VARSIZE(diff));
+			item.value.data = VARDATA(copy);
+			item.value.len = VARSIZE(copy) - VARHDRSZ;
+			docrep_raw_add_member(&result, &item);
+		}
+		MemoryContextReset(scratch);
+	}
+	docrep_table_close(table, NoLock);
+	PG_RETURN_JSONB_P(docrep_raw_finish(&result));
+}

@@ -1,0 +1,132 @@
+/*-------------------------------------------------------------------------
+ *
+ * document_build.c
+ *		Putting a document together as JSON that goes out.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "store/document.h"
+
+/* Add the body's members, _id, _rev and, if true, _deleted. */
+static void
+add_basics(RawBuilder *builder, const char *id, const Rev *rev, bool deleted, const Jsonb *body)
+{
+	if (body)
+	{
+		RawCursor	cursor;
+		RawMember	member;
+
+		docrep_raw_begin(&cursor, &body->root);
+		docrep_raw_init(builder, true, cursor.n + 6);
+		while (docrep_raw_next(&cursor, &member))
+			docrep_raw_add_member(builder, &member);
+	}
+	else
+		docrep_raw_init(builder, true, 6);
+	docrep_raw_add_text(builder, "_id", id);
+	docrep_raw_add_rev(builder, "_rev", rev);
+	if (deleted)
+		docrep_raw_add_bool(builder, "_deleted", true);
+}
+
+/* Add _revisions: {"start": N, "ids": [...]}. */
+static void
+add_revisions(RawBuilder *builder, const RevPath *path)
+{
+	RawBuilder	object;
+	RawBuilder	ids;
+
+	docrep_raw_init(&ids, false, path->n);
+	for (int i = 0; i < path->n; i++)
+	{
+		char	   *text = palloc(2 * (Size) path->revs[i].len + 1);
+		size_t		len = docrep_rev_print_id(&path->revs[i], text);
+
+		docrep_raw_add_text_len(&ids, NULL, text, len);
+	}
+	docrep_raw_init(&object, true, 2);
+	docrep_raw_add_int64(&object, "start", path->revs[0].gen);
+	docrep_raw_add_built(&object, "ids", &ids);
+	docrep_raw_add_built(builder, "_revisions", &object);
+}
+
+/*
+ * Add _revs_info: the path with a status each.  Bodies are kept of leaves
+ * only, so every ancestor is as after a compaction of CouchDB: missing.
+ */
+static void
+add_revs_info(RawBuilder *builder, const RevPath *path, bool leaf, bool deleted)
+{
+	RawBuilder	list;
+
+	docrep_raw_init(&list, false, path->n);
+	for (int i = 0; i < path->n; i++)
+	{
+		RawBuilder	item;
+
+		docrep_raw_init(&item, true, 2);
+		docrep_raw_add_rev(&item, "rev", &path->revs[i]);
+		docrep_raw_add_text(&item, "status",
+							i > 0 || !leaf ? "missing" : deleted ? "deleted" : "available");
+		docrep_raw_add_built(&list, NULL, &item);
+	}
+	docrep_raw_add_built(builder, "_revs_info", &list);
+}
+
+/* Add the leaves other than the winner that are deleted, or that are not, if any. */
+static void
+add_conflicts(RawBuilder *builder, const char *key, const RevTree *tree, bool deleted)
+{
+	RawBuilder	list;
+	int32	   *leaves;
+	int32		n = docrep_revtree_leaves(tree, &leaves);
+
+	docrep_raw_init(&list, false, n);
+	for (int32 i = 1; i < n; i++)
+	{
+		if (tree->nodes[leaves[i]].deleted == deleted)
+			docrep_raw_add_rev(&list, NULL, &tree->nodes[leaves[i]].rev);
+	}
+	if (list.n > 0)
+		docrep_raw_add_built(builder, key, &list);
+}
+
+/* The document as JSON; see document.h. */
+Jsonb *
+docrep_document_build(const char *id, const Rev *rev, bool deleted, Jsonb *body,
+					  const RevPath *revisions)
+{
+	RawBuilder	builder;
+
+	add_basics(&builder, id, rev, deleted, body);
+	if (revisions && revisions->n > 0)
+		add_revisions(&builder, revisions);
+	return docrep_raw_finish(&builder);
+}
+
+/* The document as JSON, with what show asks for; see document.h. */
+Jsonb *
+docrep_document_show(const char *id, const RevTree *tree, int32 node, Jsonb *body,
+					 const DocShow *show)
+{
+	const RevNode *n = &tree->nodes[node];
+	RawBuilder	builder;
+
+	add_basics(&builder, id, &n->rev, n->deleted, body);
+	if (show->revs || show->revs_info)
+	{
+		RevPath		path = docrep_revtree_path(tree, node);
+
+		if (show->revs)
+			add_revisions(&builder, &path);
+		if (show->revs_info)
+			add_revs_info(&builder, &path, n->nchildren == 0, n->deleted);
+	}
+	if (show->conflicts)
+		add_conflicts(&builder, "_conflicts", tree, false);
+	if (show->deleted_conflicts)
+		add_conflicts(&builder, "_deleted_conflicts", tree, true);
+	return docrep_raw_finish(&builder);
+}

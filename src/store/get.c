@@ -1,0 +1,165 @@
+/*-------------------------------------------------------------------------
+ *
+ * get.c
+ *		SQL function get: a document as CouchDB's GET /db/id gives it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "store/errcodes.h"
+#include "store/local_docs.h"
+#include "store/open_doc.h"
+#include "store/sql_support.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/snapmgr.h"
+
+#define LOCAL_PREFIX		"_local/"
+
+PG_FUNCTION_INFO_V1(docrep_get);
+
+/* Add {"ok": document} for each of the leaves that was not added before. */
+static void
+add_leaves(RawBuilder *result, OpenDoc *doc, const int32 *leaves, int n, bool *added,
+		   const DocShow *show)
+{
+	for (int i = 0; i < n; i++)
+	{
+		RawBuilder	item;
+
+		if (added[leaves[i]])
+			continue;
+		added[leaves[i]] = true;
+		docrep_raw_init(&item, true, 1);
+		docrep_raw_add_jsonb(&item, "ok", docrep_open_doc_json(doc, leaves[i], show));
+		docrep_raw_add_built(result, NULL, &item);
+	}
+}
+
+/* Add {"missing": rev}. */
+static void
+add_missing(RawBuilder *result, const Rev *rev)
+{
+	RawBuilder	item;
+
+	docrep_raw_init(&item, true, 1);
+	docrep_raw_add_rev(&item, "missing", rev);
+	docrep_raw_add_built(result, NULL, &item);
+}
+
+/* Raise DR400 for open_revs. */
+static void
+bad_open_revs(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DOCREP_BAD_REQUEST),
+			 errmsg("open_revs must be \"all\" or an array of revisions")));
+}
+
+/* get with open_revs: an array of {"ok": ...} and {"missing": ...}, or NULL. */
+static Jsonb *
+get_open_revs(OpenDoc *doc, Jsonb *open_revs, bool latest, const DocShow *show)
+{
+	RawBuilder	result;
+	RawCursor	cursor;
+	RawMember	item;
+	bool	   *added = doc->found ? palloc0(doc->state.tree->n * sizeof(bool)) : NULL;
+	int32	   *leaves;
+	int			n;
+
+	if (JB_ROOT_IS_OBJECT(open_revs))
+		bad_open_revs();
+	docrep_raw_begin(&cursor, &open_revs->root);
+	docrep_raw_init(&result, false, cursor.n);
+	while (docrep_raw_next(&cursor, &item))
+	{
+		Rev			rev;
+
+		if (item.value.type != JENTRY_ISSTRING)
+			bad_open_revs();
+		if (JB_ROOT_IS_SCALAR(open_revs))
+		{
+			if (item.value.len != 3 || memcmp(item.value.data, "all", 3) != 0)
+				bad_open_revs();
+			if (!doc->found)
+				return NULL;
+			n = docrep_open_doc_leaves(doc, NULL, false, &leaves);
+			add_leaves(&result, doc, leaves, n, added, show);
+			break;
+		}
+		rev = docrep_rev_from_text(item.value.data, item.value.len, "a member of open_revs");
+		n = docrep_open_doc_leaves(doc, &rev, latest, &leaves);
+		if (n == 0)
+			add_missing(&result, &rev);
+		else
+			add_leaves(&result, doc, leaves, n, added, show);
+	}
+	return docrep_raw_finish(&result);
+}
+
+/* get without open_revs: the revision asked for, or the winner if it is live, or NULL. */
+static Jsonb *
+get_one(OpenDoc *doc, const Rev *rev, bool latest, const DocShow *show)
+{
+	int32		leaf = doc->state.winner;
+
+	if (!doc->found)
+		return NULL;
+	if (rev)
+	{
+		int32	   *leaves;
+
+		if (docrep_open_doc_leaves(doc, rev, latest, &leaves) == 0)
+			return NULL;
+		leaf = leaves[0];
+	}
+	else if (doc->state.tree->nodes[leaf].deleted)
+		return NULL;
+	return docrep_open_doc_json(doc, leaf, show);
+}
+
+/*
+ * docrep.get(tbl, id, rev, revs, revs_info, conflicts, deleted_conflicts,
+ * open_revs, latest, attachments, atts_since).  The last two have nothing to
+ * act on until documents can have attachments.
+ */
+Datum
+docrep_get(PG_FUNCTION_ARGS)
+{
+	DocTable   *table = docrep_table_open(docrep_arg_table(fcinfo, 0), AccessShareLock,
+										  ACL_SELECT);
+	char	   *id = docrep_arg_id(fcinfo, 1, "id");
+	bool		latest = docrep_arg_bool(fcinfo, 8);
+	DocShow		show;
+	OpenDoc		doc = {0};
+	Jsonb	   *result;
+
+	show.revs = docrep_arg_bool(fcinfo, 3);
+	show.revs_info = docrep_arg_bool(fcinfo, 4);
+	show.conflicts = docrep_arg_bool(fcinfo, 5);
+	show.deleted_conflicts = docrep_arg_bool(fcinfo, 6);
+	if (strncmp(id, LOCAL_PREFIX, strlen(LOCAL_PREFIX)) == 0)
+		result = docrep_local_get(&table->info, id + strlen(LOCAL_PREFIX));
+	else
+	{
+		docrep_open_doc(&doc, table, GetActiveSnapshot(), id, docrep_open_flags(&show, latest));
+		if (!PG_ARGISNULL(7))
+			result = get_open_revs(&doc, PG_GETARG_JSONB_P(7), latest, &show);
+		else if (!PG_ARGISNULL(2))
+		{
+			text	   *given = PG_GETARG_TEXT_PP(2);
+			Rev			rev = docrep_rev_from_text(VARDATA_ANY(given), VARSIZE_ANY_EXHDR(given),
+												   "rev");
+
+			result = get_one(&doc, &rev, latest, &show);
+		}
+		else
+			result = get_one(&doc, NULL, latest, &show);
+	}
+	docrep_table_close(table, NoLock);
+	if (result == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_JSONB_P(result);
+}
