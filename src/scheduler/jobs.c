@@ -13,6 +13,7 @@
 #include "pgstat.h"
 #include "scheduler/slots.h"
 #include "storage/latch.h"
+#include "store/table.h"
 #include "utils/timestamp.h"
 
 /*
@@ -72,7 +73,7 @@ docrep_job_join(const JobRequest *request, JobRef *ref, bool *created, JobStart 
 
 	if (strlen(request->id) >= JOB_ID_SIZE)
 		elog(ERROR, "replication id is too long");
-	docrep_slots_require();
+	docrep_require_preload();
 
 	/* outside of the lock, because this may fail or take a while */
 	text = dsa_allocate(docrep_slots_area(), len);
@@ -262,7 +263,7 @@ docrep_jobs_list(JobView **views)
 {
 	int			n = 0;
 
-	docrep_slots_require();
+	docrep_require_preload();
 	*views = palloc(mul_size(docrep_max_workers, sizeof(JobView)));
 	LWLockAcquire(JOBS_LOCK, LW_SHARED);
 	for (int i = 0; i < docrep_max_workers; i++)

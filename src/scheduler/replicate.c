@@ -18,6 +18,7 @@
 #include "storage/ipc.h"
 #include "storage/proc.h"
 #include "store/errcodes.h"
+#include "store/table.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/array.h"
@@ -381,9 +382,11 @@ ok_result(const char *id)
 static Datum
 replicate(Jsonb *document)
 {
-	Replication *replication = docrep_replication_parse(document);
+	Replication *replication;
 	char	   *result;
 
+	docrep_require_preload();
+	replication = docrep_replication_parse(document);
 	if (replication->cancel)
 		return JsonbPGetDatum(ok_result(cancel_job(replication->cancel_id ?
 												   replication->cancel_id :

@@ -99,16 +99,6 @@ docrep_scheduler_startup_shmem(void)
 	LWLockRelease(AddinShmemInitLock);
 }
 
-void
-docrep_slots_require(void)
-{
-	if (docrep_jobs == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("docrep must be loaded at server start"),
-				 errhint("Add docrep to shared_preload_libraries and restart the server.")));
-}
-
 dsa_area *
 docrep_slots_area(void)
 {

@@ -64,9 +64,6 @@ extern LWLockPadded *docrep_jobs_locks;
 #define JOBS_LOCK			(&docrep_jobs_locks[0].lock)
 #define FIGURES_LOCK(i)		(&docrep_jobs_locks[1 + (i)].lock)
 
-/* Raises 55000 with a hint when the module was not preloaded. */
-extern void docrep_slots_require(void);
-
 /* This process's hold on the memory of requests and results. */
 extern dsa_area *docrep_slots_area(void);
 
