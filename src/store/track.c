@@ -324,7 +324,10 @@ same_column(TupleDesc desc, AttrNumber attno, TupleTableSlot *old, TupleTableSlo
 
 	if (oldnull || newnull)
 		return oldnull == newnull;
-	return datum_image_eq(o, n, att->attbyval, att->attlen);
+
+	/* the usual case first: the same pointer into TOAST, which must not be followed */
+	return datumIsEqual(o, n, att->attbyval, att->attlen) ||
+		datum_image_eq(o, n, att->attbyval, att->attlen);
 }
 
 /*
