@@ -351,8 +351,9 @@ docrep_row_update(DocTable *table, Relation rel, ItemPointer tid, HeapTuple newt
 
 	ExecForceStoreHeapTuple(newtuple, w->slot, false);
 	simple_table_tuple_update(rel, tid, w->slot, GetLatestSnapshot(), &update_indexes);
+	/* as an insertion: for the hint that goes with an update the executor wants a range table */
 	if (update_indexes)
-		docrep_insert_index_tuples(w->rri, w->slot, w->estate, true, false, NULL);
+		docrep_insert_index_tuples(w->rri, w->slot, w->estate, false, false, NULL);
 	ExecClearTuple(w->slot);
 	ResetPerTupleExprContext(w->estate);
 }
