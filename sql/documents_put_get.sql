@@ -87,7 +87,7 @@ SELECT docrep.get('t', 'a') IS NULL AS gone, (SELECT count(*) FROM t WHERE _id =
 SELECT docrep.get('t', 'a', rev => :'rev3');
 SELECT attempt(format($$SELECT docrep.delete('t', 'a', '%s')$$, :'rev3'));
 -- a tombstone keeps the body of the edit that made it
-SELECT docrep.put('t', '{"_id": "j", "_rev": "1-x", "_deleted": true}') IS NULL;
+SELECT attempt($$SELECT docrep.put('t', '{"_id": "j", "_rev": "1-x", "_deleted": true}')$$);
 SELECT docrep.put('t', jsonb_build_object('_id', 'j', '_rev', :'rev', '_deleted', true, 'why', 'gone')) AS rev \gset
 SELECT docrep.get('t', 'j', rev => :'rev');
 -- written again, the document goes on from its tombstone
@@ -132,7 +132,7 @@ SET ROLE documents_reader;
 SELECT attempt($$SELECT docrep.get('t', '_design/d')->'_id'$$), attempt($$SELECT docrep.put('t', '{"_id": "p"}')$$);
 SELECT attempt($$SELECT docrep.delete('t', 'k', '1-a')$$), attempt($$SELECT docrep.put_local('t', 'x', '{}')$$);
 SELECT attempt($$SELECT docrep.delete_local('t', 'x')$$), attempt($$SELECT docrep.purge('t', '{"k": ["1-a"]}')$$);
-SELECT attempt($$SELECT id FROM docrep.bulk_docs('t', '[{"_id": "p"}]')$$);
+SELECT attempt($$SELECT error FROM docrep.bulk_docs('t', '[{"_id": "p"}]')$$);
 SET ROLE documents_writer;
 SELECT attempt($$SELECT docrep.get('t', 'k')$$), attempt($$SELECT docrep.revs_diff('t', '{}')$$);
 SELECT attempt($$SELECT docrep.bulk_get('t', '[]')$$), attempt($$SELECT count(*) FROM docrep.changes('t')$$);
@@ -141,6 +141,27 @@ SELECT attempt($$SELECT docrep.get_local('t', 'x')$$), attempt($$SELECT docrep.p
 SELECT attempt($$SELECT docrep.put('t', '{"_id": "p"}')$$);
 RESET ROLE;
 SELECT docrep.get('t', 'p');
+
+-- row security: what a role may not see is not there for it
+SELECT docrep.create_table('guarded');
+SELECT count(*) FROM docrep.bulk_docs('guarded', '[{"_id": "mine", "owner": "documents_reader"}, {"_id": "other", "owner": "x"},
+	{"_id": "dead", "owner": "documents_reader", "_deleted": true}]') WHERE error IS NULL;
+ALTER TABLE guarded ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON guarded USING (doc->>'owner' = current_user);
+GRANT ALL ON guarded TO documents_reader;
+SET ROLE documents_reader;
+SELECT docrep.get('guarded', 'mine')->>'_id' AS mine, docrep.get('guarded', 'other') IS NULL AS other,
+	docrep.get('guarded', 'other', open_revs => '"all"') IS NULL AS other_leaves, docrep.get('guarded', 'dead', open_revs => '"all"') IS NULL AS dead;
+SELECT id FROM docrep.changes('guarded');
+SELECT docrep.changes_feed('guarded', max_rows => 0)->'pending' AS pending;
+SELECT docrep.bulk_get('guarded', '[{"id": "other"}]')->'results'->0->'docs'->0 ? 'error' AS hidden;
+SELECT docrep.revs_diff('guarded', '{"other": ["1-a", "2-b"]}');
+SELECT docrep.info('guarded')->'doc_count' AS doc_count, docrep.info('guarded')->'doc_del_count' AS doc_del_count;
+SELECT attempt($$SELECT docrep.delete('guarded', 'other', '1-a')$$);
+SELECT attempt($$SELECT docrep.put('guarded', '{"_id": "new", "owner": "x"}')$$);
+SELECT id, rev IS NOT NULL AS written, error, reason FROM docrep.bulk_docs('guarded', '[{"_id": "new", "owner": "x"}, {"_id": "new2", "owner": "documents_reader"}]');
+RESET ROLE;
+SELECT docrep.info('guarded')->'doc_count' AS doc_count, docrep.info('guarded')->'doc_del_count' AS doc_del_count;
 
 DROP SCHEMA documents_put_get CASCADE;
 DROP ROLE documents_reader, documents_writer;
