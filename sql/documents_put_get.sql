@@ -74,6 +74,19 @@ TRUNCATE pairs;
 INSERT INTO h1 (_id, doc) VALUES ('fixed1', '{"s": "é", "n": [-1.5, 12345.678, 0, 1e20], "o": {"t": true, "f": false, "z": null}}'), ('fixed2', '{}');
 SELECT _id, _rev FROM h1 WHERE _id LIKE 'fixed%' ORDER BY _id;
 
+-- documents are put together as the server itself would: same bytes, every member found
+CREATE TABLE wide AS SELECT jsonb_object_agg(repeat('k', n % 7) || n, CASE n % 6
+	WHEN 0 THEN to_jsonb(n * 1000.25) WHEN 1 THEN to_jsonb(repeat('é', n)) WHEN 2 THEN jsonb_build_object('n', n, 'l', jsonb_build_array(n, 'x', null))
+	WHEN 3 THEN 'true' WHEN 4 THEN 'null' ELSE '[]' END) AS doc FROM generate_series(1, 150) n;
+SELECT docrep.put('t', doc || '{"_id": "wide", "_deleted": false}') IS NOT NULL AS put FROM wide;
+SELECT t.doc = wide.doc AS body, pg_column_size(docrep.get('t', 'wide')) = pg_column_size(docrep.get('t', 'wide')::text::jsonb) AS size,
+	docrep.get('t', 'wide') = wide.doc || jsonb_build_object('_id', 'wide', '_rev', t._rev) AS document
+FROM wide, t WHERE _id = 'wide';
+SELECT count(*), bool_and(docrep.get('t', 'wide')->key = value) AS found FROM wide, jsonb_each(doc);
+SELECT docrep.put('t', '{"_id": "wide2", "_rev": "1-a", "_deleted": true}'::jsonb || doc) IS NOT NULL AS put FROM wide;
+SELECT pg_column_size(feed) = pg_column_size(feed::text::jsonb) AS size, feed = feed::text::jsonb AS same
+FROM docrep.changes_feed('t', include_docs => true) feed;
+
 -- put and plain INSERT make the same revision
 INSERT INTO t (_id, doc) VALUES ('k', '{"x": 1}') RETURNING _rev = :'rev' AS same_revision;
 

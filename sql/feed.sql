@@ -51,8 +51,7 @@ WITH RECURSIVE piece(n, feed) AS (
 	SELECT n + 1, docrep.changes_feed('t', since => (feed->>'last_seq')::bigint, max_rows => 1) FROM piece WHERE (feed->>'pending')::int > 0)
 SELECT jsonb_agg(feed->'results'->0 ORDER BY n) = docrep.changes_feed('t')->'results' AS same, array_agg(feed->>'pending' ORDER BY n) AS pending FROM piece;
 
--- a transaction does not see its own changes in the feed before it commits,
--- however often it asks, and everybody sees them after
+-- a transaction sees its own changes, as in any query; others do once it commits
 SELECT max(seq) AS last FROM docrep.changes('t') \gset
 BEGIN;
 INSERT INTO t (_id, doc) VALUES ('own', '{}');
