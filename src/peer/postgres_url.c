@@ -161,13 +161,31 @@ describe(const DocrepPgUrl *url, const char *scheme, bool canonical)
 	return buf.data;
 }
 
-/* Copy what libpq found in the part before "#". */
+/* Copy what libpq found. */
+static void
+copy_options(const PQconninfoOption *options, DocrepPgUrl *url)
+{
+	int			n = 0;
+
+	while (options[n].keyword != NULL)
+		n++;
+	url->keywords = palloc(sizeof(char *) * (n + 1));
+	url->values = palloc(sizeof(char *) * (n + 1));
+	for (int i = 0; i < n; i++)
+	{
+		if (options[i].val == NULL)
+			continue;
+		url->keywords[url->n] = pstrdup(options[i].keyword);
+		url->values[url->n++] = pstrdup(options[i].val);
+	}
+}
+
+/* Read the part before "#".  False: it is malformed. */
 static bool
 read_conninfo(const char *conninfo, DocrepPgUrl *url)
 {
 	PQconninfoOption *options;
 	char	   *message = NULL;
-	int			n = 0;
 
 	options = PQconninfoParse(conninfo, &message);
 	if (options == NULL)
@@ -176,19 +194,9 @@ read_conninfo(const char *conninfo, DocrepPgUrl *url)
 		PQfreemem(message);
 		return false;
 	}
-	while (options[n].keyword != NULL)
-		n++;
 	PG_TRY();
 	{
-		url->keywords = palloc(sizeof(char *) * (n + 1));
-		url->values = palloc(sizeof(char *) * (n + 1));
-		for (int i = 0; i < n; i++)
-		{
-			if (options[i].val == NULL)
-				continue;
-			url->keywords[url->n] = pstrdup(options[i].keyword);
-			url->values[url->n++] = pstrdup(options[i].val);
-		}
+		copy_options(options, url);
 	}
 	PG_FINALLY();
 	{
