@@ -84,7 +84,12 @@ docrep_serve_open(const pg_uuid_t *uuid, LOCKMODE lockmode, AclMode needed)
 		/* it may have gone before the lock was ours */
 		LockRelationOid(relid, lockmode);
 		if (docrep_table_by_uuid(uuid) == relid)
-			return docrep_table_open(relid, lockmode, needed);
+		{
+			DocTable   *table = docrep_table_open(relid, lockmode, needed);
+
+			UnlockRelationOid(relid, lockmode); /* one of the two is enough */
+			return table;
+		}
 	}
 	ereport(ERROR,
 			(errcode(ERRCODE_DOCREP_NOT_FOUND),
