@@ -206,6 +206,23 @@ read_conninfo(const char *conninfo, DocrepPgUrl *url)
 	return true;
 }
 
+/* libpq finds out about a port only when it connects. */
+static void
+check_ports(const DocrepPgUrl *url)
+{
+	int			n;
+	char	  **ports = split_list(docrep_pgurl_get(url, "port"), &n);
+
+	for (int i = 0; i < n; i++)
+	{
+		size_t		len = strlen(ports[i]);
+
+		if (len > 5 || strspn(ports[i], "0123456789") != len || (len > 0 && atoi(ports[i]) == 0) ||
+			atoi(ports[i]) > 65535)
+			malformed("the URL's port is not a number");
+	}
+}
+
 DocrepPgUrl *
 docrep_pgurl_parse(const char *text)
 {
@@ -218,6 +235,7 @@ docrep_pgurl_parse(const char *text)
 	*hash = '\0';
 	if (!read_conninfo(conninfo, url))
 		malformed("the connection URL cannot be read");
+	check_ports(url);
 	url->table = docrep_canonical_table_name(percent_decode(hash + 1));
 	if (url->table == NULL)
 		malformed("the name of the table is not valid");
