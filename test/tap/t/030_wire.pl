@@ -87,6 +87,44 @@ is(state_as('writer', "SELECT docrep.peer_changes('00000000-0000-0000-0000-00000
 is(state_as('writer', "SELECT docrep.peer_changes(NULL, '0', 1, 1, false, false, NULL)"),
 	'DR400', 'NULL for a table');
 
+# Documents that no table takes are refused one by one, each with its SQLSTATE.
+sub document_with
+{
+	my ($id, $json) = @_;
+	return sprintf(q{('\x0144'::bytea || '\x01%02x' || convert_to('%s', 'UTF8') || '\x00' || '\x04' ||
+		'\x01' || '\x02' || decode(repeat('cd', 16), 'hex') || '\x%08x' || convert_to('%s', 'UTF8'))},
+		length($id), $id, length($json), $json);
+}
+foreach my $case ([ 'x', '{"_rev": "1-a"}' ], [ 'x', '[1]' ], [ 'x', '1' ], [ 'x', '{"a": ' ],
+	[ 'x', '{"a": "\u0000"}' ], [ '', '{}' ], [ '_x', '{}' ], [ '_local/x', '{}' ])
+{
+	my ($id, $json) = @$case;
+	is( $node->safe_psql('one', "SELECT convert_from(substr(docrep.peer_write('$copy', "
+			  . document_with($id, $json) . ", NULL, 'r', 's', NULL, NULL), 5, 5), 'UTF8')"),
+		'DR400', "document \"$id\" $json is refused");
+}
+is($node->safe_psql('one', 'SELECT count(*) FROM copy'), '0', 'and none is stored');
+
+# Deadlocks that the writer loses are its own to get over.
+$node->safe_psql('one', q{
+	CREATE SEQUENCE attempts;
+	GRANT USAGE ON SEQUENCE attempts TO writer;
+	CREATE FUNCTION lose_deadlocks() RETURNS trigger LANGUAGE plpgsql AS $$
+	BEGIN
+		IF nextval('attempts') < 4 THEN
+			RAISE 'deadlock detected' USING ERRCODE = '40P01';
+		END IF;
+		RETURN NEW;
+	END $$;
+	CREATE TRIGGER lose_deadlocks BEFORE INSERT ON copy
+		FOR EACH ROW EXECUTE FUNCTION lose_deadlocks();
+});
+is(state_as('writer', "SELECT docrep.peer_write('$copy', $document, NULL, 'r', 's', NULL, NULL)"),
+	'', 'a write is tried again');
+is( $node->safe_psql('one', q{SELECT last_value, (SELECT count(*) FROM copy) FROM attempts}),
+	'4|1', 'until it is through');
+$node->safe_psql('one', 'DROP TRIGGER lose_deadlocks ON copy');
+
 # ---- numbered writes ----------------------------------------------------------
 
 sub numbered { return "SELECT docrep.peer_write('$copy', $document, $_[0], 'r', 's', NULL, NULL);" }
