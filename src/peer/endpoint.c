@@ -15,6 +15,7 @@
 
 #include "catalog/namespace.h"
 #include "common/jsonapi.h"
+#include "compat.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
@@ -26,7 +27,6 @@
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
-#include "utils/regproc.h"
 #include "utils/uuid.h"
 #include "utils/varlena.h"
 #if PG_VERSION_NUM >= 160000
@@ -114,12 +114,7 @@ existing_table(Oid relid)
 static DocrepEndpoint *
 future_table(const char *name)
 {
-	List	   *names = stringToQualifiedNameList(name
-#if PG_VERSION_NUM >= 160000
-												  ,NULL
-#endif
-		);
-	RangeVar   *range = makeRangeVarFromNameList(names);
+	RangeVar   *range = makeRangeVarFromNameList(docrep_name_list(name));
 	Oid			schema = RangeVarGetCreationNamespace(range);
 	AclResult	result;
 	char	   *qualified;

@@ -161,13 +161,31 @@ describe(const DocrepPgUrl *url, const char *scheme, bool canonical)
 	return buf.data;
 }
 
-/* Copy what libpq found in the part before "#". */
+/* Copy what libpq found. */
+static void
+copy_options(const PQconninfoOption *options, DocrepPgUrl *url)
+{
+	int			n = 0;
+
+	while (options[n].keyword != NULL)
+		n++;
+	url->keywords = palloc(sizeof(char *) * (n + 1));
+	url->values = palloc(sizeof(char *) * (n + 1));
+	for (int i = 0; i < n; i++)
+	{
+		if (options[i].val == NULL)
+			continue;
+		url->keywords[url->n] = pstrdup(options[i].keyword);
+		url->values[url->n++] = pstrdup(options[i].val);
+	}
+}
+
+/* Read the part before "#".  False: it is malformed. */
 static bool
 read_conninfo(const char *conninfo, DocrepPgUrl *url)
 {
 	PQconninfoOption *options;
 	char	   *message = NULL;
-	int			n = 0;
 
 	options = PQconninfoParse(conninfo, &message);
 	if (options == NULL)
@@ -176,19 +194,9 @@ read_conninfo(const char *conninfo, DocrepPgUrl *url)
 		PQfreemem(message);
 		return false;
 	}
-	while (options[n].keyword != NULL)
-		n++;
 	PG_TRY();
 	{
-		url->keywords = palloc(sizeof(char *) * (n + 1));
-		url->values = palloc(sizeof(char *) * (n + 1));
-		for (int i = 0; i < n; i++)
-		{
-			if (options[i].val == NULL)
-				continue;
-			url->keywords[url->n] = pstrdup(options[i].keyword);
-			url->values[url->n++] = pstrdup(options[i].val);
-		}
+		copy_options(options, url);
 	}
 	PG_FINALLY();
 	{
@@ -196,6 +204,23 @@ read_conninfo(const char *conninfo, DocrepPgUrl *url)
 	}
 	PG_END_TRY();
 	return true;
+}
+
+/* libpq finds out about a port only when it connects. */
+static void
+check_ports(const DocrepPgUrl *url)
+{
+	int			n;
+	char	  **ports = split_list(docrep_pgurl_get(url, "port"), &n);
+
+	for (int i = 0; i < n; i++)
+	{
+		size_t		len = strlen(ports[i]);
+
+		if (len > 5 || strspn(ports[i], "0123456789") != len || (len > 0 && atoi(ports[i]) == 0) ||
+			atoi(ports[i]) > 65535)
+			malformed("the URL's port is not a number");
+	}
 }
 
 DocrepPgUrl *
@@ -210,6 +235,7 @@ docrep_pgurl_parse(const char *text)
 	*hash = '\0';
 	if (!read_conninfo(conninfo, url))
 		malformed("the connection URL cannot be read");
+	check_ports(url);
 	url->table = docrep_canonical_table_name(percent_decode(hash + 1));
 	if (url->table == NULL)
 		malformed("the name of the table is not valid");

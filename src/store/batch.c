@@ -374,6 +374,13 @@ docrep_doc_to_write(DocrepDoc *doc, DocWrite *write)
 		doc->reason = "the body is not an object";
 		return false;
 	}
+	/* a peer that keeps to the protocol sends none of these in a body */
+	if (doc->json != NULL && write->body && docrep_body_has_special(&write->body->root))
+	{
+		doc->sqlstate = ERRCODE_DOCREP_BAD_REQUEST;
+		doc->reason = "the body has a member that begins with \"_\"";
+		return false;
+	}
 	return true;
 }
 

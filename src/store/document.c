@@ -187,6 +187,23 @@ take_member(SpecialMembers *special, const RawMember *member)
 	}
 }
 
+bool
+docrep_body_has_special(const JsonbContainer *object)
+{
+	RawCursor	cursor;
+
+	docrep_raw_begin(&cursor, object);
+	for (int i = 0; i < cursor.n; i++)
+	{
+		uint32		start = cursor.keyoff;
+
+		JBE_ADVANCE_OFFSET(cursor.keyoff, object->children[i]);
+		if (cursor.keyoff > start && cursor.base[start] == '_')
+			return true;
+	}
+	return false;
+}
+
 /*
  * Read the "_" members of an object.  True if there are any; then *body is
  * the object without them, else untouched.
@@ -197,20 +214,11 @@ take_special(const JsonbContainer *object, SpecialMembers *special, Jsonb **body
 	RawCursor	cursor;
 	RawMember	member;
 	RawBuilder	builder;
-	bool		any = false;
 
 	memset(special, 0, sizeof(*special));
 
 	/* most rows of a bulk INSERT have none: find that out before all else */
-	docrep_raw_begin(&cursor, object);
-	for (int i = 0; i < cursor.n && !any; i++)
-	{
-		uint32		start = cursor.keyoff;
-
-		JBE_ADVANCE_OFFSET(cursor.keyoff, object->children[i]);
-		any = cursor.keyoff > start && cursor.base[start] == '_';
-	}
-	if (!any)
+	if (!docrep_body_has_special(object))
 		return false;
 
 	docrep_raw_begin(&cursor, object);

@@ -33,6 +33,9 @@ extern void docrep_document_parse(Jsonb *doc, bool new_edits, DocWrite *write);
 /* The same for a document that lies inside another jsonb value. */
 extern void docrep_document_parse_value(const RawValue *doc, bool new_edits, DocWrite *write);
 
+/* Does an object have members that begin with "_"? */
+extern bool docrep_body_has_special(const JsonbContainer *object);
+
 /*
  * The body of a local document: doc without _id and _rev, which are not looked
  * at, and what else is ignored in documents.  *deleted: it says _deleted.

@@ -22,7 +22,8 @@
 
 /*
  * A user's ALTER TABLE stands in the queue behind whoever writes the table;
- * this is how long one who waits for a row's lock may keep it there.
+ * this is how long one who waits for a row's lock may keep it there.  Who
+ * has no lock yet keeps nobody and waits as long as it takes.
  */
 #define SERVE_LOCK_TIMEOUT	"5s"
 
@@ -45,7 +46,7 @@ docrep_serve_prepare(void)
 		{"statement_timeout", "0"},
 		{"idle_in_transaction_session_timeout", "0"},
 		{"idle_session_timeout", "0"},
-		{"lock_timeout", SERVE_LOCK_TIMEOUT},
+		{"lock_timeout", "0"},
 		{"default_transaction_isolation", "read committed"},
 #if PG_VERSION_NUM >= 170000
 		{"transaction_timeout", "0"},
@@ -84,11 +85,24 @@ docrep_serve_open(const pg_uuid_t *uuid, LOCKMODE lockmode, AclMode needed)
 		/* it may have gone before the lock was ours */
 		LockRelationOid(relid, lockmode);
 		if (docrep_table_by_uuid(uuid) == relid)
-			return docrep_table_open(relid, lockmode, needed);
+		{
+			DocTable   *table = docrep_table_open(relid, lockmode, needed);
+
+			UnlockRelationOid(relid, lockmode); /* one of the two is enough */
+			return table;
+		}
 	}
 	ereport(ERROR,
 			(errcode(ERRCODE_DOCREP_NOT_FOUND),
 			 errmsg("the document table does not exist any more")));
+}
+
+/* As SET LOCAL. */
+static void
+set_for_transaction(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
+							 true, 0, false);
 }
 
 /* Forget what an attempt that failed has said about the documents. */
@@ -124,6 +138,7 @@ try_write(const pg_uuid_t *uuid, DocrepDocs *docs, const DocrepWriteOrigin *orig
 		PushActiveSnapshot(GetTransactionSnapshot());
 		/* the locks are the subtransaction's, so that others get a turn */
 		table = docrep_serve_open(uuid, RowExclusiveLock, ACL_INSERT);
+		set_for_transaction("lock_timeout", SERVE_LOCK_TIMEOUT);
 		docrep_batch_write(table, docs, origin, local_id, local_doc);
 		docrep_table_close(table, NoLock);
 		PopActiveSnapshot();
@@ -159,8 +174,7 @@ docrep_serve_write(const pg_uuid_t *uuid, DocrepDocs *docs, const DocrepWriteOri
 {
 	/* in a transaction of the user's own, how it commits is the user's choice */
 	if (!IsTransactionBlock())
-		(void) set_config_option("synchronous_commit", "off", PGC_USERSET,
-								 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+		set_for_transaction("synchronous_commit", "off");
 	unflushed = true;
 	for (int attempt = 1;; attempt++)
 	{
@@ -185,8 +199,7 @@ docrep_serve_flush(void)
 	 * theirs.
 	 */
 	if (synchronous_commit == SYNCHRONOUS_COMMIT_OFF)
-		(void) set_config_option("synchronous_commit", "local", PGC_USERSET,
-								 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+		set_for_transaction("synchronous_commit", "local");
 #if PG_VERSION_NUM >= 170000
 	(void) LogLogicalMessage("docrep", "", 0, true, false);
 #else

@@ -16,8 +16,7 @@
 
 /*
  * Prepare the session to serve a replication: no timeouts that strike while
- * it is idle or busy, but one for locks; READ COMMITTED.  Lasts if the
- * transaction commits.
+ * it is idle or busy, READ COMMITTED.  Lasts if the transaction commits.
  */
 extern void docrep_serve_prepare(void);
 

@@ -1,0 +1,260 @@
+# The functions that a Postgres peer calls on the other server: whom they obey,
+# what they make of malformed messages, and that waiting holds nothing up.
+use strict;
+use warnings;
+
+use DocrepTest;
+use IPC::Run qw(start finish timeout);
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = new_node('wire', databases => ['one']);
+
+$node->safe_psql('one', q{
+	CREATE ROLE nobody LOGIN;
+	CREATE ROLE reader LOGIN;
+	CREATE ROLE writer LOGIN;
+	SELECT docrep.create_table('orders');
+	INSERT INTO orders(_id, doc) SELECT 'o' || i, jsonb_build_object('n', i)
+		FROM generate_series(1, 20) i;
+	DELETE FROM orders WHERE _id = 'o20';
+	SELECT docrep.create_table('copy');
+	GRANT SELECT ON orders TO reader;
+	GRANT SELECT, INSERT, UPDATE, DELETE ON orders, copy TO writer;
+});
+
+sub table_uuid
+{
+	return $node->safe_psql('one',
+		"SELECT tbl FROM docrep.peer_open('$_[0]', false, 1)");
+}
+my $orders = table_uuid('orders');
+my $copy = table_uuid('copy');
+
+# The SQLSTATE of a statement run as a role ('': it succeeds).
+sub state_as
+{
+	my ($role, $sql) = @_;
+	my ($state) = sqlstate($node, 'one', "SET SESSION AUTHORIZATION $role;\n$sql");
+	return $state;
+}
+
+my $changes = "docrep.peer_changes('$orders', '0', 100, 1000000, false, true, NULL)";
+my $checkpoint = q{'{"session_id": "s", "history": [], "source_last_seq": "1"}'};
+my $checkpoint_id = '0123456789abcdef0123456789abcdef';
+# An id with a revision, and a document, in the format of wire_format.h.
+my $revs = q{('\x0152'::bytea || '\x01' || '\x026f3100' || '\x01' || '\x02' ||
+	decode(repeat('ab', 16), 'hex'))};
+my $document = q{('\x0144'::bytea || '\x01' || '\x026e3100' || '\x04' || '\x01' || '\x02' ||
+	decode(repeat('cd', 16), 'hex') || '\x00000008' || convert_to('{"a": 1}', 'UTF8'))};
+
+# ---- privileges ---------------------------------------------------------------
+
+my %requests = (
+	'peer_changes' => "SELECT $changes",
+	'peer_diff' => "SELECT docrep.peer_diff('$orders', $revs)",
+	'peer_fetch' => "SELECT docrep.peer_fetch('$orders', $revs, true)",
+	'peer_write' => "SELECT docrep.peer_write('$orders', $document, NULL, 'r', 's', NULL, NULL)",
+	'peer_get_local' => "SELECT docrep.peer_get_local('$orders', 'x')",
+	'peer_put_local' => "SELECT docrep.peer_put_local('$orders', 'x', '{}')",
+	'a checkpoint' => "SELECT docrep.peer_put_local('$orders', '$checkpoint_id', $checkpoint)",
+	'peer_wait' => "CALL docrep.peer_wait('$orders', '0', 100, NULL)",
+);
+my %reader_may = map { $_ => 1 } 'peer_changes', 'peer_diff', 'peer_fetch', 'peer_get_local',
+  'a checkpoint', 'peer_wait';
+
+foreach my $what (sort keys %requests)
+{
+	is(state_as('nobody', $requests{$what}), '42501', "$what: not without privileges");
+	is(state_as('reader', $requests{$what}), $reader_may{$what} ? '' : '42501',
+		"$what: with SELECT " . ($reader_may{$what} ? 'yes' : 'no'));
+	is(state_as('writer', $requests{$what}), '', "$what: with all privileges yes");
+}
+is( $node->safe_psql('one', q{SELECT doc FROM orders WHERE _id = 'n1'}),
+	'{"a": 1}', 'a written document is there');
+is( $node->safe_psql('one', "SELECT get_byte(docrep.peer_write('$orders', $document, NULL, 'r', 's', NULL, NULL), 3)"),
+	'1', 'written again it is known');
+is(state_as('reader', "SELECT docrep.peer_put_local('$orders', '$checkpoint_id', '{\"a\": 1}')"),
+	'42501', 'what has only the id of a checkpoint is none');
+is(state_as('nobody', "SELECT docrep.peer_open('mine', true, 1)"),
+	'42501', 'peer_open makes no table where the role may not');
+is(state_as('writer', "SELECT docrep.peer_open('nix', false, 1)"), 'DR404', 'a missing table');
+is(state_as('writer', "SELECT docrep.peer_open('orders', false, 0)"), 'DR400', 'an old protocol');
+is( $node->safe_psql('one', "SELECT protocol FROM docrep.peer_open('orders', false, 99)"),
+	'1', 'a newer client is answered with the newest protocol there is');
+is(state_as('writer', "SELECT docrep.peer_changes('00000000-0000-0000-0000-000000000000', '0', 1, 1, false, false, NULL)"),
+	'DR404', 'no such table');
+is(state_as('writer', "SELECT docrep.peer_changes(NULL, '0', 1, 1, false, false, NULL)"),
+	'DR400', 'NULL for a table');
+
+# Documents that no table takes are refused one by one, each with its SQLSTATE.
+sub document_with
+{
+	my ($id, $json) = @_;
+	return sprintf(q{('\x0144'::bytea || '\x01%02x' || convert_to('%s', 'UTF8') || '\x00' || '\x04' ||
+		'\x01' || '\x02' || decode(repeat('cd', 16), 'hex') || '\x%08x' || convert_to('%s', 'UTF8'))},
+		length($id), $id, length($json), $json);
+}
+foreach my $case ([ 'x', '{"_rev": "1-a"}' ], [ 'x', '[1]' ], [ 'x', '1' ], [ 'x', '{"a": ' ],
+	[ 'x', '{"a": "\u0000"}' ], [ '', '{}' ], [ '_x', '{}' ], [ '_local/x', '{}' ])
+{
+	my ($id, $json) = @$case;
+	is( $node->safe_psql('one', "SELECT convert_from(substr(docrep.peer_write('$copy', "
+			  . document_with($id, $json) . ", NULL, 'r', 's', NULL, NULL), 5, 5), 'UTF8')"),
+		'DR400', "document \"$id\" $json is refused");
+}
+is($node->safe_psql('one', 'SELECT count(*) FROM copy'), '0', 'and none is stored');
+
+# Deadlocks that the writer loses are its own to get over.
+$node->safe_psql('one', q{
+	CREATE SEQUENCE attempts;
+	GRANT USAGE ON SEQUENCE attempts TO writer;
+	CREATE FUNCTION lose_deadlocks() RETURNS trigger LANGUAGE plpgsql AS $$
+	BEGIN
+		IF nextval('attempts') < 4 THEN
+			RAISE 'deadlock detected' USING ERRCODE = '40P01';
+		END IF;
+		RETURN NEW;
+	END $$;
+	CREATE TRIGGER lose_deadlocks BEFORE INSERT ON copy
+		FOR EACH ROW EXECUTE FUNCTION lose_deadlocks();
+});
+is(state_as('writer', "SELECT docrep.peer_write('$copy', $document, NULL, 'r', 's', NULL, NULL)"),
+	'', 'a write is tried again');
+is( $node->safe_psql('one', q{SELECT last_value, (SELECT count(*) FROM copy) FROM attempts}),
+	'4|1', 'until it is through');
+$node->safe_psql('one', 'DROP TRIGGER lose_deadlocks ON copy');
+
+# ---- numbered writes ----------------------------------------------------------
+
+sub numbered { return "SELECT docrep.peer_write('$copy', $document, $_[0], 'r', 's', NULL, NULL);" }
+my $open = "SELECT docrep.peer_open('copy', false, 1);";
+is(state_as('writer', $open . numbered(1) . numbered(2)), '', 'writes in order');
+is(state_as('writer', $open . numbered(2)), 'DR400', 'a write is missing');
+my ($rc, $out, $err) = $node->psql('one', "\\set VERBOSITY sqlstate\n$open"
+	  . numbered(1) . 'BEGIN; ' . numbered(2) . 'ROLLBACK; ' . numbered(3), on_error_stop => 0);
+like($err, qr/ERROR:\s+DR400/, 'a write that did not commit is missing too');
+
+# ---- hostile messages -----------------------------------------------------------
+
+# Every truncation, and every byte with other values, must be refused with DR400
+# or be a message; never anything else, and the server must live.
+$node->safe_psql('one', q{
+	CREATE FUNCTION try(call text, message bytea) RETURNS text LANGUAGE plpgsql AS $$
+	BEGIN
+		EXECUTE call USING message;
+		RETURN 'ok';
+	EXCEPTION WHEN OTHERS THEN
+		RETURN SQLSTATE;
+	END $$;
+	CREATE FUNCTION torture(call text, message bytea)
+	RETURNS TABLE(kind text, outcome text, n bigint) LANGUAGE sql AS $$
+		SELECT 'whole', try(call, message), 1
+		UNION ALL
+		SELECT 'cut', try(call, substr(message, 1, i)), count(*)
+			FROM generate_series(0, length(message) - 1) i GROUP BY 1, 2
+		UNION ALL
+		SELECT 'longer', try(call, message || '\x00'), 1
+		UNION ALL
+		SELECT 'changed', try(call, set_byte(message, i, v)), count(*)
+			FROM generate_series(0, length(message) - 1) i,
+				unnest(ARRAY[0, 1, 2, 3, 34, 92, 127, 128, 254, 255]) v
+			WHERE get_byte(message, i) <> v GROUP BY 1, 2
+	$$;
+});
+my $ids = q{('\x0149'::bytea || '\x02' || '\x026f3100' || '\x026f3200')};
+my %messages = (
+	'peer_diff' => [ "SELECT docrep.peer_diff('$orders', \$1)", $revs ],
+	'peer_fetch' => [ "SELECT docrep.peer_fetch('$orders', \$1, true)", $revs ],
+	'peer_write' =>
+	  [ "SELECT docrep.peer_write('$copy', \$1, NULL, 'r', 's', NULL, NULL)", $document ],
+	'peer_write of what peer_fetch gave' => [
+		"SELECT docrep.peer_write('$copy', \$1, NULL, 'r', 's', NULL, NULL)",
+		"(SELECT f FROM docrep.peer_fetch('$orders', (
+			SELECT '\\x015201026f3100'::bytea || '\\x0102' ||
+				decode(split_part(_rev::text, '-', 2), 'hex') FROM orders WHERE _id = 'o1'), true) f)"
+	],
+	'doc_ids' =>
+	  [ "SELECT docrep.peer_changes('$orders', '0', 100, 1000, false, false, \$1)", $ids ],
+);
+foreach my $what (sort keys %messages)
+{
+	my ($call, $message) = @{ $messages{$what} };
+	my $outcomes = $node->safe_psql('one',
+		"SELECT kind, outcome FROM torture(\$c\$$call\$c\$, $message) ORDER BY 1, 2");
+	my %seen;
+	push @{ $seen{ (split /\|/, $_)[0] } }, (split /\|/, $_)[1] foreach split /\n/, $outcomes;
+
+	is("@{$seen{whole}}", 'ok', "$what: the message itself");
+	is("@{$seen{cut}}", 'DR400', "$what: cut off anywhere");
+	is("@{$seen{longer}}", 'DR400', "$what: something behind it");
+	like("@{$seen{changed}}", qr/^DR400( ok)?$/, "$what: a byte changed");
+}
+# A count that the message does not justify must not ask for memory.
+is(state_as('writer', "SELECT docrep.peer_write('$copy', '\\x0144ffffffff0f', NULL, '', '', NULL, NULL)"),
+	'DR400', 'a count of 4 billion documents');
+# 32 hexadecimal digits are 16 bytes, and no string.
+is(state_as('writer', q{SELECT docrep.peer_diff('} . $orders . q{',
+	'\x015201026f31000103'::bytea || '\x20' || convert_to(repeat('ab', 16), 'UTF8'))}),
+	'DR400', 'a revision that has two spellings');
+is( $node->safe_psql('one', q{SELECT count(*) FROM copy WHERE _id !~ '^[ -~]+$'
+	AND _id IS DISTINCT FROM normalize(_id)}), '0', 'the table can be read after all this');
+
+# ---- waiting ---------------------------------------------------------------------
+
+my $seq = $node->safe_psql('one', q{SELECT max(seq) FROM docrep.changes('orders')});
+my $waiting = q{SELECT count(*) FROM pg_stat_activity
+	WHERE query LIKE 'CALL docrep.peer_wait%' AND state = 'active' AND wait_event_type = 'Extension'};
+
+is( $node->safe_psql('one', "CALL docrep.peer_wait('$orders', '0', 60000, NULL)"),
+	't', 'what is there is not waited for');
+is( $node->safe_psql('one', "CALL docrep.peer_wait('$orders', '$seq', 10, NULL)"),
+	'f', 'the time runs out');
+is(state_as('writer', "BEGIN; CALL docrep.peer_wait('$orders', '0', 10, NULL);"),
+	'2D000', 'not in a transaction block');
+
+# A psql that runs a statement; returns the harness.
+sub start_psql
+{
+	my ($sql, $out) = @_;
+	return start([ 'psql', '-XAtq', '-d', $node->connstr('one'), '-c', $sql ],
+		'<', \undef, '>', $out, '2>', $out, timeout(60));
+}
+
+my $output = '';
+my $psql = start_psql("CALL docrep.peer_wait('$orders', '$seq', 60000, NULL)", \$output);
+wait_for_query($node, 'one', $waiting, '1', 30);
+is( $node->safe_psql('one', q{SELECT backend_xmin IS NULL AND backend_xid IS NULL
+		FROM pg_stat_activity WHERE query LIKE 'CALL docrep.peer_wait%' AND state = 'active'}),
+	't', 'who waits holds back no vacuum');
+is( $node->safe_psql('one', q{SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+		WHERE query LIKE 'CALL docrep.peer_wait%' AND a.state = 'active' AND locktype = 'relation'}),
+	'0', 'and locks no table');
+$node->safe_psql('one', q{INSERT INTO copy(_id, doc) VALUES ('elsewhere', '{}')});
+is($node->safe_psql('one', $waiting), '1', 'a write elsewhere does not end the wait');
+$node->safe_psql('one', q{INSERT INTO orders(_id, doc) VALUES ('new', '{}')});
+finish($psql);
+is($output, "t\n", 'a commit does');
+
+# Clients that go away, tables that go away, administrators.
+$seq = $node->safe_psql('one', q{SELECT max(seq) FROM docrep.changes('orders')}) + 1000;
+$output = '';
+$psql = start_psql("CALL docrep.peer_wait('$orders', '$seq', 600000, NULL)", \$output);
+wait_for_query($node, 'one', $waiting, '1', 30);
+$psql->kill_kill;
+wait_for_query($node, 'one', $waiting, '0', 5);
+pass('a client that dies ends its wait');
+
+$output = '';
+$psql = start_psql("CALL docrep.peer_wait('$orders', '$seq', 600000, NULL)", \$output);
+wait_for_query($node, 'one', $waiting, '1', 30);
+$node->safe_psql('one', q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity
+	WHERE query LIKE 'CALL docrep.peer_wait%' AND state = 'active'});
+finish($psql);
+like($output, qr/canceling statement/, 'a wait can be cancelled');
+
+$node->safe_psql('one', 'DROP TABLE orders');
+is(state_as('writer', "CALL docrep.peer_wait('$orders', '0', 10, NULL)"),
+	'DR404', 'a table that was dropped');
+$node->stop;
+done_testing();
