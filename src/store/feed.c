@@ -87,9 +87,15 @@ open_stream(DocFeed *feed, Stream *s, bool in_dead)
 	MemoryContextSwitchTo(old);
 }
 
+/*
+ * Step to the stream's next row.  In the feed's own context: the index scan keeps
+ * what it allocates on the way (the list of dead index entries), and callers
+ * reset theirs after every row.
+ */
 static void
 advance(DocFeed *feed, Stream *s)
 {
+	MemoryContext old = MemoryContextSwitchTo(feed->cxt);
 	bool		isnull;
 
 	s->has = index_getnext_slot(s->scan,
@@ -97,6 +103,7 @@ advance(DocFeed *feed, Stream *s)
 								s->slot);
 	if (s->has)
 		s->seq = DatumGetInt64(slot_getattr(s->slot, s->seq_attno, &isnull));
+	MemoryContextSwitchTo(old);
 }
 
 static void
