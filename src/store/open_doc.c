@@ -70,8 +70,10 @@ docrep_open_doc_json(OpenDoc *doc, int32 leaf, const DocShow *show)
 	{
 		TimestampTz modified;
 
+		body = NULL;
+		/* a deleted leaf is stored only if it has a body */
 		if (!docrep_leaf_read(doc->table, doc->snapshot, doc->id, &tree->nodes[leaf].rev,
-							  &body, &modified))
+							  &body, &modified) && !tree->nodes[leaf].deleted)
 		{
 			char	   *text = palloc(2 * (Size) tree->nodes[leaf].rev.len + 16);
 
