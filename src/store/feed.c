@@ -256,14 +256,19 @@ read_ahead(DocFeed *feed)
 	return false;
 }
 
+/*
+ * Hand out the next of the rows read ahead.  Those live in the feed's memory and
+ * go with it or with the next batch, so the document is read once more, with the
+ * same snapshot, into the caller's.
+ */
 static bool
 next_read_ahead(DocFeed *feed, DocFeedRow *row)
 {
 	if (feed->next_row >= feed->nrows && (feed->by_id || !read_ahead(feed)))
 		return false;
-	*row = feed->rows[feed->next_row++];
-	if (feed->by_id && (feed->flags & DOCSTATE_BODY))
-		docrep_state_read(feed->table, feed->snapshot, row->id, feed->flags, &row->state);
+	row->id = pstrdup(feed->rows[feed->next_row++].id);
+	if (!docrep_state_read(feed->table, feed->snapshot, row->id, feed->flags, &row->state))
+		elog(ERROR, "document \"%s\" is gone from its snapshot", row->id);
 	return true;
 }
 
