@@ -179,13 +179,27 @@ rescan_id(IdScan *s, Snapshot snapshot, Datum id)
 	index_rescan(s->scan, &key, 1, NULL, 0);
 }
 
+/*
+ * Step to the scan's next row.  The scans are kept, and what an index scan
+ * allocates on the way (the list of dead index entries) must live as long.
+ */
+static bool
+next_row(DocTable *table, IdScan *s)
+{
+	MemoryContext old = MemoryContextSwitchTo(get_companions(table)->cxt);
+	bool		found = index_getnext_slot(s->scan, ForwardScanDirection, s->slot);
+
+	MemoryContextSwitchTo(old);
+	return found;
+}
+
 TupleTableSlot *
 docrep_find_row(DocTable *table, DocPlace place, Snapshot snapshot, const char *id)
 {
 	IdScan	   *s = scan_for(table, place);
 
 	rescan_id(s, snapshot, CStringGetTextDatum(id));
-	if (!index_getnext_slot(s->scan, ForwardScanDirection, s->slot))
+	if (!next_row(table, s))
 		return NULL;
 	return s->slot;
 }
@@ -211,7 +225,7 @@ docrep_probe_row(DocTable *table, DocPlace place, const char *id,
 	*token = 0;
 	InitDirtySnapshot(dirty);
 	rescan_id(s, &dirty, CStringGetTextDatum(id));
-	found = index_getnext_slot(s->scan, ForwardScanDirection, s->slot);
+	found = next_row(table, s);
 	if (found)
 	{
 		*xwait = TransactionIdIsValid(dirty.xmin) ? dirty.xmin : dirty.xmax;
@@ -272,7 +286,7 @@ docrep_leaf_find(DocTable *table, Snapshot snapshot, const char *id, const Rev *
 
 	/* a document's leaves are few: find them by id, compare the revisions */
 	rescan_id(s, snapshot, CStringGetTextDatum(id));
-	while (index_getnext_slot(s->scan, ForwardScanDirection, s->slot))
+	while (next_row(table, s))
 	{
 		Rev			found;
 		bool		isnull;
