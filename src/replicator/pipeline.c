@@ -50,8 +50,8 @@ next_answer(const RequestQueue *queue)
 }
 
 /*
- * A local peer does its work when its answer is asked for: listening to it
- * first costs no waiting, and lets a remote source go on meanwhile.
+ * A local peer does its work when its answer is asked for: listening to it is
+ * never waiting, and a remote one goes on meanwhile.
  */
 static bool
 works_on_receipt(const DocrepPeer *peer)
@@ -171,8 +171,11 @@ docrep_pipeline_step(Run *run)
 		docrep_transfer_request_changes(run);
 	else if ((batch = writable_batch(run)) != NULL)
 		docrep_transfer_send_write(run, batch);
-	else if (target_next &&
-			 (target_next->kind == REQUEST_DIFF || works_on_receipt(run->target)))
+	else if (target_next && works_on_receipt(run->target))
+		listen_to_target(run);
+	else if (works_on_receipt(run->source) && can_listen_to_source(run))
+		listen_to_source(run);
+	else if (target_next && target_next->kind == REQUEST_DIFF)
 		listen_to_target(run);
 	else if (can_listen_to_source(run))
 		listen_to_source(run);

@@ -87,9 +87,15 @@ open_stream(DocFeed *feed, Stream *s, bool in_dead)
 	MemoryContextSwitchTo(old);
 }
 
+/*
+ * Step to the stream's next row.  In the feed's own context: the index scan keeps
+ * what it allocates on the way (the list of dead index entries), and callers
+ * reset theirs after every row.
+ */
 static void
 advance(DocFeed *feed, Stream *s)
 {
+	MemoryContext old = MemoryContextSwitchTo(feed->cxt);
 	bool		isnull;
 	/* what the index keeps between two calls must outlive the caller's row */
 	MemoryContext old = MemoryContextSwitchTo(feed->cxt);
@@ -100,6 +106,7 @@ advance(DocFeed *feed, Stream *s)
 	MemoryContextSwitchTo(old);
 	if (s->has)
 		s->seq = DatumGetInt64(slot_getattr(s->slot, s->seq_attno, &isnull));
+	MemoryContextSwitchTo(old);
 }
 
 static void
@@ -252,14 +259,19 @@ read_ahead(DocFeed *feed)
 	return false;
 }
 
+/*
+ * Hand out the next of the rows read ahead.  Those live in the feed's memory and
+ * go with it or with the next batch, so the document is read once more, with the
+ * same snapshot, into the caller's.
+ */
 static bool
 next_read_ahead(DocFeed *feed, DocFeedRow *row)
 {
 	if (feed->next_row >= feed->nrows && (feed->by_id || !read_ahead(feed)))
 		return false;
-	*row = feed->rows[feed->next_row++];
-	if (feed->by_id && (feed->flags & DOCSTATE_BODY))
-		docrep_state_read(feed->table, feed->snapshot, row->id, feed->flags, &row->state);
+	row->id = pstrdup(feed->rows[feed->next_row++].id);
+	if (!docrep_state_read(feed->table, feed->snapshot, row->id, feed->flags, &row->state))
+		elog(ERROR, "document \"%s\" is gone from its snapshot", row->id);
 	return true;
 }
 
