@@ -459,6 +459,21 @@ docrep_seq_horizon(const DocTableInfo *table)
 	return horizon;
 }
 
+int64
+docrep_seq_next(const DocTableInfo *table)
+{
+	int64		end = sequence_end(table);
+	SeqEntry   *entry = find_entry(table);
+
+	if (entry)
+	{
+		SpinLockAcquire(&entry->mutex);
+		end = Max(end, entry->next);
+		SpinLockRelease(&entry->mutex);
+	}
+	return end;
+}
+
 void
 docrep_seq_flush(const DocTableInfo *table)
 {

@@ -45,6 +45,9 @@ extern int64 docrep_seq_take(const DocTableInfo *table);
  */
 extern int64 docrep_seq_horizon(const DocTableInfo *table);
 
+/* A number that is higher than any taken so far; not a horizon. */
+extern int64 docrep_seq_next(const DocTableInfo *table);
+
 /* Flush WAL so far that nothing below the horizon can come back with another meaning. */
 extern void docrep_seq_flush(const DocTableInfo *table);
 
