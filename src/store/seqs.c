@@ -67,6 +67,7 @@ typedef struct SeqEntry
 	slock_t		mutex;
 	int64		next;			/* the next number; 0: none taken since the start */
 	int64		limit;			/* numbers below it are reserved */
+	int64		base;			/* while next is 0: nobody can have taken a number from here on */
 	int64		epoch_start;	/* the first number taken since the start */
 	uint64		commits;		/* transactions that wrote, ended */
 	XLogRecPtr	flush_lsn;		/* WAL that readers must find durable */
@@ -112,6 +113,9 @@ static HTAB *directory = NULL;
 static Registration *registrations = NULL;
 static int	nregistrations = 0;
 static int	registrations_cap = 0;
+
+/* Whose latch to set when a transaction ends; each process waits for a table once. */
+static int32 *wake_list = NULL;
 
 static Waiting *waitings = NULL;
 static int	nwaitings = 0;
@@ -245,18 +249,62 @@ dead_has_pages(const DocTableInfo *table)
 	return result;
 }
 
+/*
+ * The end of the last block reserved, and in *lsn the WAL that has to be
+ * durable for it to stay so.  Read before looking for an entry, or
+ * making one: as long as none exists nobody can be writing, and whoever begins
+ * will take numbers from here on.
+ */
+static int64
+sequence_end(const DocTableInfo *table, XLogRecPtr *lsn)
+{
+	Relation	rel = table_open(table->seq_relid, AccessShareLock);
+	Buffer		buf = ReadBuffer(rel, 0);
+	Page		page;
+	HeapTupleData tuple;
+	Form_pg_sequence_data data;
+	int64		result;
+	ItemId		lp;
+
+	LockBuffer(buf, BUFFER_LOCK_SHARE);
+	page = BufferGetPage(buf);
+	lp = PageGetItemId(page, FirstOffsetNumber);
+	tuple.t_data = (HeapTupleHeader) PageGetItem(page, lp);
+	tuple.t_len = ItemIdGetLength(lp);
+	data = (Form_pg_sequence_data) GETSTRUCT(&tuple);
+	result = data->last_value + (data->is_called ? DOCREP_SEQ_BLOCK : 0);
+	*lsn = PageGetLSN(page);
+	UnlockReleaseBuffer(buf);
+	table_close(rel, AccessShareLock);
+	return result;
+}
+
+static void
+refuse_on_standby(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+			 errmsg("the changes feed cannot be read on a standby"),
+			 errdetail("A standby does not know which of the primary's transactions are still writing."),
+			 errhint("Read it on the primary.")));
+}
+
 static SeqEntry *
 find_or_make_entry(const DocTableInfo *table)
 {
 	SeqEntry   *entry = find_entry(table);
 	SeqKey		key;
 	bool		found;
-	bool		dead_used;
+	int64		base;
+	XLogRecPtr	lsn;
 
 	if (entry)
 		return entry;
 
-	dead_used = dead_has_pages(table);
+	/* what an entry knows would be out of date once the server is promoted */
+	if (RecoveryInProgress())
+		refuse_on_standby();
+	base = sequence_end(table, &lsn);
 	make_key(&table->uuid, &key);
 	LWLockAcquire(shared->directory_lock, LW_EXCLUSIVE);
 	entry = NULL;
@@ -267,12 +315,13 @@ find_or_make_entry(const DocTableInfo *table)
 	{
 		SpinLockInit(&entry->mutex);
 		entry->next = entry->limit = entry->epoch_start = 0;
+		entry->base = base;
 		entry->commits = 0;
 		entry->flush_lsn = InvalidXLogRecPtr;
 		entry->first_writer = entry->first_waiter = -1;
 		entry->epoch_known = false;
 		pg_atomic_init_u64(&entry->dead_epoch, 1);
-		pg_atomic_init_u32(&entry->dead_used, dead_used ? 1 : 0);
+		pg_atomic_init_u32(&entry->dead_used, 0);
 	}
 	LWLockRelease(shared->directory_lock);
 	if (entry == NULL)
@@ -288,8 +337,10 @@ static void
 reserve_block(const DocTableInfo *table, SeqEntry *entry)
 {
 	int64		start = nextval_internal(table->seq_relid, false);
-	XLogRecPtr	lsn = XactLastRecEnd;
+	XLogRecPtr	lsn;
 
+	/* the number may have been logged with one that another process has got */
+	(void) sequence_end(table, &lsn);
 	SpinLockAcquire(&entry->mutex);
 	if (entry->next == 0)
 	{
@@ -330,6 +381,9 @@ get_registration(const DocTableInfo *table)
 	if (reg)
 		return reg;
 	docrep_require_preload();
+	if (wake_list == NULL)
+		wake_list = MemoryContextAlloc(TopMemoryContext,
+									   ProcGlobal->allProcCount * sizeof(int32));
 	if (nregistrations >= registrations_cap)
 	{
 		int			cap = Max(16, registrations_cap * 2);
@@ -340,6 +394,8 @@ get_registration(const DocTableInfo *table)
 		registrations_cap = cap;
 	}
 	entry = find_or_make_entry(table);
+	if (pg_atomic_read_u32(&entry->dead_used) == 0 && dead_has_pages(table))
+		pg_atomic_write_u32(&entry->dead_used, 1);	/* from before the start, or restored */
 	if (entry->next == 0)
 		reserve_block(table, entry);
 	slot = slot_alloc();
@@ -397,56 +453,26 @@ docrep_seq_take(const DocTableInfo *table)
 
 /* ---------- reading ---------- */
 
-/*
- * The end of the last block reserved.  Read before looking for an entry: as
- * long as none exists nobody can be writing, and whoever begins will take
- * numbers from here on.
- */
-static int64
-sequence_end(const DocTableInfo *table)
-{
-	Relation	rel = table_open(table->seq_relid, AccessShareLock);
-	Buffer		buf = ReadBuffer(rel, 0);
-	Page		page;
-	HeapTupleData tuple;
-	Form_pg_sequence_data data;
-	int64		result;
-	ItemId		lp;
-
-	LockBuffer(buf, BUFFER_LOCK_SHARE);
-	page = BufferGetPage(buf);
-	lp = PageGetItemId(page, FirstOffsetNumber);
-	tuple.t_data = (HeapTupleHeader) PageGetItem(page, lp);
-	tuple.t_len = ItemIdGetLength(lp);
-	data = (Form_pg_sequence_data) GETSTRUCT(&tuple);
-	result = data->last_value + (data->is_called ? DOCREP_SEQ_BLOCK : 0);
-	UnlockReleaseBuffer(buf);
-	table_close(rel, AccessShareLock);
-	return result;
-}
-
 int64
 docrep_seq_horizon(const DocTableInfo *table)
 {
 	int64		horizon;
 	SeqEntry   *entry;
 	Registration *own;
+	XLogRecPtr	lsn;
 
 	docrep_require_preload();
 	if (RecoveryInProgress())
-		ereport(ERROR,
-				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
-				 errmsg("the changes feed cannot be read on a standby"),
-				 errdetail("A standby does not know which of the primary's transactions are still writing."),
-				 errhint("Read it on the primary.")));
-
-	horizon = sequence_end(table);
+		refuse_on_standby();
+	horizon = sequence_end(table, &lsn);
 	entry = find_entry(table);
 	if (entry == NULL)
 		return horizon;
 	own = find_registration(table);
 	SpinLockAcquire(&entry->mutex);
-	if (entry->next > 0)
+	if (entry->next == 0)
+		horizon = entry->base;	/* a first writer may be between its nextval and us */
+	else
 	{
 		horizon = entry->next;
 		for (int32 s = entry->first_writer; s >= 0; s = shared->slots[s].next)
@@ -462,7 +488,8 @@ docrep_seq_horizon(const DocTableInfo *table)
 int64
 docrep_seq_next(const DocTableInfo *table)
 {
-	int64		end = sequence_end(table);
+	XLogRecPtr	lsn;
+	int64		end = sequence_end(table, &lsn);
 	SeqEntry   *entry = find_entry(table);
 
 	if (entry)
@@ -623,16 +650,14 @@ docrep_wait_commits(const DocTableInfo *table)
 /* ---------- the end of a transaction ---------- */
 
 /*
- * Remove a registration and wake up who waits.  Must not fail.
- * Latches are set outside of the spinlock, a few at a time.
+ * Remove a registration and wake up who waits.  Must not fail.  Latches are
+ * set outside of the spinlock; wake_list has room for every process.
  */
 static void
 release_registration(Registration *reg, bool committed)
 {
 	SeqEntry   *entry = reg->entry;
-	int32		wake[32];
-	int			skip = 0;
-	int			nwake;
+	int			nwake = 0;
 
 	SpinLockAcquire(&entry->mutex);
 	slot_unlink(&entry->first_writer, reg->slot);
@@ -643,26 +668,12 @@ release_registration(Registration *reg, bool committed)
 		if (reg->recorded_epoch)
 			entry->epoch_known = true;
 	}
+	for (int32 s = entry->first_waiter; s >= 0; s = shared->slots[s].next)
+		wake_list[nwake++] = shared->slots[s].procno;
 	SpinLockRelease(&entry->mutex);
 	slot_free(reg->slot);
-
-	do
-	{
-		int			seen = 0;
-
-		nwake = 0;
-		SpinLockAcquire(&entry->mutex);
-		for (int32 s = entry->first_waiter; s >= 0 && nwake < lengthof(wake);
-			 s = shared->slots[s].next)
-		{
-			if (seen++ >= skip)
-				wake[nwake++] = shared->slots[s].procno;
-		}
-		SpinLockRelease(&entry->mutex);
-		for (int i = 0; i < nwake; i++)
-			SetLatch(&ProcGlobal->allProcs[wake[i]].procLatch);
-		skip += nwake;
-	} while (nwake == lengthof(wake));
+	for (int i = 0; i < nwake; i++)
+		SetLatch(&ProcGlobal->allProcs[wake_list[i]].procLatch);
 }
 
 static void

@@ -17,6 +17,9 @@
 /* numbers reserved at a time; INCREMENT BY of the sequences, so it is for ever */
 #define DOCREP_SEQ_BLOCK	128
 
+/* where the numbers of a new table begin */
+#define DOCREP_FIRST_SEQ	1
+
 extern void docrep_seqs_define_gucs(void);
 extern void docrep_seqs_request_shmem(void);	/* from shmem_request_hook, or _PG_init before 15 */
 extern void docrep_seqs_startup_shmem(void);	/* from shmem_startup_hook */

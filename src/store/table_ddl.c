@@ -34,8 +34,10 @@
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "store/companion.h"
+#include "store/epochs.h"
 #include "store/errcodes.h"
 #include "store/internal_sql.h"
+#include "store/seqs.h"
 #include "store/table.h"
 #include "store/table_ddl.h"
 #include "store/table_settings.h"
@@ -378,6 +380,7 @@ docrep_table_create(const char *name, int revs_limit)
 	char	   *qualified;
 	pg_uuid_t	uuid;
 	Relation	rel;
+	DocTableInfo info = {0};
 
 	docrep_require_preload();
 	if (GetDatabaseEncoding() != PG_UTF8)
@@ -403,6 +406,11 @@ docrep_table_create(const char *name, int revs_limit)
 	rel = table_open(relid, AccessShareLock);
 	ensure_companions(rel, &uuid);
 	table_close(rel, NoLock);
+
+	/* else the first writer would do it, and all others wait for that one to commit */
+	CommandCounterIncrement();
+	info.uuid = uuid;
+	(void) docrep_epoch_ensure(&info, DOCREP_FIRST_SEQ);
 	if (revs_limit != DOCREP_DEFAULT_REVS_LIMIT)
 		docrep_write_revs_limit(&uuid, revs_limit);
 	return relid;
