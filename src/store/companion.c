@@ -337,7 +337,8 @@ docrep_row_update(DocTable *table, Relation rel, ItemPointer tid, HeapTuple newt
 	ExecForceStoreHeapTuple(newtuple, w->slot, false);
 	simple_table_tuple_update(rel, tid, w->slot, GetLatestSnapshot(), &update_indexes);
 	if (update_indexes)
-		docrep_insert_index_tuples(w->rri, w->slot, w->estate, true, false, NULL);
+		/* "update" would only look for columns that stay, in a range table that is not there */
+		docrep_insert_index_tuples(w->rri, w->slot, w->estate, false, false, NULL);
 	ExecClearTuple(w->slot);
 	ResetPerTupleExprContext(w->estate);
 }
