@@ -28,6 +28,7 @@ typedef struct RunningBatch
 	DocChange **changes;		/* in order of id; of all actions */
 	int			n;
 	int			cursor;			/* where the next row is expected */
+	int			depth;			/* of triggers, where the statement runs */
 } RunningBatch;
 
 static RunningBatch *running = NULL;
@@ -43,10 +44,28 @@ typedef struct TablePlans
 
 static HTAB *table_plans = NULL;
 
+/* How deep are we in triggers? */
+static int
+trigger_depth(void)
+{
+	return DatumGetInt32(DirectFunctionCall1(pg_trigger_depth, (Datum) 0));
+}
+
+/*
+ * Is a statement of ours running on the table, "levels" triggers above?  What
+ * a user's trigger writes is deeper and none of ours, be it the same id.
+ */
+static bool
+is_running(Oid relid, ChangeAction action, int levels)
+{
+	return running && running->relid == relid && running->action == action &&
+		trigger_depth() == running->depth + levels;
+}
+
 bool
 docrep_batch_running(Oid relid, ChangeAction action)
 {
-	return running && running->relid == relid && running->action == action;
+	return is_running(relid, action, 1);
 }
 
 int
@@ -67,14 +86,12 @@ compare_id(const char *id, int idlen, const char *other)
 	return (size_t) idlen < otherlen ? -1 : (size_t) idlen > otherlen;
 }
 
-DocChange *
-docrep_batch_find(Oid relid, ChangeAction action, const char *id, int idlen)
+/* The running statement's change of an id, or NULL. */
+static DocChange *
+find_change(ChangeAction action, const char *id, int idlen)
 {
 	int			lo = 0;
 	int			hi;
-
-	if (!docrep_batch_running(relid, action))
-		return NULL;
 
 	/* rows come in the order of the batch, unless the planner thought otherwise */
 	while (running->cursor < running->n && running->changes[running->cursor]->action != action)
@@ -106,19 +123,26 @@ docrep_batch_find(Oid relid, ChangeAction action, const char *id, int idlen)
 	return NULL;
 }
 
+DocChange *
+docrep_batch_find(Oid relid, ChangeAction action, const char *id, int idlen)
+{
+	return docrep_batch_running(relid, action) ? find_change(action, id, idlen) : NULL;
+}
+
 bool
 docrep_batch_contains(Oid relid, ChangeAction action, const char *id, int idlen)
 {
 	int			cursor;
 	bool		result;
 
-	if (!docrep_batch_running(relid, action))
+	/* asked in a trigger's condition, not in the trigger */
+	if (!is_running(relid, action, 0))
 		return false;
 	if (last_seen < running->n &&
 		compare_id(id, idlen, running->changes[last_seen]->id) == 0)
 		return running->changes[last_seen]->action == action;
 	cursor = running->cursor;
-	result = docrep_batch_find(relid, action, id, idlen) != NULL;
+	result = find_change(action, id, idlen) != NULL;
 	running->cursor = cursor;
 	return result;
 }
@@ -303,6 +327,7 @@ docrep_batch_execute(DocTable *table, DocChange **changes, int n, ChangeAction a
 	batch.changes = changes;
 	batch.n = n;
 	batch.cursor = 0;
+	batch.depth = trigger_depth();
 	last_seen = 0;
 	running = &batch;
 	PG_TRY();

@@ -24,14 +24,14 @@ extern void docrep_batch_execute(DocTable *table, DocChange **changes, int n, Ch
 
 /*
  * For the trigger: the change that the running statement is to make to this
- * id of this table, or NULL if the row is not the batch's.
+ * id of this table, or NULL if there is none.
  */
 extern DocChange *docrep_batch_find(Oid relid, ChangeAction action, const char *id, int idlen);
 
-/* As above, after the fact: does not expect the next row. */
+/* The same in a trigger's WHEN condition, after the fact. */
 extern bool docrep_batch_contains(Oid relid, ChangeAction action, const char *id, int idlen);
 
-/* Is a batch's statement running on the table? */
+/* For the trigger: is the row it has been called for one of a batch? */
 extern bool docrep_batch_running(Oid relid, ChangeAction action);
 
 /* The row that was met last, in the order of the batch: where an error may have come from. */

@@ -412,7 +412,14 @@ rehash_edit(DocTable *table, DocChange *change, Jsonb *doc)
 	DocWrite   *write = change->writes[0];
 	int32		node = docrep_revtree_find(change->tree, &write->rev);
 	int32		parent = change->tree->nodes[node].parent;
+	DocWrite	parsed;
 
+	docrep_document_parse(doc, true, &parsed);
+	if (parsed.body != doc)
+		ereport(ERROR,
+				(errcode(ERRCODE_DOCREP_BAD_REQUEST),
+				 errmsg("a trigger put members that begin with \"_\" into document \"%s\"",
+						change->id)));
 	write->body = doc;
 	change->doc = doc;
 	docrep_revision_hash(parent >= 0 ? &change->tree->nodes[parent].rev : NULL,
@@ -502,6 +509,16 @@ write_leaves(DocTable *table, DocChange *change)
 }
 
 /*
+ * Has this transaction written the stored row?  Then the row may be one whose
+ * tombstone is still to be settled (a user's AFTER trigger came first).
+ */
+static bool
+made_here(const DocChange *change)
+{
+	return TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(change->old_tuple->t_data));
+}
+
+/*
  * A tombstone's row.  A new one of an id that is nowhere needs care: see
  * docrep_dead_insert_new.  If somebody else was faster, all of the batch is
  * done over.
@@ -522,6 +539,17 @@ write_dead(DocTable *table, DocChange *change)
 	}
 	else if (change->exists)
 	{
+		TupleTableSlot *slot = made_here(change) && docrep_dead_maybe_used(&table->info) ?
+			docrep_lock_row(table, DOC_IN_DEAD, change->id) : NULL;
+
+		if (slot)
+		{
+			ItemPointerData tid = slot->tts_tid;
+
+			docrep_row_update(table, dead, &tid,
+							  heap_form_tuple(RelationGetDescr(dead), values, nulls));
+			return;
+		}
 		docrep_dead_mark_used(&table->info);
 		docrep_companion_insert(table, dead, values, nulls);
 		docrep_dead_epoch_bump(&table->info);

@@ -209,6 +209,14 @@ fill_companions(DocTableInfo *info, Relation rel)
 					 errmsg("document table \"%s\" has lost its companion \"docrep_data.%s\"",
 							RelationGetRelationName(rel),
 							docrep_companion_name(kinds[i], &info->uuid))));
+
+		/* whoever names another table's uuid in a trigger does not get at its companions */
+		if (docrep_companion_table(oids[i]) != info->relid)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("companion \"docrep_data.%s\" does not belong to table \"%s\"",
+							docrep_companion_name(kinds[i], &info->uuid),
+							RelationGetRelationName(rel))));
 	}
 	info->dead_relid = oids[0];
 	info->leaf_relid = oids[1];

@@ -23,6 +23,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_depend.h"
+#include "catalog/pg_extension.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "commands/event_trigger.h"
@@ -133,6 +134,20 @@ create_companions(const pg_uuid_t *uuid)
 	execute(psprintf("CREATE SEQUENCE %s INCREMENT BY 128", companion_qualified("seq", uuid)));
 }
 
+/*
+ * As the extension's owner: a table that was restored without its companions
+ * (pg_dump -t) has numbers already; new ones come after them.
+ */
+static void
+start_sequence(Relation rel, const pg_uuid_t *uuid)
+{
+	execute(psprintf("SELECT pg_catalog.setval('%s', max(_seq) + 1, false) FROM ONLY %s"
+					 " HAVING max(_seq) > 0",
+					 companion_qualified("seq", uuid),
+					 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
+												RelationGetRelationName(rel))));
+}
+
 /* As the extension's owner: give the companions to the table's owner. */
 static void
 set_companion_owners(const pg_uuid_t *uuid, Oid owner)
@@ -208,7 +223,10 @@ ensure_companions(Relation rel, const pg_uuid_t *uuid)
 
 	docrep_internal_begin(&sql);
 	if (have == 0)
+	{
 		create_companions(uuid);
+		start_sequence(rel, uuid);
+	}
 	if (have == 0 || owners_differ)
 		set_companion_owners(uuid, owner);
 	docrep_internal_end(&sql);
@@ -223,20 +241,124 @@ ensure_companions(Relation rel, const pg_uuid_t *uuid)
 	CacheInvalidateRelcacheByRelid(relid);
 }
 
+/* ---------- columns and triggers of the table ---------- */
+
+/* Does the column depend on the extension? */
+static bool
+column_depends(Oid relid, AttrNumber attno, Oid extension)
+{
+	Relation	rel = table_open(DependRelationId, AccessShareLock);
+	ScanKeyData keys[3];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		result = false;
+
+	ScanKeyInit(&keys[0], Anum_pg_depend_classid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(RelationRelationId));
+	ScanKeyInit(&keys[1], Anum_pg_depend_objid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(relid));
+	ScanKeyInit(&keys[2], Anum_pg_depend_objsubid, BTEqualStrategyNumber, F_INT4EQ,
+				Int32GetDatum(attno));
+	scan = systable_beginscan(rel, DependDependerIndexId, true, NULL, 3, keys);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_depend dep = (Form_pg_depend) GETSTRUCT(tuple);
+
+		result |= dep->refclassid == ExtensionRelationId && dep->refobjid == extension;
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return result;
+}
+
+/*
+ * Let the bookkeeping columns of ordinary types depend on the extension, as
+ * those of its own types do: DROP EXTENSION CASCADE leaves (_id, doc).
+ */
+static void
+ensure_column_dependencies(Relation rel)
+{
+	static const char *const columns[] = {"_seq", "_modified", "_trunk"};
+	Oid			extension = get_extension_oid("docrep", false);
+
+	for (size_t i = 0; i < lengthof(columns); i++)
+	{
+		AttrNumber	attno = get_attnum(RelationGetRelid(rel), columns[i]);
+		ObjectAddress depender;
+		ObjectAddress referenced;
+
+		if (attno == InvalidAttrNumber || column_depends(RelationGetRelid(rel), attno, extension))
+			continue;
+		ObjectAddressSubSet(depender, RelationRelationId, RelationGetRelid(rel), attno);
+		ObjectAddressSet(referenced, ExtensionRelationId, extension);
+		recordDependencyOn(&depender, &referenced, DEPENDENCY_NORMAL);
+	}
+}
+
+/*
+ * ENABLE TRIGGER ALL turns our triggers from ALWAYS into ones that
+ * session_replication_role = replica passes over.  The statement that turns
+ * them back, or NULL.  Disabled ones are left alone: somebody, such as
+ * pg_restore, wants it so.
+ */
+static char *
+turn_triggers_back(Relation rel)
+{
+	TriggerDesc *desc = rel->trigdesc;
+	StringInfoData command;
+	bool		any = false;
+
+	initStringInfo(&command);
+	appendStringInfo(&command, "ALTER TABLE %s",
+					 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
+												RelationGetRelationName(rel)));
+	for (int i = 0; i < desc->numtriggers; i++)
+	{
+		Trigger    *trigger = &desc->triggers[i];
+
+		if (strncmp(trigger->tgname, "~docrep_", 8) != 0 ||
+			trigger->tgenabled == TRIGGER_FIRES_ALWAYS || trigger->tgenabled == TRIGGER_DISABLED)
+			continue;
+		appendStringInfo(&command, "%s ENABLE ALWAYS TRIGGER %s", any ? "," : "",
+						 quote_identifier(trigger->tgname));
+		any = true;
+	}
+	return any ? command.data : NULL;
+}
+
 /* ---------- event triggers ---------- */
 
-/* A relation that DDL has touched: if it is a document table, look after it. */
+/*
+ * A relation that DDL has touched: if it is a document table, look after it.
+ * SPI is connected.
+ */
 static void
 look_after(Oid relid)
 {
 	Relation	rel = try_relation_open(relid, AccessShareLock);
 	pg_uuid_t	uuid;
+	bool		ours;
+	char	   *command;
 
 	if (rel == NULL)
 		return;
-	if (rel->rd_rel->relkind == RELKIND_RELATION && docrep_table_uuid(rel, &uuid))
+	ours = rel->rd_rel->relkind == RELKIND_RELATION && docrep_table_uuid(rel, &uuid);
+	if (ours)
+	{
 		ensure_companions(rel, &uuid);
+		ensure_column_dependencies(rel);
+	}
 	relation_close(rel, NoLock);
+	if (!ours)
+		return;
+
+	/* open again: what the statement has done to the triggers is now visible */
+	CommandCounterIncrement();
+	rel = relation_open(relid, NoLock);
+	command = turn_triggers_back(rel);
+	relation_close(rel, NoLock);
+	if (command)
+		execute(command);
 }
 
 static Oid
@@ -390,6 +512,11 @@ docrep_table_create(const char *name, int revs_limit)
 	names = docrep_name_list(name);
 	range = makeRangeVarFromNameList(names);
 	nsp = RangeVarGetCreationNamespace(range);
+	if (isAnyTempNamespace(nsp))
+		ereport(ERROR,
+				(errcode(ERRCODE_DOCREP_BAD_REQUEST),
+				 errmsg("a document table cannot be temporary"),
+				 errdetail("Replication happens in other sessions, which cannot see it.")));
 	if (OidIsValid(get_relname_relid(range->relname, nsp)))
 		ereport(ERROR,
 				(errcode(ERRCODE_DOCREP_PRECONDITION_FAILED),

@@ -57,16 +57,29 @@ make_columns(NewColumns *cols, int natts)
 	cols->replaces = palloc0(natts * sizeof(bool));
 }
 
-/* A change's bookkeeping into the new row. */
+/*
+ * A change's bookkeeping into the new row.  A trunk that stays is that of the
+ * old row (NULL: none), whatever the new one brings.
+ */
 static void
-set_bookkeeping(const DocTableInfo *info, NewColumns *cols, DocChange *change)
+set_bookkeeping(const DocTableInfo *info, NewColumns *cols, DocChange *change,
+				TupleTableSlot *old)
 {
+	Datum		trunk = (Datum) 0;
+	bool		isnull = true;
+
 	set_column(cols, info->a_rev, change->rev_datum, false);
 	set_column(cols, info->a_seq, Int64GetDatum(change->seq), false);
 	set_column(cols, info->a_modified, TimestampTzGetDatum(change->modified), false);
 	set_column(cols, info->a_tree, change->tree_datum, change->tree_null);
 	if (change->trunk_changed)
-		set_column(cols, info->a_trunk, change->trunk_datum, change->trunk_null);
+	{
+		trunk = change->trunk_datum;
+		isnull = change->trunk_null;
+	}
+	else if (old)
+		trunk = slot_getattr(old, info->a_trunk, &isnull);
+	set_column(cols, info->a_trunk, trunk, isnull);
 }
 
 /*
@@ -216,6 +229,22 @@ first_revision(const DocTableInfo *info, DocWrite *write, NewColumns *cols)
 }
 
 /*
+ * Is the revision the live document's?  Then the INSERT will meet its row: an
+ * upsert whose _rev is right.  The row stays locked, so that it stays right.
+ */
+static bool
+is_current(DocTable *table, const char *id, const Rev *rev)
+{
+	TupleTableSlot *live = docrep_lock_row(table, DOC_IN_REL, id);
+	DocState	state;
+
+	if (live == NULL)
+		return false;
+	docrep_state_from_slot(table, false, live, 0, &state);
+	return docrep_rev_eq(rev, &state.tree->nodes[state.winner].rev);
+}
+
+/*
  * A document of an id that may have a tombstone, which it then goes on from.
  * The tombstone is locked here although the row may yet be thrown away: who
  * merges into the tombstone takes the same locks in the same order.
@@ -229,7 +258,8 @@ over_tombstone(Relation rel, const DocTableInfo *info, DocWrite *write, const Re
 	DocChange	change;
 
 	docrep_change_begin(table, &change, write->id, true, dead, true);
-	if (given && (dead == NULL || !docrep_rev_eq(given, &change.old_winner)))
+	if (given && (dead ? !docrep_rev_eq(given, &change.old_winner) :
+				  !is_current(table, write->id, given)))
 		update_conflict(write->id);
 	if (dead == NULL)
 		first_revision(info, write, cols);
@@ -237,7 +267,7 @@ over_tombstone(Relation rel, const DocTableInfo *info, DocWrite *write, const Re
 	{
 		docrep_change_edit(table, &change, write);
 		docrep_change_finish(table, &change, true);
-		set_bookkeeping(info, cols, &change);
+		set_bookkeeping(info, cols, &change, NULL);
 	}
 	docrep_table_close(table, NoLock);
 }
@@ -251,23 +281,46 @@ insert_columns(TriggerData *td, const DocTableInfo *info, TupleTableSlot *slot,
 
 	docrep_seq_register(info);
 	write->path.n = 0;
-	if (!docrep_dead_maybe_used(info))
+	if (!has_rev && !docrep_dead_maybe_used(info))
 	{
-		if (has_rev)
-			update_conflict(write->id);
 		first_revision(info, write, cols);
 		return;
 	}
-
 	over_tombstone(td->tg_relation, info, write, has_rev ? &rev : NULL, cols);
+}
+
+static void
+id_changed_by_trigger(const char *id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DOCREP_FORBIDDEN),
+			 errmsg("a trigger changed the _id of document \"%s\"", id),
+			 errdetail("The _id belongs to a revision that others know.")));
+}
+
+/* A user's trigger has written the row since the batch looked at it: do it over. */
+static void
+check_old_row(DocChange *change, HeapTuple old)
+{
+	if (!ItemPointerEquals(&old->t_self, &change->tid))
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("a trigger has written document \"%s\", which the same batch writes",
+						change->id)));
 }
 
 /* A batch's row; the table is only described when a body has to be looked at again. */
 static void
-batch_arrive(Relation rel, DocChange *change, Datum doc)
+batch_arrive(Relation rel, const DocTableInfo *info, DocChange *change, TupleTableSlot *slot)
 {
-	DocTable	table = {.info = *docrep_table_info(rel), .rel = rel};
+	DocTable	table = {.info = *info, .rel = rel};
+	bool		isnull;
+	Datum		doc = slot_getattr(slot, info->a_doc, &isnull);
 
+	if (isnull)
+		ereport(ERROR,
+				(errcode(ERRCODE_NOT_NULL_VIOLATION),
+				 errmsg("column \"doc\" of a document table cannot be NULL")));
 	docrep_change_arrive(&table, change, doc);
 	docrep_companions_close(&table);
 }
@@ -282,17 +335,16 @@ track_insert(TriggerData *td, const DocTableInfo *info)
 	text	   *id = (text *) DatumGetPointer(slot_getattr(slot, info->a_id, &isnull));
 
 	make_columns(&cols, desc->natts);
-	if (!isnull && docrep_batch_running(info->relid, CHANGE_INSERT))
+	if (docrep_batch_running(info->relid, CHANGE_INSERT))
 	{
-		DocChange  *change = docrep_batch_find(info->relid, CHANGE_INSERT,
-											   VARDATA_ANY(id), VARSIZE_ANY_EXHDR(id));
+		DocChange  *change = isnull ? NULL :
+			docrep_batch_find(info->relid, CHANGE_INSERT, VARDATA_ANY(id), VARSIZE_ANY_EXHDR(id));
 
-		if (change)
-		{
-			batch_arrive(td->tg_relation, change, slot_getattr(slot, info->a_doc, &isnull));
-			set_bookkeeping(info, &cols, change);
-			return heap_modify_tuple(td->tg_trigtuple, desc, cols.values, cols.nulls, cols.replaces);
-		}
+		if (change == NULL)
+			id_changed_by_trigger(isnull ? "" : text_to_cstring(id));
+		batch_arrive(td->tg_relation, info, change, slot);
+		set_bookkeeping(info, &cols, change, NULL);
+		return heap_modify_tuple(td->tg_trigtuple, desc, cols.values, cols.nulls, cols.replaces);
 	}
 
 	{
@@ -409,7 +461,7 @@ update_same_id(TriggerData *td, const DocTableInfo *info, DocWrite *write, NewCo
 	write->path.revs = &change.old_winner;
 	docrep_change_edit(table, &change, write);
 	docrep_change_finish(table, &change, true);
-	set_bookkeeping(info, cols, &change);
+	set_bookkeeping(info, cols, &change, td->tg_trigslot);
 	docrep_change_write_companions(table, &change);
 	docrep_table_close(table, NoLock);
 }
@@ -421,19 +473,17 @@ track_update(TriggerData *td, const DocTableInfo *info)
 	TupleDesc	desc = RelationGetDescr(td->tg_relation);
 	char	   *old_id = row_id(info, td->tg_trigslot);
 	NewColumns	cols;
-	bool		isnull;
+	DocChange  *change = docrep_batch_find(info->relid, CHANGE_UPDATE, old_id, strlen(old_id));
 
 	make_columns(&cols, desc->natts);
-	if (docrep_batch_running(info->relid, CHANGE_UPDATE))
+	if (change)
 	{
-		DocChange  *change = docrep_batch_find(info->relid, CHANGE_UPDATE, old_id, strlen(old_id));
-
-		if (change)
-		{
-			batch_arrive(td->tg_relation, change, slot_getattr(slot, info->a_doc, &isnull));
-			set_bookkeeping(info, &cols, change);
-			return heap_modify_tuple(td->tg_newtuple, desc, cols.values, cols.nulls, cols.replaces);
-		}
+		check_old_row(change, td->tg_trigtuple);
+		if (!same_column(desc, info->a_id, td->tg_trigslot, slot))
+			id_changed_by_trigger(old_id);
+		batch_arrive(td->tg_relation, info, change, slot);
+		set_bookkeeping(info, &cols, change, td->tg_trigslot);
+		return heap_modify_tuple(td->tg_newtuple, desc, cols.values, cols.nulls, cols.replaces);
 	}
 
 	{
@@ -468,6 +518,7 @@ track_delete(TriggerData *td, const DocTableInfo *info)
 
 	if (batched)
 	{
+		check_old_row(batched, td->tg_trigtuple);
 		batched->seen = true;
 		return td->tg_trigtuple;
 	}

@@ -31,6 +31,10 @@
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
+/* how often a range is tried that others seem to write at the same time */
+#define MAX_RACES			5
+#define MAX_RACES_ALONE		50
+
 /* All writes of one document. */
 typedef struct DocGroup
 {
@@ -272,24 +276,32 @@ refuse_group(DocGroup *group, ErrorData *edata)
 	}
 }
 
+/*
+ * Write the groups [lo, hi), each in the end stored or refused.
+ *
+ * What looks like a race may be a user's trigger that writes another document
+ * of the range each time; so after a few rounds it counts as the range's own
+ * error, and alone each of the two is stored.
+ */
 static void
 write_range(WriteJob *job, int lo, int hi)
 {
 	ErrorData  *edata;
+	bool		race;
+	int			rounds = 0;
 	int			cut;
 
 	check_stack_depth();
-	for (;;)
+	do
 	{
 		CHECK_FOR_INTERRUPTS();
 		edata = try_range(job, lo, hi);
 		if (edata == NULL)
 			return;
-		if (!is_race(job, edata))
-			break;
 		/* the other transaction has ended: what it did is now there to be merged with */
-	}
-	if (!is_row_error(edata->sqlerrcode))
+		race = is_race(job, edata);
+	} while (race && ++rounds < (hi - lo == 1 ? MAX_RACES_ALONE : MAX_RACES));
+	if (!race && !is_row_error(edata->sqlerrcode))
 		ReThrowError(edata);
 	if (hi - lo == 1)
 	{
