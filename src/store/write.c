@@ -25,6 +25,7 @@
 #include "store/errcodes.h"
 #include "store/seqs.h"
 #include "store/write.h"
+#include "utils/acl.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -211,6 +212,19 @@ is_row_error(int sqlstate)
 	}
 }
 
+/*
+ * A role without the privilege on the table fails as a whole; a policy that
+ * refuses one row, which has the same SQLSTATE, does not.
+ */
+static bool
+is_missing_privilege(WriteJob *job, ErrorData *edata)
+{
+	const AclMode needed = ACL_INSERT | ACL_UPDATE | ACL_DELETE | ACL_SELECT;
+
+	return edata->sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE &&
+		(pg_class_aclmask(job->table->info.relid, GetUserId(), needed, ACLMASK_ALL) & needed) != needed;
+}
+
 /* Somebody inserted the same id between our look and our INSERT. */
 static bool
 is_race(WriteJob *job, ErrorData *edata)
@@ -301,7 +315,7 @@ write_range(WriteJob *job, int lo, int hi)
 		/* the other transaction has ended: what it did is now there to be merged with */
 		race = is_race(job, edata);
 	} while (race && ++rounds < (hi - lo == 1 ? MAX_RACES_ALONE : MAX_RACES));
-	if (!race && !is_row_error(edata->sqlerrcode))
+	if ((!race && !is_row_error(edata->sqlerrcode)) || is_missing_privilege(job, edata))
 		ReThrowError(edata);
 	if (hi - lo == 1)
 	{
