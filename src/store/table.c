@@ -37,10 +37,12 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rls.h"
+#include "utils/syscache.h"
 #include "utils/varlena.h"
 
 static HTAB *infos = NULL;		/* DocTableInfo by relid */
 static HTAB *companions = NULL; /* companion's oid to table's oid */
+static uint64 invalidations = 0;
 
 typedef struct CompanionEntry
 {
@@ -65,6 +67,7 @@ invalidate(Datum arg, Oid relid)
 	DocTableInfo *info;
 	CompanionEntry *companion;
 
+	invalidations++;
 	if (!OidIsValid(relid))
 	{
 		HASH_SEQ_STATUS status;
@@ -181,17 +184,66 @@ find_index(Relation rel, AttrNumber attno, bool primary)
 	return result;
 }
 
+static Oid
+docrep_type(const char *name)
+{
+	return GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum(name),
+						   ObjectIdGetDatum(get_namespace_oid("docrep", false)));
+}
+
+static void
+wrong_column(Relation rel, const char *name)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("column \"%s\" of document table \"%s\" is missing or has another type",
+					name, RelationGetRelationName(rel)),
+			 errhint("Make it again as docrep.create_table() does.")));
+}
+
+/*
+ * The owner may alter its table and the companions in any way; code that
+ * reads a value as another type would crash, so types are looked at.
+ */
 static AttrNumber
-find_column(Relation rel, const char *name)
+find_column(Relation rel, const char *name, Oid type)
 {
 	AttrNumber	attno = get_attnum(RelationGetRelid(rel), name);
 
-	if (attno == InvalidAttrNumber)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("document table \"%s\" has lost its column \"%s\"",
-						RelationGetRelationName(rel), name)));
+	if (attno == InvalidAttrNumber ||
+		TupleDescAttr(RelationGetDescr(rel), attno - 1)->atttypid != type)
+		wrong_column(rel, name);
 	return attno;
+}
+
+/* A companion has exactly the columns that it was made with. */
+static void
+check_companion(Relation rel, int natts, const char *const *names, const Oid *types)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+
+	if (rel->rd_rel->relkind != RELKIND_RELATION || desc->natts != natts)
+		wrong_column(rel, "*");
+	for (int i = 0; i < natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		if (att->attisdropped || att->atttypid != types[i] ||
+			strcmp(NameStr(att->attname), names[i]) != 0)
+			wrong_column(rel, names[i]);
+	}
+}
+
+void
+docrep_table_check_columns(Relation rel, DocTableInfo *info)
+{
+	info->a_id = find_column(rel, "_id", TEXTOID);
+	info->a_doc = find_column(rel, "doc", JSONBOID);
+	info->a_rev = find_column(rel, "_rev", docrep_type("rev"));
+	info->a_seq = find_column(rel, "_seq", INT8OID);
+	info->a_modified = find_column(rel, "_modified", TIMESTAMPTZOID);
+	info->a_tree = find_column(rel, "_tree", docrep_type("revtree"));
+	info->a_trunk = find_column(rel, "_trunk", BYTEAOID);
 }
 
 static void
@@ -218,6 +270,8 @@ fill_companions(DocTableInfo *info, Relation rel)
 							docrep_companion_name(kinds[i], &info->uuid),
 							RelationGetRelationName(rel))));
 	}
+	if (get_rel_relkind(oids[2]) != RELKIND_SEQUENCE)
+		wrong_column(rel, "_seq");
 	info->dead_relid = oids[0];
 	info->leaf_relid = oids[1];
 	info->seq_relid = oids[2];
@@ -232,26 +286,27 @@ fill_companions(DocTableInfo *info, Relation rel)
 static void
 fill_info(DocTableInfo *info, Relation rel, const char *uuid_text)
 {
+	static const char *const dead_names[] = {"_id", "doc", "_rev", "_seq", "_modified", "_tree", "_trunk"};
+	static const char *const leaf_names[] = {"_id", "rev", "doc", "deleted", "modified"};
+	const Oid	rev = docrep_type("rev");
+	const Oid	dead_types[] = {TEXTOID, JSONBOID, rev, INT8OID, TIMESTAMPTZOID, docrep_type("revtree"), BYTEAOID};
+	const Oid	leaf_types[] = {TEXTOID, rev, JSONBOID, BOOLOID, TIMESTAMPTZOID};
 	Relation	dead;
 	Relation	leaf;
 
 	info->uuid = *DatumGetUUIDP(DirectFunctionCall1(uuid_in, CStringGetDatum(uuid_text)));
 	fill_companions(info, rel);
-	info->a_id = find_column(rel, "_id");
-	info->a_doc = find_column(rel, "doc");
-	info->a_rev = find_column(rel, "_rev");
-	info->a_seq = find_column(rel, "_seq");
-	info->a_modified = find_column(rel, "_modified");
-	info->a_tree = find_column(rel, "_tree");
-	info->a_trunk = find_column(rel, "_trunk");
+	docrep_table_check_columns(rel, info);
 	info->pk_oid = find_index(rel, info->a_id, true);
 	info->seqidx_oid = find_index(rel, info->a_seq, false);
 
 	dead = table_open(info->dead_relid, AccessShareLock);
+	check_companion(dead, Natts_dead, dead_names, dead_types);
 	info->dead_pk_oid = find_index(dead, Anum_dead_id, true);
 	info->dead_seqidx_oid = find_index(dead, Anum_dead_seq, false);
 	table_close(dead, NoLock);
 	leaf = table_open(info->leaf_relid, AccessShareLock);
+	check_companion(leaf, Natts_leaf, leaf_names, leaf_types);
 	if (!OidIsValid(docrep_primary_key_index(leaf)))
 		elog(ERROR, "companion \"%s\" has no primary key", RelationGetRelationName(leaf));
 	info->leaf_pk_oid = docrep_primary_key_index(leaf);
@@ -284,16 +339,20 @@ docrep_table_info(Relation rel)
 	info = hash_search(infos, &relid, HASH_ENTER, &found);
 	info->valid = false;
 
-	/* an invalidation that arrives while we look must not be lost: check at the end */
+	/* an invalidation that arrives while we look must not be lost */
+	for (int i = 0;; i++)
 	{
+		uint64		before = invalidations;
 		DocTableInfo fresh = {0};
 
 		fresh.relid = relid;
 		fill_info(&fresh, rel, argument);
 		info = hash_search(infos, &relid, HASH_ENTER, &found);
 		*info = fresh;
-		info->valid = true;
+		if (before == invalidations || i == 10)
+			break;
 	}
+	info->valid = true;
 	last = info;
 	return info;
 }

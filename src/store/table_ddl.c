@@ -196,7 +196,11 @@ ensure_companions(Relation rel, const pg_uuid_t *uuid)
 	Oid			oids[3];
 	int			have = 0;
 	bool		owners_differ = false;
+	DocTableInfo info;
 	InternalSql sql;
+
+	/* before anything reads the table as the extension's owner */
+	docrep_table_check_columns(rel, &info);
 
 	for (int i = 0; i < 3; i++)
 	{

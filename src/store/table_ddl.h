@@ -13,4 +13,7 @@
 /* The table that a companion depends on, or InvalidOid. */
 extern Oid	docrep_companion_table(Oid companion);
 
+/* Set the numbers of the table's columns; an error if one is missing or has another type. */
+extern void docrep_table_check_columns(Relation rel, DocTableInfo *info);
+
 #endif							/* DOCREP_STORE_TABLE_DDL_H */
