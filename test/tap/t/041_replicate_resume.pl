@@ -130,7 +130,8 @@ sub update_seq
 	return $node->safe_psql($db, "SELECT coalesce(max(seq), 0) FROM docrep.changes('$table')");
 }
 
-# Writers on both sides, on the same ids, with deletions.
+# Writers on both sides, on the same ids, with deletions; a document a transaction,
+# as two in any order could meet a batch in a deadlock.
 my @writers;
 foreach my $side ([ $near, 'one', 'east' ], [ $other, 'far', 'west' ])
 {
@@ -138,6 +139,7 @@ foreach my $side ([ $near, 'one', 'east' ], [ $other, 'far', 'west' ])
 	my $sql = qq{DO \$\$ BEGIN FOR i IN 1..300 LOOP
 		INSERT INTO $table(_id, doc) VALUES ('d' || i % 40, jsonb_build_object('by', '$table', 'i', i))
 			ON CONFLICT (_id) DO UPDATE SET doc = EXCLUDED.doc;
+		COMMIT;
 		IF i % 13 = 0 THEN DELETE FROM $table WHERE _id = 'd' || (i + 5) % 40; END IF;
 		COMMIT; END LOOP; END \$\$};
 	push @writers, IPC::Run::start([ 'psql', '-X', '-d', $node->connstr($db), '-c', $sql ], '>', \my $out, '2>&1');
