@@ -54,7 +54,8 @@ docrep_internal_begin(InternalSql *sql)
 		elog(ERROR, "SPI_connect failed");
 	GetUserIdAndSecContext(&sql->saved_user, &sql->saved_context);
 	sql->guc_level = NewGUCNestLevel();
-	(void) set_config_option("search_path", "pg_catalog", PGC_USERSET, PGC_S_SESSION,
+	/* pg_temp, if not named, would be searched first for types: a domain could run code */
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
 	SetUserIdAndSecContext(owner, sql->saved_context | SECURITY_LOCAL_USERID_CHANGE |
 						   SECURITY_NOFORCE_RLS);

@@ -21,7 +21,7 @@ typedef struct InternalSql
 
 /*
  * Between begin and end SPI is connected, the current role is the
- * extension's owner and search_path is pg_catalog.  Only for statements whose
+ * extension's owner and search_path is pg_catalog, pg_temp.  Only for statements whose
  * text is fixed here and which touch nothing but docrep's own tables: no user's
  * function, operator or trigger may run as that owner.  An error in between is
  * cleaned up by the (sub)transaction's abort.
