@@ -380,7 +380,7 @@ ok_result(const char *id)
 
 /* Do what a replication document says. */
 static Datum
-replicate(Jsonb *document)
+replicate_document(Jsonb *document)
 {
 	Replication *replication;
 	char	   *result;
@@ -398,6 +398,18 @@ replicate(Jsonb *document)
 	if (result == NULL)
 		elog(ERROR, "a replication finished without a result");
 	return DirectFunctionCall1(jsonb_in, CStringGetDatum(result));
+}
+
+/* The same, and whatever is logged meanwhile does not show the statement. */
+static Datum
+replicate(Jsonb *document)
+{
+	Datum		result;
+
+	docrep_statement_hidden();
+	result = replicate_document(document);
+	docrep_statement_shown();
+	return result;
 }
 
 /* docrep.replicate(request jsonb) */

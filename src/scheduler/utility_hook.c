@@ -215,4 +215,5 @@ docrep_scheduler_install_hooks(void)
 	previous_object_access = object_access_hook;
 	object_access_hook = object_access;
 	RegisterXactCallback(transaction_ended, NULL);
+	docrep_statement_install_hook();
 }
