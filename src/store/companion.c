@@ -179,13 +179,28 @@ rescan_id(IdScan *s, Snapshot snapshot, Datum id)
 	index_rescan(s->scan, &key, 1, NULL, 0);
 }
 
+/*
+ * The scan's next row.  In the scan's own memory context: what the index keeps
+ * from one call to the next (the rows it found dead) is allocated on the way,
+ * and callers look each document up in a context that they reset.
+ */
+static bool
+next_row(DocTable *table, IdScan *s)
+{
+	MemoryContext old = MemoryContextSwitchTo(get_companions(table)->cxt);
+	bool		found = index_getnext_slot(s->scan, ForwardScanDirection, s->slot);
+
+	MemoryContextSwitchTo(old);
+	return found;
+}
+
 TupleTableSlot *
 docrep_find_row(DocTable *table, DocPlace place, Snapshot snapshot, const char *id)
 {
 	IdScan	   *s = scan_for(table, place);
 
 	rescan_id(s, snapshot, CStringGetTextDatum(id));
-	if (!index_getnext_slot(s->scan, ForwardScanDirection, s->slot))
+	if (!next_row(table, s))
 		return NULL;
 	return s->slot;
 }
@@ -211,7 +226,7 @@ docrep_probe_row(DocTable *table, DocPlace place, const char *id,
 	*token = 0;
 	InitDirtySnapshot(dirty);
 	rescan_id(s, &dirty, CStringGetTextDatum(id));
-	found = index_getnext_slot(s->scan, ForwardScanDirection, s->slot);
+	found = next_row(table, s);
 	if (found)
 	{
 		*xwait = TransactionIdIsValid(dirty.xmin) ? dirty.xmin : dirty.xmax;
@@ -272,7 +287,7 @@ docrep_leaf_find(DocTable *table, Snapshot snapshot, const char *id, const Rev *
 
 	/* a document's leaves are few: find them by id, compare the revisions */
 	rescan_id(s, snapshot, CStringGetTextDatum(id));
-	while (index_getnext_slot(s->scan, ForwardScanDirection, s->slot))
+	while (next_row(table, s))
 	{
 		Rev			found;
 		bool		isnull;
@@ -336,8 +351,8 @@ docrep_row_update(DocTable *table, Relation rel, ItemPointer tid, HeapTuple newt
 
 	ExecForceStoreHeapTuple(newtuple, w->slot, false);
 	simple_table_tuple_update(rel, tid, w->slot, GetLatestSnapshot(), &update_indexes);
+	/* as an insertion: for the hint that goes with an update the executor wants a range table */
 	if (update_indexes)
-		/* "update" would only look for columns that stay, in a range table that is not there */
 		docrep_insert_index_tuples(w->rri, w->slot, w->estate, false, false, NULL);
 	ExecClearTuple(w->slot);
 	ResetPerTupleExprContext(w->estate);

@@ -75,9 +75,13 @@ add_revs_info(RawBuilder *builder, const RevPath *path, bool leaf, bool deleted)
 	docrep_raw_add_built(builder, "_revs_info", &list);
 }
 
-/* Add the leaves other than the winner that are deleted, or that are not, if any. */
+/*
+ * Add the leaves other than the winner, and the one that is shown, that are
+ * deleted, or that are not, if there are any.
+ */
 static void
-add_conflicts(RawBuilder *builder, const char *key, const RevTree *tree, bool deleted)
+add_conflicts(RawBuilder *builder, const char *key, const RevTree *tree, int32 shown,
+			  bool deleted)
 {
 	RawBuilder	list;
 	int32	   *leaves;
@@ -86,7 +90,7 @@ add_conflicts(RawBuilder *builder, const char *key, const RevTree *tree, bool de
 	docrep_raw_init(&list, false, n);
 	for (int32 i = 1; i < n; i++)
 	{
-		if (tree->nodes[leaves[i]].deleted == deleted)
+		if (leaves[i] != shown && tree->nodes[leaves[i]].deleted == deleted)
 			docrep_raw_add_rev(&list, NULL, &tree->nodes[leaves[i]].rev);
 	}
 	if (list.n > 0)
@@ -125,8 +129,8 @@ docrep_document_show(const char *id, const RevTree *tree, int32 node, Jsonb *bod
 			add_revs_info(&builder, &path, n->nchildren == 0, n->deleted);
 	}
 	if (show->conflicts)
-		add_conflicts(&builder, "_conflicts", tree, false);
+		add_conflicts(&builder, "_conflicts", tree, node, false);
 	if (show->deleted_conflicts)
-		add_conflicts(&builder, "_deleted_conflicts", tree, true);
+		add_conflicts(&builder, "_deleted_conflicts", tree, node, true);
 	return docrep_raw_finish(&builder);
 }

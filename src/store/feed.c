@@ -91,10 +91,13 @@ static void
 advance(DocFeed *feed, Stream *s)
 {
 	bool		isnull;
+	/* what the index keeps between two calls must outlive the caller's row */
+	MemoryContext old = MemoryContextSwitchTo(feed->cxt);
 
 	s->has = index_getnext_slot(s->scan,
 								feed->descending ? BackwardScanDirection : ForwardScanDirection,
 								s->slot);
+	MemoryContextSwitchTo(old);
 	if (s->has)
 		s->seq = DatumGetInt64(slot_getattr(s->slot, s->seq_attno, &isnull));
 }

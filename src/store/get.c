@@ -58,10 +58,14 @@ bad_open_revs(void)
 			 errmsg("open_revs must be \"all\" or an array of revisions")));
 }
 
-/* get with open_revs: an array of {"ok": ...} and {"missing": ...}, or NULL. */
+/*
+ * get with open_revs: an array of {"ok": ...} and {"missing": ...}, or NULL.
+ * As in CouchDB, of what else can be shown only _revisions is.
+ */
 static Jsonb *
-get_open_revs(OpenDoc *doc, Jsonb *open_revs, bool latest, const DocShow *show)
+get_open_revs(OpenDoc *doc, Jsonb *open_revs, bool latest, bool revs)
 {
+	DocShow		show = {.revs = revs};
 	RawBuilder	result;
 	RawCursor	cursor;
 	RawMember	item;
@@ -86,7 +90,7 @@ get_open_revs(OpenDoc *doc, Jsonb *open_revs, bool latest, const DocShow *show)
 			if (!doc->found)
 				return NULL;
 			n = docrep_open_doc_leaves(doc, NULL, false, &leaves);
-			add_leaves(&result, doc, leaves, n, added, show);
+			add_leaves(&result, doc, leaves, n, added, &show);
 			break;
 		}
 		rev = docrep_rev_from_text(item.value.data, item.value.len, "a member of open_revs");
@@ -94,7 +98,7 @@ get_open_revs(OpenDoc *doc, Jsonb *open_revs, bool latest, const DocShow *show)
 		if (n == 0)
 			add_missing(&result, &rev);
 		else
-			add_leaves(&result, doc, leaves, n, added, show);
+			add_leaves(&result, doc, leaves, n, added, &show);
 	}
 	return docrep_raw_finish(&result);
 }
@@ -146,7 +150,7 @@ docrep_get(PG_FUNCTION_ARGS)
 	{
 		docrep_open_doc(&doc, table, GetActiveSnapshot(), id, docrep_open_flags(&show, latest));
 		if (!PG_ARGISNULL(7))
-			result = get_open_revs(&doc, PG_GETARG_JSONB_P(7), latest, &show);
+			result = get_open_revs(&doc, PG_GETARG_JSONB_P(7), latest, show.revs);
 		else if (!PG_ARGISNULL(2))
 		{
 			text	   *given = PG_GETARG_TEXT_PP(2);

@@ -14,6 +14,3 @@ CREATE FUNCTION docrep.delete_local(tbl regclass, id text) RETURNS boolean
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'docrep_delete_local';
 COMMENT ON FUNCTION docrep.delete_local(regclass, text) IS
 	'Delete a local document; false if there was none';
-
-REVOKE ALL ON FUNCTION docrep.put_local(regclass, text, jsonb) FROM PUBLIC;
-REVOKE ALL ON FUNCTION docrep.delete_local(regclass, text) FROM PUBLIC;

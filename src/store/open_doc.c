@@ -70,8 +70,11 @@ docrep_open_doc_json(OpenDoc *doc, int32 leaf, const DocShow *show)
 	{
 		TimestampTz modified;
 
+		/* a deleted leaf without a body is not stored among the losing leaves */
+		body = NULL;
 		if (!docrep_leaf_read(doc->table, doc->snapshot, doc->id, &tree->nodes[leaf].rev,
-							  &body, &modified))
+							  &body, &modified) &&
+			!tree->nodes[leaf].deleted)
 		{
 			char	   *text = palloc(2 * (Size) tree->nodes[leaf].rev.len + 16);
 

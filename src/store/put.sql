@@ -1,4 +1,5 @@
 -- src/store/put.sql: writing documents
+-- Executable by everybody: each function checks the caller's privileges on the table.
 
 CREATE FUNCTION docrep.put(tbl regclass, doc jsonb) RETURNS docrep.rev
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'docrep_put';
@@ -16,7 +17,3 @@ CREATE FUNCTION docrep.bulk_docs(tbl regclass, docs jsonb, new_edits boolean DEF
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'docrep_bulk_docs';
 COMMENT ON FUNCTION docrep.bulk_docs(regclass, jsonb, boolean) IS
 	'Write many documents, a row of the result for each in order. With new_edits false revisions are stored as they are, and only those that were refused are returned';
-
-REVOKE ALL ON FUNCTION docrep.put(regclass, jsonb) FROM PUBLIC;
-REVOKE ALL ON FUNCTION docrep.delete(regclass, text, text) FROM PUBLIC;
-REVOKE ALL ON FUNCTION docrep.bulk_docs(regclass, jsonb, boolean) FROM PUBLIC;
