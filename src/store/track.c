@@ -290,11 +290,11 @@ insert_columns(TriggerData *td, const DocTableInfo *info, TupleTableSlot *slot,
 }
 
 static void
-id_changed_by_trigger(const char *id)
+id_changed_by_trigger(const char *new_id)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_DOCREP_FORBIDDEN),
-			 errmsg("a trigger changed the _id of document \"%s\"", id),
+			 errmsg("a trigger changed the _id of a document to \"%s\"", new_id),
 			 errdetail("The _id belongs to a revision that others know.")));
 }
 
@@ -480,7 +480,7 @@ track_update(TriggerData *td, const DocTableInfo *info)
 	{
 		check_old_row(change, td->tg_trigtuple);
 		if (!same_column(desc, info->a_id, td->tg_trigslot, slot))
-			id_changed_by_trigger(old_id);
+			id_changed_by_trigger(slot_attisnull(slot, info->a_id) ? "" : row_id(info, slot));
 		batch_arrive(td->tg_relation, info, change, slot);
 		set_bookkeeping(info, &cols, change, td->tg_trigslot);
 		return heap_modify_tuple(td->tg_newtuple, desc, cols.values, cols.nulls, cols.replaces);
