@@ -572,17 +572,7 @@ docrep_change_write_companions(DocTable *table, DocChange *change)
 	if (!change->now_live)
 		write_dead(table, change);
 	else if (change->exists && !change->was_live)
-	{
-		/* settle_insert has taken it away already if tombstones were announced meanwhile */
-		TupleTableSlot *dead = docrep_lock_row(table, DOC_IN_DEAD, change->id);
-
-		if (dead)
-		{
-			ItemPointerData tid = dead->tts_tid;
-
-			docrep_row_delete(table, docrep_dead_rel(table), &tid);
-		}
-	}
+		docrep_row_delete(table, docrep_dead_rel(table), &change->tid);
 }
 
 DocWrite *
