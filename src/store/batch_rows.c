@@ -11,12 +11,14 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "jit/jit.h"
+#include "optimizer/cost.h"
 #include "store/batch_rows.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/hsearch.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/plancache.h"
 #include "utils/rel.h"
 
 /* The statement that is running.  Statements nest when a user's trigger writes too. */
@@ -281,20 +283,59 @@ plan_for(Oid relid, const char *name, ChangeAction action)
 	return entry->plans[i];
 }
 
-/*
- * The planner knows nothing of how few rows the batch has, nor may it use
- * statistics to choose a sequential scan: the way is always by the primary
- * key, in the order of the batch.
- */
-static void
-fix_planner(void)
+typedef struct PlannerSettings
 {
-	static const char *const off[] = {"enable_hashjoin", "enable_mergejoin", "enable_seqscan",
-	"enable_bitmapscan", "enable_material", "jit"};
+	bool		hashjoin;
+	bool		mergejoin;
+	bool		seqscan;
+	bool		bitmapscan;
+	bool		material;
+	bool		jit;
+} PlannerSettings;
 
-	for (size_t i = 0; i < lengthof(off); i++)
-		(void) set_config_option(off[i], "off", PGC_USERSET, PGC_S_SESSION,
-								 GUC_ACTION_SAVE, true, 0, false);
+static const PlannerSettings our_settings = {false, false, false, false, false, false};
+
+/* Set them, return what they were. */
+static PlannerSettings
+switch_settings(PlannerSettings to)
+{
+	PlannerSettings from = {enable_hashjoin, enable_mergejoin, enable_seqscan,
+	enable_bitmapscan, enable_material, jit_enabled};
+
+	enable_hashjoin = to.hashjoin;
+	enable_mergejoin = to.mergejoin;
+	enable_seqscan = to.seqscan;
+	enable_bitmapscan = to.bitmapscan;
+	enable_material = to.material;
+	jit_enabled = to.jit;
+	return from;
+}
+
+/*
+ * Have the plan made, if it has to be, in our way: by the primary key, in the
+ * order of the batch.  The planner knows nothing of how few rows the batch
+ * has, nor may statistics make it choose a sequential scan.  The settings are
+ * set for the planning only, so that users' triggers do not run with them, and
+ * not through GUC, which would cost more than all else here.
+ */
+static CachedPlan *
+plan_our_way(SPIPlanPtr plan)
+{
+	PlannerSettings saved = switch_settings(our_settings);
+	CachedPlan *volatile cached = NULL;
+
+	PG_TRY();
+	{
+		cached = SPI_plan_get_cached_plan(plan);
+	}
+	PG_CATCH();
+	{
+		(void) switch_settings(saved);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	(void) switch_settings(saved);
+	return cached;
 }
 
 static void
@@ -302,17 +343,19 @@ execute_running(DocTable *table, ChangeAction action)
 {
 	char	   *name = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(table->rel)),
 												  RelationGetRelationName(table->rel));
-	int			level;
+	SPIPlanPtr	plan;
+	CachedPlan *cached;
 	int			rc;
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	level = NewGUCNestLevel();
-	fix_planner();
-	rc = SPI_execute_plan(plan_for(table->info.relid, name, action), NULL, NULL, false, 0);
+	plan = plan_for(table->info.relid, name, action);
+	cached = plan_our_way(plan);
+	rc = SPI_execute_plan(plan, NULL, NULL, false, 0);
 	if (rc < 0)
 		elog(ERROR, "could not execute a batch's statement: %s", SPI_result_code_string(rc));
-	AtEOXact_GUC(true, level);
+	if (cached)
+		ReleaseCachedPlan(cached, CurrentResourceOwner);
 	SPI_finish();
 }
 
