@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -41,7 +42,7 @@ typedef struct TablePlans
 {
 	Oid			relid;			/* key */
 	char	   *name;
-	SPIPlanPtr	plans[3];
+	SPIPlanPtr	plans[6];		/* by action; then the same for a single row */
 } TablePlans;
 
 static HTAB *table_plans = NULL;
@@ -241,7 +242,7 @@ plans_for(Oid relid, const char *name)
 	if (found && strcmp(entry->name, name) != 0)
 	{
 		/* renamed, or another table that got the number */
-		for (int i = 0; i < 3; i++)
+		for (size_t i = 0; i < lengthof(entry->plans); i++)
 		{
 			if (entry->plans[i])
 				SPI_freeplan(entry->plans[i]);
@@ -258,22 +259,31 @@ plans_for(Oid relid, const char *name)
 	return entry;
 }
 
+/*
+ * The statements: for the rows of the batch and, as put() should be quick, for
+ * a single row.
+ */
 static SPIPlanPtr
-plan_for(Oid relid, const char *name, ChangeAction action)
+plan_for(Oid relid, const char *name, ChangeAction action, bool single)
 {
 	static const char *const commands[] = {
 		"INSERT INTO %s (_id, doc) SELECT b.id, b.doc FROM docrep.batch_rows('i') b",
 		"UPDATE ONLY %s t SET doc = b.doc FROM docrep.batch_rows('u') b"
 		" WHERE t._id OPERATOR(pg_catalog.=) b.id COLLATE \"C\"",
 		"DELETE FROM ONLY %s t USING docrep.batch_rows('d') b"
-		" WHERE t._id OPERATOR(pg_catalog.=) b.id COLLATE \"C\""
+		" WHERE t._id OPERATOR(pg_catalog.=) b.id COLLATE \"C\"",
+		"INSERT INTO %s (_id, doc) VALUES ($1, $2)",
+		"UPDATE ONLY %s SET doc = $2 WHERE _id OPERATOR(pg_catalog.=) $1 COLLATE \"C\"",
+		"DELETE FROM ONLY %s WHERE _id OPERATOR(pg_catalog.=) $1 COLLATE \"C\""
 	};
+	Oid			types[] = {TEXTOID, JSONBOID};
 	TablePlans *entry = plans_for(relid, name);
-	int			i = action - CHANGE_INSERT;
+	int			i = action - CHANGE_INSERT + (single ? 3 : 0);
 
 	if (entry->plans[i] == NULL)
 	{
-		SPIPlanPtr	plan = SPI_prepare(psprintf(commands[i], name), 0, NULL);
+		SPIPlanPtr	plan = SPI_prepare_cursor(psprintf(commands[i], name), single ? 2 : 0, types,
+											  CURSOR_OPT_GENERIC_PLAN);
 
 		if (plan == NULL || SPI_keepplan(plan) != 0)
 			elog(ERROR, "could not prepare a batch's statement: %s",
@@ -338,20 +348,44 @@ plan_our_way(SPIPlanPtr plan)
 	return cached;
 }
 
+/* The only change of the running action, or NULL if there are several. */
+static DocChange *
+single_change(void)
+{
+	DocChange  *found = NULL;
+
+	for (int i = 0; i < running->n; i++)
+	{
+		if (running->changes[i]->action != running->action)
+			continue;
+		if (found)
+			return NULL;
+		found = running->changes[i];
+	}
+	return found;
+}
+
 static void
 execute_running(DocTable *table, ChangeAction action)
 {
 	char	   *name = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(table->rel)),
 												  RelationGetRelationName(table->rel));
+	DocChange  *single = single_change();
+	Datum		values[2];
 	SPIPlanPtr	plan;
 	CachedPlan *cached;
 	int			rc;
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	plan = plan_for(table->info.relid, name, action);
+	if (single)
+	{
+		values[0] = CStringGetTextDatum(single->id);
+		values[1] = JsonbPGetDatum(single->doc ? single->doc : empty_object());
+	}
+	plan = plan_for(table->info.relid, name, action, single != NULL);
 	cached = plan_our_way(plan);
-	rc = SPI_execute_plan(plan, NULL, NULL, false, 0);
+	rc = SPI_execute_plan(plan, single ? values : NULL, NULL, false, 0);
 	if (rc < 0)
 		elog(ERROR, "could not execute a batch's statement: %s", SPI_result_code_string(rc));
 	if (cached)
