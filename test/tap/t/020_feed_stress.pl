@@ -16,7 +16,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-my $seconds = 15;
+my $seconds = 60;
 
 my $node = new_node('stress', conf => <<'CONF');
 deadlock_timeout = 50ms
