@@ -132,22 +132,32 @@ docrep_batch_find(Oid relid, ChangeAction action, const char *id, int idlen)
 	return docrep_batch_running(relid, action) ? find_change(action, id, idlen) : NULL;
 }
 
+/* As find_change, but without expecting the next row. */
+static DocChange *
+peek_change(ChangeAction action, const char *id, int idlen)
+{
+	int			cursor = running->cursor;
+	DocChange  *result;
+
+	if (last_seen < running->n &&
+		compare_id(id, idlen, running->changes[last_seen]->id) == 0)
+		return running->changes[last_seen]->action == action ? running->changes[last_seen] : NULL;
+	result = find_change(action, id, idlen);
+	running->cursor = cursor;
+	return result;
+}
+
 bool
 docrep_batch_contains(Oid relid, ChangeAction action, const char *id, int idlen)
 {
-	int			cursor;
-	bool		result;
-
 	/* asked in a trigger's condition, not in the trigger */
-	if (!is_running(relid, action, 0))
-		return false;
-	if (last_seen < running->n &&
-		compare_id(id, idlen, running->changes[last_seen]->id) == 0)
-		return running->changes[last_seen]->action == action;
-	cursor = running->cursor;
-	result = find_change(action, id, idlen) != NULL;
-	running->cursor = cursor;
-	return result;
+	return is_running(relid, action, 0) && peek_change(action, id, idlen) != NULL;
+}
+
+DocChange *
+docrep_batch_peek(Oid relid, ChangeAction action, const char *id, int idlen)
+{
+	return docrep_batch_running(relid, action) ? peek_change(action, id, idlen) : NULL;
 }
 
 /* ---------- docrep.batch_rows(action) ---------- */

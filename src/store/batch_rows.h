@@ -31,6 +31,9 @@ extern DocChange *docrep_batch_find(Oid relid, ChangeAction action, const char *
 /* The same in a trigger's WHEN condition, after the fact. */
 extern bool docrep_batch_contains(Oid relid, ChangeAction action, const char *id, int idlen);
 
+/* The same in an AFTER trigger. */
+extern DocChange *docrep_batch_peek(Oid relid, ChangeAction action, const char *id, int idlen);
+
 /* For the trigger: is the row it has been called for one of a batch? */
 extern bool docrep_batch_running(Oid relid, ChangeAction action);
 

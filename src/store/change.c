@@ -562,6 +562,19 @@ write_dead(DocTable *table, DocChange *change)
 				 errhint("Try again.")));
 }
 
+/*
+ * The document is live again.  Unless a user's trigger was so fast as to delete
+ * it once more, and the tombstone is another by now.
+ */
+static void
+delete_dead(DocTable *table, DocChange *change)
+{
+	TupleTableSlot *slot = docrep_lock_row(table, DOC_IN_DEAD, change->id);
+
+	if (slot && ItemPointerEquals(&slot->tts_tid, &change->tid))
+		docrep_row_delete(table, docrep_dead_rel(table), &change->tid);
+}
+
 void
 docrep_change_write_companions(DocTable *table, DocChange *change)
 {
@@ -572,7 +585,7 @@ docrep_change_write_companions(DocTable *table, DocChange *change)
 	if (!change->now_live)
 		write_dead(table, change);
 	else if (change->exists && !change->was_live)
-		docrep_row_delete(table, docrep_dead_rel(table), &change->tid);
+		delete_dead(table, change);
 }
 
 DocWrite *

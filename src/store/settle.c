@@ -99,12 +99,87 @@ slot_id(DocTable *table, TupleTableSlot *slot)
 	return TextDatumGetCString(slot_getattr(slot, table->info.a_id, &isnull));
 }
 
+/*
+ * The row was inserted as an edit, and its revision turns out to be one that
+ * the tombstone has buried: the same body, inserted, deleted and inserted
+ * again.  Merged as it is the row would be deleted although its INSERT came
+ * last, so it goes on from the tombstone, as it would have with a tombstone
+ * that it had seen.
+ */
+static void
+go_on_from(DocTable *table, DocState *row, DocChange *tomb, DocChange *batched)
+{
+	DocWrite	edit = {.id = tomb->id, .body = row->doc};
+	ItemPointerData dead_tid = tomb->tid;
+
+	docrep_change_load_trunk(table, tomb);
+	docrep_change_edit(table, tomb, &edit);
+	docrep_change_finish(table, tomb, true);
+
+	/* finished as an insertion, which brings the trunk along; but the row is there */
+	tomb->action = CHANGE_UPDATE;
+	tomb->tid = row->tid;
+	docrep_batch_execute(table, &tomb, 1, CHANGE_UPDATE);
+	if (!tomb->seen)
+		ereport(ERROR,
+				(errcode(ERRCODE_DOCREP_FORBIDDEN),
+				 errmsg("document \"%s\" could not be written", tomb->id),
+				 errdetail("A trigger or a row security policy of the table kept the row away.")));
+	tomb->tid = dead_tid;
+	docrep_change_write_companions(table, tomb);
+	if (batched)
+		batched->writes[0]->rev = docrep_rev_copy(&edit.rev);
+}
+
+/* The row learns the tombstone's revisions. */
+static void
+merge_tombstone(DocTable *table, DocChange *tomb, DocChange *batched)
+{
+	int			n;
+	DocWrite   *writes;
+
+	/* what the batch has still to write of the document was planned without them */
+	if (batched && (batched->leaf_inserts != NIL || batched->leaf_deletes != NIL))
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("document \"%s\" was written by another transaction at the same time",
+						tomb->id),
+				 errhint("Try again.")));
+	docrep_change_load_trunk(table, tomb);
+	writes = docrep_gather_leaves(table, tomb->id, tomb->tree, &tomb->old_winner,
+								  docrep_change_old_doc(table, tomb),
+								  tomb->old_modified, &n);
+	docrep_row_delete(table, docrep_dead_rel(table), &tomb->tid);
+	CommandCounterIncrement();
+	docrep_write_revisions(table, writes, n, false);
+}
+
+/* A document is in both tables: row is what is live of it, and locked as tomb is. */
+static void
+settle_row(DocTable *table, DocState *row, DocChange *tomb)
+{
+	DocChange  *batched = docrep_batch_peek(table->info.relid, CHANGE_INSERT,
+											tomb->id, strlen(tomb->id));
+	const Rev  *rev = &row->tree->nodes[row->winner].rev;
+
+	if (batched && batched->exists)
+		return;					/* the batch has merged with it, and will delete it */
+	if (docrep_revtree_find(row->tree, &tomb->old_winner) >= 0)
+		docrep_row_delete(table, docrep_dead_rel(table), &tomb->tid);
+	else if ((batched == NULL || batched->edit) &&
+			 docrep_revtree_find(tomb->tree, rev) >= 0)
+		go_on_from(table, row, tomb, batched);
+	else
+		merge_tombstone(table, tomb, batched);
+}
+
 PG_FUNCTION_INFO_V1(docrep_settle_insert);
 
 /*
  * AFTER INSERT, and AFTER UPDATE of _id: if a tombstone of the id is there,
  * either the row goes on from it, and it is deleted, or it came from another
- * transaction meanwhile, and the row learns its revisions.
+ * transaction meanwhile, and the two become one.  A user's trigger may have
+ * changed the row since, or deleted it: what is there now counts.
  */
 Datum
 docrep_settle_insert(PG_FUNCTION_ARGS)
@@ -113,8 +188,6 @@ docrep_settle_insert(PG_FUNCTION_ARGS)
 	DocTable   *table;
 	TupleTableSlot *slot;
 	TupleTableSlot *dead;
-	DocState	row;
-	DocChange	tomb;
 	char	   *id;
 
 	check_after_row(fcinfo);
@@ -123,26 +196,15 @@ docrep_settle_insert(PG_FUNCTION_ARGS)
 	id = slot_id(table, slot);
 	CommandCounterIncrement();
 	dead = docrep_lock_row(table, DOC_IN_DEAD, id);
-	if (dead != NULL)
+	slot = dead ? docrep_lock_row(table, DOC_IN_REL, id) : NULL;
+	if (slot)
 	{
-		docrep_change_begin(table, &tomb, id, true, dead, true);
-		docrep_state_from_slot(table, false, slot, 0, &row);
-		if (docrep_revtree_find(row.tree, &tomb.old_winner) >= 0 ||
-			docrep_revtree_maybe_in_trunk(row.tree, &tomb.old_winner))
-			docrep_row_delete(table, docrep_dead_rel(table), &tomb.tid);
-		else
-		{
-			int			n;
-			DocWrite   *writes;
+		DocState	row;
+		DocChange	tomb;
 
-			docrep_change_load_trunk(table, &tomb);
-			writes = docrep_gather_leaves(table, id, tomb.tree, &tomb.old_winner,
-										  docrep_change_old_doc(table, &tomb),
-										  tomb.old_modified, &n);
-			docrep_row_delete(table, docrep_dead_rel(table), &tomb.tid);
-			CommandCounterIncrement();
-			docrep_write_revisions(table, writes, n, false);
-		}
+		docrep_state_from_slot(table, false, slot, DOCSTATE_BODY, &row);
+		docrep_change_begin(table, &tomb, id, true, dead, true);
+		settle_row(table, &row, &tomb);
 	}
 	docrep_table_close(table, NoLock);
 	return PointerGetDatum(NULL);

@@ -29,6 +29,7 @@ docrep_tree_from_datum(const Rev *rev, Datum tree, bool isnull)
 	{
 		result = docrep_revtree_new(2);
 		docrep_revtree_add(result, -1, rev, false);
+		result->changed = false;	/* this is how it is stored */
 		return result;
 	}
 	packed = DatumGetByteaPCopy(tree);

@@ -134,11 +134,22 @@ refuse(DocChange *change, int sqlstate, const char *reason)
 	}
 }
 
+/*
+ * A row that was to be written did not come to the trigger.  Either something
+ * of the user's kept it away, or it is newer than this transaction's snapshot,
+ * with which our statement looks for it.
+ */
 static void
 not_arrived(WriteJob *job, DocChange *change)
 {
 	const char *reason = "a trigger or a row security policy of the table kept the row away";
 
+	if (IsolationUsesXactSnapshot() && change->was_live &&
+		docrep_find_row(job->table, DOC_IN_REL, GetTransactionSnapshot(), change->id) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not serialize access due to concurrent insert of document \"%s\"",
+						change->id)));
 	if (!job->isolate)
 		ereport(ERROR,
 				(errcode(ERRCODE_DOCREP_FORBIDDEN),
