@@ -80,8 +80,11 @@ body_size(Jsonb *body)
 	return body ? VARSIZE(body) : 64;
 }
 
-/* One leaf of a document as it travels. */
-static void
+/*
+ * One leaf of a document as it travels.  False: it is live but its body is not
+ * here (the table was restored without its companions), so it cannot travel.
+ */
+static bool
 fill_doc(DocTable *table, Snapshot snapshot, const char *id, DocState *state, int32 node,
 		 DocrepDoc *doc)
 {
@@ -94,7 +97,9 @@ fill_doc(DocTable *table, Snapshot snapshot, const char *id, DocState *state, in
 	if (node == state->winner)
 		doc->body = state->doc;
 	else
-		(void) docrep_leaf_read(table, snapshot, id, &leaf->rev, &doc->body, &doc->modified);
+		return docrep_leaf_read(table, snapshot, id, &leaf->rev, &doc->body, &doc->modified) ||
+			leaf->deleted;
+	return true;
 }
 
 /* A row of the feed into a change; with bodies if asked for. */
@@ -124,8 +129,13 @@ fill_change(DocTable *table, const DocrepChangesRequest *request, DocFeed *feed,
 	change->docs = palloc0(n * sizeof(DocrepDoc));
 	for (int i = 0; i < n; i++)
 	{
-		fill_doc(table, docrep_feed_snapshot(feed), row->id, &row->state, leaves[i],
-				 &change->docs[i]);
+		if (!fill_doc(table, docrep_feed_snapshot(feed), row->id, &row->state, leaves[i],
+					  &change->docs[i]))
+		{
+			/* fetching will find what can be had */
+			change->docs = NULL;
+			return;
+		}
 		out->bytes += body_size(change->docs[i].body);
 	}
 }
@@ -228,8 +238,10 @@ add_doc(DocTable *table, const char *id, DocState *state, int32 node, DocrepDocs
 {
 	DocrepDoc  *doc = docrep_docs_add(out);
 
-	fill_doc(table, GetActiveSnapshot(), id, state, node, doc);
-	out->bytes += body_size(doc->body);
+	if (fill_doc(table, GetActiveSnapshot(), id, state, node, doc))
+		out->bytes += body_size(doc->body);
+	else
+		out->n--;
 }
 
 /* One wanted revision: itself if it is a leaf, or the leaves that it has become. */

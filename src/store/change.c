@@ -272,7 +272,8 @@ find_body(DocTable *table, DocChange *change, const Rev *rev,
 		return;
 	}
 	CommandCounterIncrement();
-	(void) docrep_leaf_read(table, GetLatestSnapshot(), change->id, rev, doc, modified);
+	docrep_leaf_body(table, GetLatestSnapshot(), change->id,
+					 &change->tree->nodes[docrep_revtree_find(change->tree, rev)], doc, modified);
 }
 
 static bool
@@ -608,9 +609,12 @@ docrep_gather_leaves(DocTable *table, const char *id, RevTree *tree, const Rev *
 		writes[i].modified = modified;
 		if (docrep_rev_eq(&node->rev, winner))
 			writes[i].body = winner_doc;
-		else if (docrep_leaf_read(table, GetLatestSnapshot(), id, &node->rev,
-								  &writes[i].body, &writes[i].modified))
+		else
+		{
+			docrep_leaf_body(table, GetLatestSnapshot(), id, node,
+							 &writes[i].body, &writes[i].modified);
 			(void) docrep_leaf_delete(table, id, &node->rev);
+		}
 	}
 	CommandCounterIncrement();
 	return writes;

@@ -70,21 +70,7 @@ docrep_open_doc_json(OpenDoc *doc, int32 leaf, const DocShow *show)
 	{
 		TimestampTz modified;
 
-		/* a deleted leaf without a body is not stored among the losing leaves */
-		body = NULL;
-		if (!docrep_leaf_read(doc->table, doc->snapshot, doc->id, &tree->nodes[leaf].rev,
-							  &body, &modified) &&
-			!tree->nodes[leaf].deleted)
-		{
-			char	   *text = palloc(2 * (Size) tree->nodes[leaf].rev.len + 16);
-
-			docrep_rev_print(&tree->nodes[leaf].rev, text);
-			ereport(ERROR,
-					(errcode(ERRCODE_DATA_CORRUPTED),
-					 errmsg("the body of revision %s of document \"%s\" is missing",
-							text, doc->id),
-					 errhint("SELECT * FROM docrep.check(...) lists what is wrong with a document table.")));
-		}
+		docrep_leaf_body(doc->table, doc->snapshot, doc->id, &tree->nodes[leaf], &body, &modified);
 	}
 	return docrep_document_show(doc->id, tree, leaf, body, show);
 }

@@ -132,6 +132,24 @@ docrep_leaf_read(DocTable *table, Snapshot snapshot, const char *id,
 	return true;
 }
 
+void
+docrep_leaf_body(DocTable *table, Snapshot snapshot, const char *id,
+				 const RevNode *leaf, Jsonb **doc, TimestampTz *modified)
+{
+	char	   *text;
+
+	*doc = NULL;
+	if (docrep_leaf_read(table, snapshot, id, &leaf->rev, doc, modified) || leaf->deleted)
+		return;
+	text = palloc(2 * (Size) leaf->rev.len + 16);
+	docrep_rev_print(&leaf->rev, text);
+	ereport(ERROR,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg("the body of revision %s of document \"%s\" is missing", text, id),
+			 errhint("SELECT * FROM docrep.check(...) lists what is wrong with a document table; "
+					 "docrep.delete(...) and docrep.purge(...) of the revision mend this.")));
+}
+
 /* Mark the ids that a query of the role's own finds. */
 static void
 visible_by_policy(DocTable *table, const char *const *ids, int n, bool *visible)

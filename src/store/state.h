@@ -53,6 +53,14 @@ extern bool docrep_leaf_read(DocTable *table, Snapshot snapshot, const char *id,
 							 const Rev *rev, Jsonb **doc, TimestampTz *modified);
 
 /*
+ * The same of a node that is a losing leaf.  A deleted one that is not stored
+ * has no body; a live one must be stored, and is not in a table that was
+ * restored without its companions: an error.
+ */
+extern void docrep_leaf_body(DocTable *table, Snapshot snapshot, const char *id,
+							 const RevNode *leaf, Jsonb **doc, TimestampTz *modified);
+
+/*
  * Where row security applies to the role: which of these ids it may see
  * (visible[i]).  All of them otherwise.  A tombstone is not visible to a role
  * that is subject to row security.

@@ -96,9 +96,11 @@ docrep_companion_table(Oid companion)
 	{
 		Form_pg_depend dep = (Form_pg_depend) GETSTRUCT(tuple);
 
-		if (dep->objsubid == 0 && dep->refclassid == RelationRelationId &&
-			dep->deptype == DEPENDENCY_AUTO)
-			result = dep->refobjid;
+		if (dep->objsubid != 0 || dep->refclassid != RelationRelationId ||
+			dep->deptype != DEPENDENCY_AUTO)
+			continue;
+		/* the sequence is owned by a column of dead_<uuid> */
+		result = dep->refobjsubid != 0 ? docrep_companion_table(dep->refobjid) : dep->refobjid;
 	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
@@ -131,7 +133,10 @@ create_companions(const pg_uuid_t *uuid)
 	execute(psprintf("CREATE TABLE %s (_id text COLLATE \"C\" NOT NULL, rev docrep.rev NOT NULL,"
 					 " doc jsonb, deleted boolean NOT NULL, modified timestamptz NOT NULL,"
 					 " PRIMARY KEY (_id, rev))", leaf));
-	execute(psprintf("CREATE SEQUENCE %s INCREMENT BY 128", companion_qualified("seq", uuid)));
+
+	/* to pg_dump and ALTER OWNER a sequence that depends on a table is a column's: so be it */
+	execute(psprintf("CREATE SEQUENCE %s INCREMENT BY 128 OWNED BY %s._seq",
+					 companion_qualified("seq", uuid), dead));
 }
 
 /*
@@ -148,7 +153,7 @@ start_sequence(Relation rel, const pg_uuid_t *uuid)
 												RelationGetRelationName(rel))));
 }
 
-/* As the extension's owner: give the companions to the table's owner. */
+/* As the extension's owner: give the companions to the table's owner; the sequence goes along. */
 static void
 set_companion_owners(const pg_uuid_t *uuid, Oid owner)
 {
@@ -156,7 +161,6 @@ set_companion_owners(const pg_uuid_t *uuid, Oid owner)
 
 	execute(psprintf("ALTER TABLE %s OWNER TO %s", companion_qualified("dead", uuid), role));
 	execute(psprintf("ALTER TABLE %s OWNER TO %s", companion_qualified("leaf", uuid), role));
-	execute(psprintf("ALTER SEQUENCE %s OWNER TO %s", companion_qualified("seq", uuid), role));
 }
 
 static void
@@ -239,7 +243,8 @@ ensure_companions(Relation rel, const pg_uuid_t *uuid)
 	for (int i = 0; i < 3; i++)
 	{
 		oids[i] = get_relname_relid(docrep_companion_name(companion_kinds[i], uuid), nsp);
-		if (docrep_companion_table(oids[i]) != relid)
+		if (get_rel_relkind(oids[i]) == RELKIND_RELATION &&
+			docrep_companion_table(oids[i]) != relid)
 			depend_on_table(oids[i], relid);
 	}
 	CacheInvalidateRelcacheByRelid(relid);
