@@ -83,6 +83,8 @@ COMMENT ON FUNCTION docrep.on_drop() IS 'Event trigger: removes what was kept fo
 CREATE EVENT TRIGGER docrep_ddl_end ON ddl_command_end
 	WHEN TAG IN ('CREATE TRIGGER', 'ALTER TABLE') EXECUTE FUNCTION docrep.on_ddl_end();
 CREATE EVENT TRIGGER docrep_drop ON sql_drop EXECUTE FUNCTION docrep.on_drop();
+COMMENT ON EVENT TRIGGER docrep_ddl_end IS 'Keeps the companions of document tables with them';
+COMMENT ON EVENT TRIGGER docrep_drop IS 'Removes what was kept for a dropped document table';
 
 CREATE FUNCTION docrep.check(tbl regclass, OUT id text, OUT problem text) RETURNS SETOF record
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'docrep_check';
