@@ -190,6 +190,10 @@ is( $node->safe_psql('alone', q{SELECT coalesce(docrep.get('copy', 'plain3', rev
 	'not there', 'a revision whose body is missing does not travel with an empty one');
 is(run('alone', $far, 'pulled'), '50, 0, 0', 'a replication begins anew, and finds all there');
 is(problems('alone'), 'orders|plain3|the body of conflicting revision 1-0 is missing', 'nothing else is wrong');
+is((sqlstate($node, 'alone', q{DELETE FROM orders WHERE _id = 'plain3'}))[0],
+	'XX001', 'nor does it become the document');
+$node->safe_psql('alone', q{SELECT docrep.purge('orders', '{"plain3": ["1-0"]}'); DELETE FROM orders WHERE _id = 'plain3'});
+is(problems('alone'), '', 'purging it mends the table');
 # the other table of the same identity
 $node->safe_psql('shop', 'ALTER TABLE pulled RENAME TO other');
 my ($rc, $out, $err) = $node->psql('shop', slurp_file("$dump.one") =~ s/public\.(orders|country)\b/public.${1}_2/gr, on_error_stop => 0);
