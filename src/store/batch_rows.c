@@ -262,9 +262,9 @@ plan_for(Oid relid, const char *name, ChangeAction action)
 	static const char *const commands[] = {
 		"INSERT INTO %s (_id, doc) SELECT b.id, b.doc FROM docrep.batch_rows('i') b",
 		"UPDATE ONLY %s t SET doc = b.doc FROM docrep.batch_rows('u') b"
-		" WHERE t._id OPERATOR(pg_catalog.=) b.id COLLATE \"C\"",
+		" WHERE t._id OPERATOR(pg_catalog.=) b.id COLLATE pg_catalog.\"C\"",
 		"DELETE FROM ONLY %s t USING docrep.batch_rows('d') b"
-		" WHERE t._id OPERATOR(pg_catalog.=) b.id COLLATE \"C\""
+		" WHERE t._id OPERATOR(pg_catalog.=) b.id COLLATE pg_catalog.\"C\""
 	};
 	TablePlans *entry = plans_for(relid, name);
 	int			i = action - CHANGE_INSERT;
