@@ -3,7 +3,7 @@
  * two local tables, the newer of both checkpoints.  What looks like one may have
  * been written by anybody with put_local, so nothing is cast without a look.
  */
-CREATE VIEW docrep.checkpoints AS
+CREATE VIEW docrep.checkpoints WITH (security_barrier) AS
 	SELECT DISTINCT ON (l.id)
 		l.id AS replication_id,
 		l.doc ->> 'source' AS source,

@@ -279,12 +279,12 @@ plan_for(Oid relid, const char *name, ChangeAction action, bool single)
 	static const char *const commands[] = {
 		"INSERT INTO %s (_id, doc) SELECT b.id, b.doc FROM docrep.batch_rows('i') b",
 		"UPDATE ONLY %s t SET doc = b.doc FROM docrep.batch_rows('u') b"
-		" WHERE t._id OPERATOR(pg_catalog.=) b.id COLLATE \"C\"",
+		" WHERE t._id OPERATOR(pg_catalog.=) b.id COLLATE pg_catalog.\"C\"",
 		"DELETE FROM ONLY %s t USING docrep.batch_rows('d') b"
-		" WHERE t._id OPERATOR(pg_catalog.=) b.id COLLATE \"C\"",
+		" WHERE t._id OPERATOR(pg_catalog.=) b.id COLLATE pg_catalog.\"C\"",
 		"INSERT INTO %s (_id, doc) VALUES ($1, $2)",
-		"UPDATE ONLY %s SET doc = $2 WHERE _id OPERATOR(pg_catalog.=) $1 COLLATE \"C\"",
-		"DELETE FROM ONLY %s WHERE _id OPERATOR(pg_catalog.=) $1 COLLATE \"C\""
+		"UPDATE ONLY %s SET doc = $2 WHERE _id OPERATOR(pg_catalog.=) $1 COLLATE pg_catalog.\"C\"",
+		"DELETE FROM ONLY %s WHERE _id OPERATOR(pg_catalog.=) $1 COLLATE pg_catalog.\"C\""
 	};
 	Oid			types[] = {TEXTOID, JSONBOID};
 	TablePlans *entry = plans_for(relid, name);

@@ -366,6 +366,20 @@ pack_tree(DocTable *table, DocChange *change)
 	}
 }
 
+/* The trunk of a tombstone whose row goes: it must be fetched, not pointed to. */
+static void
+take_trunk_along(DocTable *table, DocChange *change)
+{
+	bytea	   *trunk;
+
+	if (change->action != CHANGE_INSERT || !change->exists || change->trunk_changed)
+		return;
+	trunk = old_trunk(table, change);
+	change->trunk_changed = true;
+	change->trunk_datum = PointerGetDatum(trunk);
+	change->trunk_null = trunk == NULL;
+}
+
 void
 docrep_change_finish(DocTable *table, DocChange *change, bool anything_new)
 {
@@ -389,15 +403,7 @@ docrep_change_finish(DocTable *table, DocChange *change, bool anything_new)
 		change->action = change->now_live ? CHANGE_UPDATE : CHANGE_DELETE;
 	else
 		change->action = change->now_live ? CHANGE_INSERT : CHANGE_DEAD;
-	if (change->action == CHANGE_INSERT && change->exists && !change->trunk_changed)
-	{
-		/* the trunk moves to another table: it must be fetched, not pointed to */
-		bytea	   *trunk = old_trunk(table, change);
-
-		change->trunk_changed = true;
-		change->trunk_datum = PointerGetDatum(trunk);
-		change->trunk_null = trunk == NULL;
-	}
+	take_trunk_along(table, change);
 }
 
 /* ---------- rows that arrive at the trigger ---------- */
@@ -427,6 +433,7 @@ rehash_edit(DocTable *table, DocChange *change, Jsonb *doc)
 						 false, doc, (uint8 *) write->rev.bytes);
 	change->rev_datum = docrep_rev_datum(&write->rev);
 	pack_tree(table, change);
+	take_trunk_along(table, change);
 }
 
 void

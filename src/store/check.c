@@ -169,8 +169,15 @@ check_row(Check *check, bool in_dead, TupleTableSlot *slot)
 													  &isnull));
 	DocState	state;
 	Rev			rev;
+	Datum		d;
 
-	docrep_datum_rev(slot_getattr(slot, in_dead ? Anum_dead_rev : info->a_rev, &isnull), &rev);
+	d = slot_getattr(slot, in_dead ? Anum_dead_rev : info->a_rev, &isnull);
+	if (isnull)
+	{
+		report(check, id, "_rev is missing: the row was written while docrep's triggers were disabled");
+		return;
+	}
+	docrep_datum_rev(d, &rev);
 	docrep_state_from_slot(check->table, in_dead, slot, DOCSTATE_TRUNK, &state);
 	check_state(check, id, &rev, &state);
 	if (in_dead && docrep_find_row(check->table, DOC_IN_REL, check->snapshot, id) != NULL)

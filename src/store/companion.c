@@ -71,14 +71,29 @@ get_companions(DocTable *table)
 	return table->companions;
 }
 
-/* The lock is the transaction's; RowExclusiveLock serves readers too, who are few here. */
+/*
+ * Open a companion, with the lock that the table was opened with: readers on a
+ * standby may have no other than AccessShareLock.  Before the lock was ours the
+ * companion's owner may have altered it.
+ */
+static Relation
+open_companion(DocTable *table, Oid relid)
+{
+	LOCKMODE	lockmode = table->lockmode == AccessShareLock ? AccessShareLock : RowExclusiveLock;
+	Relation	rel = table_open(relid, lockmode);
+
+	if (docrep_table_info_cached(table->info.relid) == NULL)
+		docrep_companion_check(rel, relid == table->info.dead_relid);
+	return rel;
+}
+
 Relation
 docrep_dead_rel(DocTable *table)
 {
 	Companions *c = get_companions(table);
 
 	if (c->dead == NULL)
-		c->dead = table_open(table->info.dead_relid, RowExclusiveLock);
+		c->dead = open_companion(table, table->info.dead_relid);
 	return c->dead;
 }
 
@@ -88,7 +103,7 @@ docrep_leaf_rel(DocTable *table)
 	Companions *c = get_companions(table);
 
 	if (c->leaf == NULL)
-		c->leaf = table_open(table->info.leaf_relid, RowExclusiveLock);
+		c->leaf = open_companion(table, table->info.leaf_relid);
 	return c->leaf;
 }
 
@@ -249,6 +264,7 @@ docrep_lock_row(DocTable *table, DocPlace place, const char *id)
 		TM_Result	result;
 		TupleTableSlot *slot = docrep_probe_row(table, place, id, &xwait, &token);
 
+		CHECK_FOR_INTERRUPTS();
 		if (slot == NULL)
 			return NULL;
 		if (TransactionIdIsValid(xwait))

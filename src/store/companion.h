@@ -46,6 +46,9 @@ extern char *docrep_companion_name(const char *kind, const pg_uuid_t *uuid);
 /* An open table whose relation the caller opened and will close. */
 extern DocTable *docrep_table_attach(Relation rel);
 
+/* An error unless a companion (of tombstones, or of leaves) has the columns it was made with. */
+extern void docrep_companion_check(Relation rel, bool dead);
+
 /* Open on demand. */
 extern Relation docrep_dead_rel(DocTable *table);
 extern Relation docrep_leaf_rel(DocTable *table);

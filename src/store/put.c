@@ -76,6 +76,8 @@ docrep_put(PG_FUNCTION_ARGS)
 	DocTable   *table = docrep_table_open(docrep_arg_table(fcinfo, 0), RowExclusiveLock, 0);
 	DocWrite	write;
 
+	/* which of them is needed shows when the document is looked up */
+	docrep_table_check_any(table, ACL_INSERT | ACL_UPDATE | ACL_DELETE);
 	docrep_document_parse(docrep_arg_jsonb(fcinfo, 1, "doc"), true, &write);
 	if (write.id == NULL)
 		write.id = make_id();
@@ -257,6 +259,8 @@ docrep_bulk_docs(PG_FUNCTION_ARGS)
 	RawValue	member;
 	DocWrite   *writes;
 	int			n;
+
+	docrep_table_check_any(table, ACL_INSERT | ACL_UPDATE | ACL_DELETE);
 
 	/* the body of CouchDB's request may say it too */
 	if (JB_ROOT_IS_OBJECT(docs) && docrep_raw_find(&docs->root, "new_edits", &member))

@@ -282,6 +282,9 @@ note_outcome(const RetryRow *row, int sqlstate, const char *reason)
 static int
 retry_batch(DocTable *table, const char *only_error, RetryCursor *cursor, int max, int *read)
 {
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "docrep retry",
+											  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(cxt);
 	RetryRow   *rows = palloc(max * sizeof(RetryRow));
 	DocWrite   *writes = palloc0(max * sizeof(DocWrite));
 	RetryRow  **targets = palloc(max * sizeof(RetryRow *));
@@ -302,6 +305,8 @@ retry_batch(DocTable *table, const char *only_error, RetryCursor *cursor, int ma
 		note_outcome(targets[i], writes[i].sqlstate, writes[i].reason);
 		taken += writes[i].sqlstate == 0;
 	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(cxt);
 	return taken;
 }
 

@@ -15,12 +15,14 @@ CREATE TABLE docrep.rejected (
 	at timestamptz NOT NULL DEFAULT now()
 );
 CREATE UNIQUE INDEX rejected_revision ON docrep.rejected (tbl, pg_catalog.md5(raw_id), pg_catalog.md5(rev));
+-- a publication FOR ALL TABLES holds this one too
+ALTER TABLE docrep.rejected REPLICA IDENTITY FULL;
 CREATE INDEX rejected_retry ON docrep.rejected (tbl, error);
 COMMENT ON TABLE docrep.rejected IS 'Revisions that replication could not store, with what the source sent; read it through docrep.rejected_docs';
 COMMENT ON COLUMN docrep.rejected.path IS 'The revision and its ancestors, newest first, packed';
 SELECT pg_catalog.pg_extension_config_dump('docrep.rejected', '');
 
-CREATE VIEW docrep.rejected_docs AS
+CREATE VIEW docrep.rejected_docs WITH (security_barrier) AS
 	SELECT r.replication_id, c.tbl, r.source, r.id, r.raw_id, r.rev, r.error, r.reason, r.raw, r.at
 	FROM docrep.rejected r
 	JOIN docrep.document_tables c ON c.uuid = r.tbl

@@ -447,6 +447,9 @@ docrep_seq_take(const DocTableInfo *table)
 		SpinLockRelease(&entry->mutex);
 		if (result > 0)
 			return result;
+
+		/* without end, should somebody have set the sequence back */
+		CHECK_FOR_INTERRUPTS();
 		reserve_block(table, entry);
 	}
 }

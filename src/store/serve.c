@@ -90,6 +90,7 @@ docrep_serve_find(const char *name, bool create, pg_uuid_t *uuid)
 		CommandCounterIncrement();
 	}
 	table = docrep_table_open(relid, AccessShareLock, 0);
+	docrep_table_check_any(table, ACL_SELECT | ACL_INSERT | ACL_UPDATE | ACL_DELETE);
 	*uuid = table->info.uuid;
 	docrep_table_close(table, NoLock);
 	return relid;

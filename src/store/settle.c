@@ -15,6 +15,7 @@
 #include "commands/trigger.h"
 #include "executor/tuptable.h"
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "store/batch_rows.h"
 #include "store/change.h"
 #include "store/companion.h"
@@ -67,7 +68,7 @@ docrep_delete_unsettled(PG_FUNCTION_ARGS)
 	text	   *id;
 	bool		result;
 
-	if (PG_ARGISNULL(2))
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(2))
 		PG_RETURN_BOOL(false);
 	packed = DatumGetByteaPP(PG_GETARG_DATUM(2));
 	tree = docrep_revtree_unpack((uint8 *) VARDATA_ANY(packed), VARSIZE_ANY_EXHDR(packed));
@@ -275,6 +276,7 @@ docrep_write_purge(DocTable *table, const char *id, const Rev *revs, int nrevs, 
 
 	memset(purged, 0, nrevs * sizeof(bool));
 	docrep_table_check(table, ACL_DELETE);
+	PreventCommandIfReadOnly("docrep.purge()");
 	docrep_seq_register(&table->info);
 	slot = docrep_lock_row(table, DOC_IN_REL, id);
 	if (slot == NULL)

@@ -16,6 +16,8 @@
 #include "access/xact.h"
 #include "catalog/index.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_collation.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
@@ -151,9 +153,26 @@ docrep_companion_name(const char *kind, const pg_uuid_t *uuid)
 	return buf.data;
 }
 
-/* The unique index on exactly the one column, or an error that says what is missing. */
+/*
+ * Can we look rows up in this index by values of column attno?  In order of
+ * bytes, if they are texts: the owner may have given the column another collation.
+ */
+static bool
+is_usable(Relation index, AttrNumber attno, bool primary, int nkeys)
+{
+	Form_pg_index form = index->rd_index;
+
+	return form->indisunique && form->indisvalid && form->indimmediate &&
+		form->indisprimary == primary && form->indnkeyatts == nkeys &&
+		form->indkey.values[0] == attno &&
+		index->rd_rel->relam == BTREE_AM_OID && index->rd_indoption[0] == 0 &&
+		(!OidIsValid(index->rd_indcollation[0]) || index->rd_indcollation[0] == C_COLLATION_OID) &&
+		RelationGetIndexPredicate(index) == NIL;
+}
+
+/* The unique index on nkeys columns that begin with this one, or an error that says what is missing. */
 static Oid
-find_index(Relation rel, AttrNumber attno, bool primary)
+find_index(Relation rel, AttrNumber attno, bool primary, int nkeys)
 {
 	List	   *indexes = RelationGetIndexList(rel);
 	ListCell   *lc;
@@ -162,12 +181,8 @@ find_index(Relation rel, AttrNumber attno, bool primary)
 	foreach(lc, indexes)
 	{
 		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
-		Form_pg_index form = index->rd_index;
 
-		if (form->indisunique && form->indisvalid && form->indimmediate &&
-			form->indisprimary == primary && form->indnkeyatts == 1 &&
-			form->indkey.values[0] == attno &&
-			RelationGetIndexPredicate(index) == NIL)
+		if (is_usable(index, attno, primary, nkeys))
 			result = RelationGetRelid(index);
 		index_close(index, AccessShareLock);
 		if (OidIsValid(result))
@@ -179,8 +194,7 @@ find_index(Relation rel, AttrNumber attno, bool primary)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("document table \"%s\" has lost its %s", RelationGetRelationName(rel),
 						primary ? "primary key on _id" : "unique index on its sequence column"),
-				 errhint("Create it again; SELECT * FROM docrep.check('%s') tells what else is wrong.",
-						 RelationGetRelationName(rel))));
+				 errhint("Create it again, ascending and with collation \"C\".")));
 	return result;
 }
 
@@ -246,6 +260,21 @@ docrep_table_check_columns(Relation rel, DocTableInfo *info)
 	info->a_trunk = find_column(rel, "_trunk", BYTEAOID);
 }
 
+void
+docrep_companion_check(Relation rel, bool dead)
+{
+	static const char *const dead_names[] = {"_id", "doc", "_rev", "_seq", "_modified", "_tree", "_trunk"};
+	static const char *const leaf_names[] = {"_id", "rev", "doc", "deleted", "modified"};
+	const Oid	rev = docrep_type("rev");
+	const Oid	dead_types[] = {TEXTOID, JSONBOID, rev, INT8OID, TIMESTAMPTZOID, docrep_type("revtree"), BYTEAOID};
+	const Oid	leaf_types[] = {TEXTOID, rev, JSONBOID, BOOLOID, TIMESTAMPTZOID};
+
+	if (dead)
+		check_companion(rel, Natts_dead, dead_names, dead_types);
+	else
+		check_companion(rel, Natts_leaf, leaf_names, leaf_types);
+}
+
 static void
 fill_companions(DocTableInfo *info, Relation rel)
 {
@@ -286,30 +315,23 @@ fill_companions(DocTableInfo *info, Relation rel)
 static void
 fill_info(DocTableInfo *info, Relation rel, const char *uuid_text)
 {
-	static const char *const dead_names[] = {"_id", "doc", "_rev", "_seq", "_modified", "_tree", "_trunk"};
-	static const char *const leaf_names[] = {"_id", "rev", "doc", "deleted", "modified"};
-	const Oid	rev = docrep_type("rev");
-	const Oid	dead_types[] = {TEXTOID, JSONBOID, rev, INT8OID, TIMESTAMPTZOID, docrep_type("revtree"), BYTEAOID};
-	const Oid	leaf_types[] = {TEXTOID, rev, JSONBOID, BOOLOID, TIMESTAMPTZOID};
 	Relation	dead;
 	Relation	leaf;
 
 	info->uuid = *DatumGetUUIDP(DirectFunctionCall1(uuid_in, CStringGetDatum(uuid_text)));
 	fill_companions(info, rel);
 	docrep_table_check_columns(rel, info);
-	info->pk_oid = find_index(rel, info->a_id, true);
-	info->seqidx_oid = find_index(rel, info->a_seq, false);
+	info->pk_oid = find_index(rel, info->a_id, true, 1);
+	info->seqidx_oid = find_index(rel, info->a_seq, false, 1);
 
 	dead = table_open(info->dead_relid, AccessShareLock);
-	check_companion(dead, Natts_dead, dead_names, dead_types);
-	info->dead_pk_oid = find_index(dead, Anum_dead_id, true);
-	info->dead_seqidx_oid = find_index(dead, Anum_dead_seq, false);
+	docrep_companion_check(dead, true);
+	info->dead_pk_oid = find_index(dead, Anum_dead_id, true, 1);
+	info->dead_seqidx_oid = find_index(dead, Anum_dead_seq, false, 1);
 	table_close(dead, NoLock);
 	leaf = table_open(info->leaf_relid, AccessShareLock);
-	check_companion(leaf, Natts_leaf, leaf_names, leaf_types);
-	if (!OidIsValid(docrep_primary_key_index(leaf)))
-		elog(ERROR, "companion \"%s\" has no primary key", RelationGetRelationName(leaf));
-	info->leaf_pk_oid = docrep_primary_key_index(leaf);
+	docrep_companion_check(leaf, false);
+	info->leaf_pk_oid = find_index(leaf, Anum_leaf_id, true, 2);
 	table_close(leaf, NoLock);
 	info->revs_limit = docrep_read_revs_limit(&info->uuid);
 }
@@ -415,6 +437,13 @@ void
 docrep_table_check(DocTable *table, AclMode needed)
 {
 	check_privileges(table->rel, needed);
+}
+
+void
+docrep_table_check_any(DocTable *table, AclMode any)
+{
+	if (pg_class_aclmask(table->info.relid, GetUserId(), any, ACLMASK_ANY) == 0)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, RelationGetRelationName(table->rel));
 }
 
 /* Describe a relation that is open already (a trigger's). */

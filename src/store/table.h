@@ -71,6 +71,9 @@ extern void docrep_table_close(DocTable *table, LOCKMODE keep);
 /* Check privileges on an open table; 42501. */
 extern void docrep_table_check(DocTable *table, AclMode needed);
 
+/* 42501 unless the role has at least one of them: who has none learns nothing of a table. */
+extern void docrep_table_check_any(DocTable *table, AclMode any);
+
 /* The description alone, or NULL if it is not a document table. */
 extern const DocTableInfo *docrep_table_info(Relation rel);
 

@@ -47,12 +47,24 @@ CREATE FUNCTION docrep.batch_rows(action "char", OUT id text, OUT doc jsonb) RET
 LANGUAGE C VOLATILE STRICT ROWS 500 AS 'MODULE_PATHNAME', 'docrep_batch_rows';
 COMMENT ON FUNCTION docrep.batch_rows("char") IS 'The rows of the batch that this session is writing; none for anybody else';
 
-/* the registry is the tracking trigger */
+/*
+ * The registry is the tracking trigger, together with a companion that depends
+ * on the table: anybody may name any uuid in a trigger, but only docrep makes
+ * companions.
+ */
 CREATE VIEW docrep.document_tables AS
 	SELECT t.tgrelid::regclass AS tbl,
-		pg_catalog.encode(pg_catalog.substr(t.tgargs, 1, 36), 'escape')::uuid AS uuid
-	FROM pg_catalog.pg_trigger t
-	WHERE t.tgname = '~docrep_track' AND t.tgfoid = 'docrep.track_change'::regproc;
+		CASE WHEN c.relname ~ '^dead_[0-9a-f]{32}$' THEN pg_catalog.substr(c.relname, 6)::uuid END AS uuid
+	FROM pg_catalog.pg_class c
+	JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_class'::regclass
+		AND d.objid = c.oid AND d.objsubid = 0 AND d.deptype = 'a'
+		AND d.refclassid = 'pg_catalog.pg_class'::regclass
+	JOIN pg_catalog.pg_trigger t ON t.tgrelid = d.refobjid
+		AND t.tgname = '~docrep_track' AND t.tgfoid = 'docrep.track_change'::regproc
+	WHERE c.relnamespace = 'docrep_data'::regnamespace AND c.relkind = 'r'
+		AND c.relname ~ '^dead_[0-9a-f]{32}$'
+		AND pg_catalog.lower(pg_catalog.replace(pg_catalog.encode(t.tgargs, 'escape'), '-', ''))
+			= pg_catalog.substr(c.relname, 6) || '\000';
 COMMENT ON VIEW docrep.document_tables IS 'The document tables of this database, with their identities';
 GRANT SELECT ON docrep.document_tables TO PUBLIC;
 

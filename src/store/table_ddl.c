@@ -17,6 +17,7 @@
 #include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/table.h"
+#include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/dependency.h"
 #include "catalog/indexing.h"
@@ -30,6 +31,7 @@
 #include "commands/extension.h"
 #include "compat.h"
 #include "executor/spi.h"
+#include "executor/tuptable.h"
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -48,6 +50,7 @@
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/varlena.h"
 
@@ -140,17 +143,43 @@ create_companions(const pg_uuid_t *uuid)
 }
 
 /*
+ * The highest number in the table, 0 for none.  Below SQL: a query on a user's
+ * table would be planned with its indexes, and constant expressions and
+ * predicates of those are evaluated by the planner.
+ */
+static int64
+highest_seq(Relation rel, AttrNumber a_seq)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	int64		highest = 0;
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		bool		isnull;
+		int64		seq = DatumGetInt64(slot_getattr(slot, a_seq, &isnull));
+
+		CHECK_FOR_INTERRUPTS();
+		if (!isnull && seq > highest)
+			highest = seq;
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	return highest;
+}
+
+/*
  * As the extension's owner: a table that was restored without its companions
  * (pg_dump -t) has numbers already; new ones come after them.
  */
 static void
-start_sequence(Relation rel, const pg_uuid_t *uuid)
+start_sequence(const pg_uuid_t *uuid, int64 highest)
 {
-	execute(psprintf("SELECT pg_catalog.setval('%s', max(_seq) + 1, false) FROM ONLY %s"
-					 " HAVING max(_seq) > 0",
-					 companion_qualified("seq", uuid),
-					 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
-												RelationGetRelationName(rel))));
+	if (highest > 0)
+		execute(psprintf("SELECT pg_catalog.setval('%s', " INT64_FORMAT ", false)",
+						 companion_qualified("seq", uuid), highest + 1));
 }
 
 /* As the extension's owner: give the companions to the table's owner; the sequence goes along. */
@@ -200,10 +229,10 @@ ensure_companions(Relation rel, const pg_uuid_t *uuid)
 	Oid			oids[3];
 	int			have = 0;
 	bool		owners_differ = false;
+	int64		highest = 0;
 	DocTableInfo info;
 	InternalSql sql;
 
-	/* before anything reads the table as the extension's owner */
 	docrep_table_check_columns(rel, &info);
 
 	for (int i = 0; i < 3; i++)
@@ -229,11 +258,13 @@ ensure_companions(Relation rel, const pg_uuid_t *uuid)
 				 errmsg("document table \"%s\" has lost a companion in schema docrep_data",
 						RelationGetRelationName(rel))));
 
+	if (have == 0)
+		highest = highest_seq(rel, info.a_seq);
 	docrep_internal_begin(&sql);
 	if (have == 0)
 	{
 		create_companions(uuid);
-		start_sequence(rel, uuid);
+		start_sequence(uuid, highest);
 	}
 	if (have == 0 || owners_differ)
 		set_companion_owners(uuid, owner);

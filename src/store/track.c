@@ -313,7 +313,7 @@ check_old_row(DocChange *change, HeapTuple old)
 static void
 batch_arrive(Relation rel, const DocTableInfo *info, DocChange *change, TupleTableSlot *slot)
 {
-	DocTable	table = {.info = *info, .rel = rel};
+	DocTable   *table = palloc0(sizeof(DocTable));
 	bool		isnull;
 	Datum		doc = slot_getattr(slot, info->a_doc, &isnull);
 
@@ -321,8 +321,10 @@ batch_arrive(Relation rel, const DocTableInfo *info, DocChange *change, TupleTab
 		ereport(ERROR,
 				(errcode(ERRCODE_NOT_NULL_VIOLATION),
 				 errmsg("column \"doc\" of a document table cannot be NULL")));
-	docrep_change_arrive(&table, change, doc);
-	docrep_companions_close(&table);
+	table->info = *info;
+	table->rel = rel;
+	docrep_change_arrive(table, change, doc);
+	docrep_table_close(table, NoLock);
 }
 
 static HeapTuple

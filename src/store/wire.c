@@ -278,6 +278,10 @@ docrep_peer_write(PG_FUNCTION_ARGS)
 	bytea	   *packed;
 
 	require_args(fcinfo, 2);
+	if (!PG_ARGISNULL(5) && PG_ARGISNULL(6))
+		ereport(ERROR,
+				(errcode(ERRCODE_DOCREP_BAD_REQUEST),
+				 errmsg("argument %d of a peer's request is null", 7)));
 	packed = PG_GETARG_BYTEA_PP(1);
 	if (!PG_ARGISNULL(2))
 		check_write_number(PG_GETARG_INT32(2));

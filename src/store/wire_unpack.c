@@ -96,6 +96,17 @@ get_time(Reader *in)
 	return (TimestampTz) pg_ntoh64(n);
 }
 
+/* When a document was changed; what no timestamptz can show is malformed. */
+static TimestampTz
+get_modified(Reader *in)
+{
+	TimestampTz time = get_time(in);
+
+	if (!IS_VALID_TIMESTAMP(time))
+		malformed("A time is out of range.");
+	return time;
+}
+
 /*
  * len bytes as text of the server's encoding; *native_len gets its length.
  * Zero bytes inside are malformed.  A converted text is allocated in cxt.
@@ -197,7 +208,7 @@ get_doc(Reader *in, MemoryContext cxt, DocrepDoc *doc)
 	doc->deleted = (flags & WIRE_DELETED) != 0;
 	get_path(in, cxt, &doc->path);
 	if (flags & WIRE_MODIFIED)
-		doc->modified = get_time(in);
+		doc->modified = get_modified(in);
 	if (flags & WIRE_BODY)
 	{
 		uint32		len;
@@ -231,7 +242,7 @@ get_change(Reader *in, DocrepChanges *out)
 	row->seq = get_text(in, out->cxt);
 	row->id = get_text(in, out->cxt);
 	if (flags & WIRE_MODIFIED)
-		row->modified = get_time(in);
+		row->modified = get_modified(in);
 	get_revs(in, out->cxt, row);
 	if (flags & WIRE_BODY)
 	{

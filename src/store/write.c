@@ -382,6 +382,8 @@ run_job(DocTable *table, DocWrite *writes, int n, bool edits, bool isolate)
 
 	if (n == 0)
 		return;
+	/* tombstones are written below the executor, which would say it */
+	PreventCommandIfReadOnly("a write to a document table");
 	job.table = table;
 	job.edits = edits;
 	job.isolate = isolate;
