@@ -198,6 +198,30 @@ find_index(Relation rel, AttrNumber attno, bool primary, int nkeys)
 	return result;
 }
 
+/* The primary key of the losing leaves: scans rely on its being (_id, rev). */
+static Oid
+find_leaf_index(Relation leaf)
+{
+	Oid			result = docrep_primary_key_index(leaf);
+	bool		fits = false;
+
+	if (OidIsValid(result))
+	{
+		Relation	index = index_open(result, AccessShareLock);
+
+		fits = is_usable(index, Anum_leaf_id, true, 2) &&
+			index->rd_index->indkey.values[1] == Anum_leaf_rev;
+		index_close(index, AccessShareLock);
+	}
+	if (!fits)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("companion \"%s\" has lost its primary key on (_id, rev)",
+						RelationGetRelationName(leaf)),
+				 errhint("Create it again.")));
+	return result;
+}
+
 static Oid
 docrep_type(const char *name)
 {
@@ -331,7 +355,7 @@ fill_info(DocTableInfo *info, Relation rel, const char *uuid_text)
 	table_close(dead, NoLock);
 	leaf = table_open(info->leaf_relid, AccessShareLock);
 	docrep_companion_check(leaf, false);
-	info->leaf_pk_oid = find_index(leaf, Anum_leaf_id, true, 2);
+	info->leaf_pk_oid = find_leaf_index(leaf);
 	table_close(leaf, NoLock);
 	info->revs_limit = docrep_read_revs_limit(&info->uuid);
 }
