@@ -22,33 +22,65 @@ PG_FUNCTION_INFO_V1(docrep_revs_diff);
 /* One document asked for. */
 typedef struct GetRequest
 {
-	char	   *id;
+	char	   *id;				/* or NULL */
 	bool		has_rev;
 	Rev			rev;
+	const char *rev_text;		/* as it was given; NULL: not given */
+	const char *error;			/* why there can be no answer, or NULL */
+	const char *reason;
 } GetRequest;
 
-/* Read {"id": ..., "rev": ...}; DR400 if it is malformed. */
+/*
+ * Read {"id": ..., "rev": ...}.  As in CouchDB a malformed revision or a missing
+ * id is an error of this document only; what has no such shape at all is DR400.
+ */
 static void
 parse_request(const RawValue *value, GetRequest *request)
 {
 	const JsonbContainer *object = (const JsonbContainer *) value->data;
 	RawValue	member;
 
-	if (!docrep_raw_is_object(value) || !docrep_raw_find(object, "id", &member) ||
-		member.type != JENTRY_ISSTRING)
+	memset(request, 0, sizeof(*request));
+	if (!docrep_raw_is_object(value))
 		ereport(ERROR,
 				(errcode(ERRCODE_DOCREP_BAD_REQUEST),
 				 errmsg("a member of \"docs\" must be an object with a string \"id\"")));
-	request->id = docrep_raw_to_cstring(&member);
 	request->has_rev = docrep_raw_find(object, "rev", &member) && member.type != JENTRY_ISNULL;
-	if (!request->has_rev)
+	if (request->has_rev)
+	{
+		if (member.type != JENTRY_ISSTRING)
+			ereport(ERROR,
+					(errcode(ERRCODE_DOCREP_BAD_REQUEST),
+					 errmsg("\"rev\" of a member of \"docs\" must be a string")));
+		request->rev_text = docrep_raw_to_cstring(&member);
+		if (docrep_rev_parse(member.data, member.len, palloc(Max(member.len, 1)),
+							 &request->rev) != NULL)
+		{
+			request->error = "bad_request";
+			request->reason = "Invalid rev format";
+		}
+	}
+	if (!docrep_raw_find(object, "id", &member))
+	{
+		request->error = "bad_request";
+		request->reason = "document id missed";
 		return;
+	}
 	if (member.type != JENTRY_ISSTRING)
 		ereport(ERROR,
 				(errcode(ERRCODE_DOCREP_BAD_REQUEST),
-				 errmsg("\"rev\" must be a string"),
-				 errdetail("Document \"%s\".", request->id)));
-	request->rev = docrep_rev_from_text(member.data, member.len, "\"rev\"");
+				 errmsg("\"id\" of a member of \"docs\" must be a string")));
+	request->id = docrep_raw_to_cstring(&member);
+}
+
+/* Add a member that is a string, or null. */
+static void
+add_text_or_null(RawBuilder *object, const char *key, const char *text)
+{
+	if (text)
+		docrep_raw_add_text(object, key, text);
+	else
+		docrep_raw_add_null(object, key);
 }
 
 /* Add {"error": ...} to the answers for one document. */
@@ -59,13 +91,13 @@ add_error(RawBuilder *answers, const GetRequest *request)
 	RawBuilder	item;
 
 	docrep_raw_init(&error, true, 4);
-	docrep_raw_add_text(&error, "id", request->id);
-	if (request->has_rev)
-		docrep_raw_add_rev(&error, "rev", &request->rev);
+	add_text_or_null(&error, "id", request->id);
+	if (request->id == NULL)
+		docrep_raw_add_null(&error, "rev");
 	else
-		docrep_raw_add_text(&error, "rev", "undefined");
-	docrep_raw_add_text(&error, "error", "not_found");
-	docrep_raw_add_text(&error, "reason", "missing");
+		docrep_raw_add_text(&error, "rev", request->rev_text ? request->rev_text : "undefined");
+	docrep_raw_add_text(&error, "error", request->error ? request->error : "not_found");
+	docrep_raw_add_text(&error, "reason", request->error ? request->reason : "missing");
 	docrep_raw_init(&item, true, 1);
 	docrep_raw_add_built(&item, "error", &error);
 	docrep_raw_add_built(answers, NULL, &item);
@@ -79,11 +111,15 @@ answer_request(DocTable *table, const GetRequest *request, bool latest, const Do
 	RawBuilder	result;
 	OpenDoc		doc = {0};
 	int32	   *leaves;
-	int			n;
+	int			n = 0;
 
-	docrep_open_doc(&doc, table, GetActiveSnapshot(), request->id,
-					docrep_open_flags(show, latest));
-	n = docrep_open_doc_leaves(&doc, request->has_rev ? &request->rev : NULL, latest, &leaves);
+	if (request->error == NULL)
+	{
+		docrep_open_doc(&doc, table, GetActiveSnapshot(), request->id,
+						docrep_open_flags(show, latest));
+		n = docrep_open_doc_leaves(&doc, request->has_rev ? &request->rev : NULL, latest,
+								   &leaves);
+	}
 	docrep_raw_init(&answers, false, n);
 	for (int i = 0; i < n; i++)
 	{
@@ -96,7 +132,7 @@ answer_request(DocTable *table, const GetRequest *request, bool latest, const Do
 	if (n == 0)
 		add_error(&answers, request);
 	docrep_raw_init(&result, true, 2);
-	docrep_raw_add_text(&result, "id", request->id);
+	add_text_or_null(&result, "id", request->id);
 	docrep_raw_add_built(&result, "docs", &answers);
 	return docrep_raw_finish(&result);
 }

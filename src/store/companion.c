@@ -24,6 +24,7 @@
 #include "store/seqs.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
@@ -52,6 +53,7 @@ typedef struct Companions
 	IdScan		rel_scan;
 	IdScan		dead_scan;
 	IdScan		leaf_scan;
+	RegProcedure rev_equality;	/* of the leaves' index, once it was needed */
 	Writer		writers[3];		/* dead, leaf, the table itself */
 	int			nwriters;
 } Companions;
@@ -183,13 +185,20 @@ place_rel(DocTable *table, DocPlace place)
 	return place == DOC_IN_REL ? table->rel : docrep_dead_rel(table);
 }
 
+/* The condition on an index's first column, the id. */
+static void
+init_id_key(ScanKey key, Datum id)
+{
+	ScanKeyEntryInitialize(key, 0, 1, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID,
+						   F_TEXTEQ, id);
+}
+
 static void
 rescan_id(IdScan *s, Snapshot snapshot, Datum id)
 {
 	ScanKeyData key;
 
-	ScanKeyEntryInitialize(&key, 0, 1, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID,
-						   F_TEXTEQ, id);
+	init_id_key(&key, id);
 	s->scan->xs_snapshot = snapshot;
 	index_rescan(s->scan, &key, 1, NULL, 0);
 }
@@ -294,25 +303,38 @@ docrep_lock_row(DocTable *table, DocPlace place, const char *id)
 	}
 }
 
+/* The function behind "=" of the index's second column, which must be the revision. */
+static RegProcedure
+rev_equality(Relation index)
+{
+	Oid			type = index->rd_opcintype[1];
+	Oid			operator = index->rd_index->indkey.values[1] != Anum_leaf_rev ? InvalidOid :
+		get_opfamily_member(index->rd_opfamily[1], type, type, BTEqualStrategyNumber);
+
+	if (!OidIsValid(operator))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("index \"%s\" is not on (_id, rev)", RelationGetRelationName(index)),
+				 errhint("Create the primary key again.")));
+	return get_opcode(operator);
+}
+
 TupleTableSlot *
 docrep_leaf_find(DocTable *table, Snapshot snapshot, const char *id, const Rev *rev)
 {
 	Companions *c = get_companions(table);
 	IdScan	   *s = begin_scan(table, &c->leaf_scan, docrep_leaf_rel(table),
-							   table->info.leaf_pk_oid, 1);
+							   table->info.leaf_pk_oid, 2);
+	ScanKeyData keys[2];
 
-	/* a document's leaves are few: find them by id, compare the revisions */
-	rescan_id(s, snapshot, CStringGetTextDatum(id));
-	while (next_row(table, s))
-	{
-		Rev			found;
-		bool		isnull;
-
-		docrep_datum_rev(slot_getattr(s->slot, Anum_leaf_rev, &isnull), &found);
-		if (docrep_rev_eq(&found, rev))
-			return s->slot;
-	}
-	return NULL;
+	if (!RegProcedureIsValid(c->rev_equality))
+		c->rev_equality = rev_equality(s->index);
+	init_id_key(&keys[0], CStringGetTextDatum(id));
+	ScanKeyEntryInitialize(&keys[1], 0, 2, BTEqualStrategyNumber, InvalidOid, InvalidOid,
+						   c->rev_equality, docrep_rev_datum(rev));
+	s->scan->xs_snapshot = snapshot;
+	index_rescan(s->scan, keys, 2, NULL, 0);
+	return next_row(table, s) ? s->slot : NULL;
 }
 
 /* ---------- changing rows ---------- */

@@ -21,6 +21,7 @@
 #include "store/errcodes.h"
 #include "store/internal_sql.h"
 #include "store/seqs.h"
+#include "store/sql_support.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -141,7 +142,7 @@ PG_FUNCTION_INFO_V1(docrep_reset_identity);
 Datum
 docrep_reset_identity(PG_FUNCTION_ARGS)
 {
-	DocTable   *table = docrep_table_open(PG_GETARG_OID(0), RowExclusiveLock, 0);
+	DocTable   *table = docrep_table_open(docrep_arg_table(fcinfo, 0), RowExclusiveLock, 0);
 
 	docrep_table_check_owner(table);
 	docrep_epoch_begin(&table->info, docrep_seq_take(&table->info));

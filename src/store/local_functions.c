@@ -48,7 +48,10 @@ docrep_put_local(PG_FUNCTION_ARGS)
 	int			n = 0;
 
 	if (deleted)
+	{
+		docrep_table_check(table, ACL_DELETE);
 		docrep_local_delete(&table->info, id);
+	}
 	else
 		n = docrep_local_put(&table->info, id, body);
 	docrep_table_close(table, NoLock);

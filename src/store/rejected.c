@@ -18,6 +18,7 @@
 #include "store/errcodes.h"
 #include "store/internal_sql.h"
 #include "store/rejected.h"
+#include "store/sql_support.h"
 #include "utils/builtins.h"
 #include "utils/elog.h"
 #include "utils/memutils.h"
@@ -369,7 +370,7 @@ PG_FUNCTION_INFO_V1(docrep_retry_rejected);
 Datum
 docrep_retry_rejected(PG_FUNCTION_ARGS)
 {
-	DocTable   *table = docrep_table_open(PG_GETARG_OID(0), RowExclusiveLock,
+	DocTable   *table = docrep_table_open(docrep_arg_table(fcinfo, 0), RowExclusiveLock,
 										  ACL_INSERT | ACL_UPDATE | ACL_DELETE);
 	int64		total = 0;
 	int64		before;

@@ -32,5 +32,5 @@ COMMENT ON VIEW docrep.rejected_docs IS 'Revisions that replication could not st
 GRANT SELECT ON docrep.rejected_docs TO PUBLIC;
 
 CREATE FUNCTION docrep.retry_rejected(tbl regclass) RETURNS bigint
-LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'docrep_retry_rejected';
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'docrep_retry_rejected';
 COMMENT ON FUNCTION docrep.retry_rejected(regclass) IS 'Try to store the rejected revisions of a table again; returns how many it took';

@@ -19,6 +19,7 @@
 #include "store/batch_rows.h"
 #include "store/change.h"
 #include "store/companion.h"
+#include "store/document.h"
 #include "store/errcodes.h"
 #include "store/rev_type.h"
 #include "store/seqs.h"
@@ -155,6 +156,25 @@ merge_tombstone(DocTable *table, DocChange *tomb, DocChange *batched)
 	docrep_write_revisions(table, writes, n, false);
 }
 
+/*
+ * Does the row's revision go on from the tombstone's?  Usually its tree says so;
+ * with a revs_limit of 1 the parent is gone from there, but the revision is still
+ * the hash of it and the body.
+ */
+static bool
+goes_on_from(DocState *row, const Rev *tombstone)
+{
+	const Rev  *rev = &row->tree->nodes[row->winner].rev;
+	uint8		hash[REV_HASH_LEN];
+
+	if (docrep_revtree_find(row->tree, tombstone) >= 0)
+		return true;
+	if (rev->gen != tombstone->gen + 1 || rev->len != REV_HASH_LEN)
+		return false;
+	docrep_revision_hash(tombstone, false, row->doc, hash);
+	return memcmp(hash, rev->bytes, REV_HASH_LEN) == 0;
+}
+
 /* A document is in both tables: row is what is live of it, and locked as tomb is. */
 static void
 settle_row(DocTable *table, DocState *row, DocChange *tomb)
@@ -165,7 +185,7 @@ settle_row(DocTable *table, DocState *row, DocChange *tomb)
 
 	if (batched && batched->exists)
 		return;					/* the batch has merged with it, and will delete it */
-	if (docrep_revtree_find(row->tree, &tomb->old_winner) >= 0)
+	if (goes_on_from(row, &tomb->old_winner))
 		docrep_row_delete(table, docrep_dead_rel(table), &tomb->tid);
 	else if ((batched == NULL || batched->edit) &&
 			 docrep_revtree_find(tomb->tree, rev) >= 0)

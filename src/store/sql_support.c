@@ -48,6 +48,15 @@ docrep_arg_jsonb(FunctionCallInfo fcinfo, int argno, const char *name)
 	return PG_GETARG_JSONB_P(argno);
 }
 
+/* A parameter of type int that must be given. */
+int32
+docrep_arg_int32(FunctionCallInfo fcinfo, int argno, const char *name)
+{
+	if (PG_ARGISNULL(argno))
+		missing_argument(name);
+	return PG_GETARG_INT32(argno);
+}
+
 /* Start a set-returning function that fills a tuplestore, which is returned. */
 Tuplestorestate *
 docrep_srf_begin(FunctionCallInfo fcinfo, TupleDesc *tupdesc)

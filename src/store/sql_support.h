@@ -23,6 +23,7 @@
 extern Oid	docrep_arg_table(FunctionCallInfo fcinfo, int argno);
 extern char *docrep_arg_id(FunctionCallInfo fcinfo, int argno, const char *name);
 extern Jsonb *docrep_arg_jsonb(FunctionCallInfo fcinfo, int argno, const char *name);
+extern int32 docrep_arg_int32(FunctionCallInfo fcinfo, int argno, const char *name);
 
 static inline bool
 docrep_arg_bool(FunctionCallInfo fcinfo, int argno)

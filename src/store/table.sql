@@ -70,19 +70,19 @@ GRANT SELECT ON docrep.document_tables TO PUBLIC;
 
 /* tables */
 CREATE FUNCTION docrep.create_table(name text, revs_limit int DEFAULT 1000) RETURNS regclass
-LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'docrep_create_table';
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'docrep_create_table';
 COMMENT ON FUNCTION docrep.create_table(text, int) IS 'Create a document table, owned by the current role; the name may be schema-qualified';
 
 CREATE FUNCTION docrep.drop_table(tbl regclass) RETURNS void
-LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'docrep_drop_table';
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'docrep_drop_table';
 COMMENT ON FUNCTION docrep.drop_table(regclass) IS 'Drop a document table and everything kept for it, as DROP TABLE does';
 
 CREATE FUNCTION docrep.set_revs_limit(tbl regclass, max_revs int) RETURNS void
-LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'docrep_set_revs_limit';
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'docrep_set_revs_limit';
 COMMENT ON FUNCTION docrep.set_revs_limit(regclass, int) IS 'How many revisions of each branch a document''s tree keeps (owner only)';
 
 CREATE FUNCTION docrep.reset_identity(tbl regclass) RETURNS void
-LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'docrep_reset_identity';
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'docrep_reset_identity';
 COMMENT ON FUNCTION docrep.reset_identity(regclass) IS 'Tell peers that from here on this table''s history is its own: after a clone of the server or a restored copy (owner only)';
 
 /* event triggers: companions and rows by uuid stay with their table */

@@ -41,6 +41,7 @@
 #include "store/errcodes.h"
 #include "store/internal_sql.h"
 #include "store/seqs.h"
+#include "store/sql_support.h"
 #include "store/table.h"
 #include "store/table_ddl.h"
 #include "store/table_settings.h"
@@ -589,7 +590,8 @@ PG_FUNCTION_INFO_V1(docrep_create_table);
 Datum
 docrep_create_table(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_OID(docrep_table_create(text_to_cstring(PG_GETARG_TEXT_PP(0)), PG_GETARG_INT32(1)));
+	PG_RETURN_OID(docrep_table_create(docrep_arg_id(fcinfo, 0, "name"),
+									  docrep_arg_int32(fcinfo, 1, "revs_limit")));
 }
 
 PG_FUNCTION_INFO_V1(docrep_drop_table);
@@ -598,7 +600,7 @@ PG_FUNCTION_INFO_V1(docrep_drop_table);
 Datum
 docrep_drop_table(PG_FUNCTION_ARGS)
 {
-	DocTable   *table = docrep_table_open(PG_GETARG_OID(0), AccessShareLock, 0);
+	DocTable   *table = docrep_table_open(docrep_arg_table(fcinfo, 0), AccessShareLock, 0);
 	char	   *qualified;
 
 	docrep_table_check_owner(table);

@@ -13,6 +13,7 @@
 #include "fmgr.h"
 #include "store/errcodes.h"
 #include "store/internal_sql.h"
+#include "store/sql_support.h"
 #include "store/table.h"
 #include "store/table_settings.h"
 #include "utils/acl.h"
@@ -68,10 +69,10 @@ PG_FUNCTION_INFO_V1(docrep_set_revs_limit);
 Datum
 docrep_set_revs_limit(PG_FUNCTION_ARGS)
 {
-	DocTable   *table = docrep_table_open(PG_GETARG_OID(0), RowExclusiveLock, 0);
+	DocTable   *table = docrep_table_open(docrep_arg_table(fcinfo, 0), RowExclusiveLock, 0);
 
 	docrep_table_check_owner(table);
-	docrep_write_revs_limit(&table->info.uuid, PG_GETARG_INT32(1));
+	docrep_write_revs_limit(&table->info.uuid, docrep_arg_int32(fcinfo, 1, "max_revs"));
 	CacheInvalidateRelcacheByRelid(table->info.relid);
 	docrep_table_close(table, NoLock);
 	PG_RETURN_VOID();
