@@ -303,16 +303,19 @@ docrep_lock_row(DocTable *table, DocPlace place, const char *id)
 	}
 }
 
-/* The function behind "=" of the index's second column, a revision. */
+/* The function behind "=" of the index's second column, which must be the revision. */
 static RegProcedure
 rev_equality(Relation index)
 {
 	Oid			type = index->rd_opcintype[1];
-	Oid			operator = get_opfamily_member(index->rd_opfamily[1], type, type,
-											   BTEqualStrategyNumber);
+	Oid			operator = index->rd_index->indkey.values[1] != Anum_leaf_rev ? InvalidOid :
+		get_opfamily_member(index->rd_opfamily[1], type, type, BTEqualStrategyNumber);
 
 	if (!OidIsValid(operator))
-		elog(ERROR, "index \"%s\" has no equality of revisions", RelationGetRelationName(index));
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("index \"%s\" is not on (_id, rev)", RelationGetRelationName(index)),
+				 errhint("Create the primary key again.")));
 	return get_opcode(operator);
 }
 
