@@ -34,7 +34,7 @@ docrep_tree_from_datum(const Rev *rev, Datum tree, bool isnull)
 	}
 	packed = DatumGetByteaPCopy(tree);
 	result = docrep_revtree_unpack((uint8 *) VARDATA_ANY(packed), VARSIZE_ANY_EXHDR(packed));
-	if (result == NULL)
+	if (result == NULL || result->n == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("a stored revision tree is malformed")));
@@ -67,6 +67,13 @@ docrep_state_from_slot(DocTable *table, bool in_dead, TupleTableSlot *slot,
 	state->modified = DatumGetTimestampTz(slot_getattr(slot, in_dead ? Anum_dead_modified :
 													   info->a_modified, &isnull));
 	d = slot_getattr(slot, in_dead ? Anum_dead_rev : info->a_rev, &isnull);
+	if (isnull)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("a row of document table \"%s\" has no _rev",
+						RelationGetRelationName(table->rel)),
+				 errdetail("It was written while docrep's triggers were disabled."),
+				 errhint("Delete the row while they are, and write the document again.")));
 	docrep_datum_rev(PointerGetDatum(DatumGetByteaPCopy(d)), &rev);
 	d = slot_getattr(slot, in_dead ? Anum_dead_tree : info->a_tree, &isnull);
 	state->tree = docrep_tree_from_datum(&rev, d, isnull);
@@ -166,7 +173,7 @@ visible_by_policy(DocTable *table, const char *const *ids, int n, bool *visible)
 		elog(ERROR, "SPI_connect failed");
 	query = psprintf("SELECT u.ord::int4 FROM pg_catalog.unnest($1) WITH ORDINALITY u(id, ord)"
 					 " WHERE EXISTS (SELECT FROM ONLY %s t"
-					 " WHERE t._id OPERATOR(pg_catalog.=) u.id COLLATE \"C\")",
+					 " WHERE t._id OPERATOR(pg_catalog.=) u.id COLLATE pg_catalog.\"C\")",
 					 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(table->rel)),
 												RelationGetRelationName(table->rel)));
 	if (SPI_execute_with_args(query, 1, types, values, NULL, false, 0) != SPI_OK_SELECT)
