@@ -88,6 +88,26 @@ make_groups(WriteJob *job, DocWrite *writes, int n)
 	}
 }
 
+/*
+ * What makes no statement asks for no privilege.  But neither that a revision
+ * is stale nor that it is known is told to a role that could not write it.
+ */
+static void
+check_without_statement(DocTable *table, const DocWrite *write)
+{
+	docrep_table_check(table, write->deleted ? ACL_DELETE :
+					   write->path.n > 0 ? ACL_UPDATE : ACL_INSERT);
+}
+
+/* Before rows are locked: 42501 for a role that may write nothing at all. */
+static void
+check_writer(DocTable *table)
+{
+	if (pg_class_aclmask(table->info.relid, GetUserId(), ACL_INSERT | ACL_UPDATE | ACL_DELETE,
+						 ACLMASK_ANY) == 0)
+		docrep_table_check(table, ACL_INSERT);
+}
+
 /* Lock the stored row, work the group's writes into it. */
 static void
 prepare_change(WriteJob *job, DocGroup *group, DocChange *change)
@@ -112,7 +132,12 @@ prepare_change(WriteJob *job, DocGroup *group, DocChange *change)
 		write->reason = NULL;
 		write->known = false;
 		if (job->edits)
-			anything_new |= docrep_change_edit(table, change, write);
+		{
+			if (docrep_change_edit(table, change, write))
+				anything_new = true;
+			else
+				check_without_statement(table, write);
+		}
 		else
 		{
 			docrep_change_merge(table, change, write);
@@ -384,6 +409,7 @@ run_job(DocTable *table, DocWrite *writes, int n, bool edits, bool isolate)
 		return;
 	/* tombstones are written below the executor, which would say it */
 	PreventCommandIfReadOnly("a write to a document table");
+	check_writer(table);
 	job.table = table;
 	job.edits = edits;
 	job.isolate = isolate;
