@@ -106,9 +106,9 @@ BEGIN
 	ELSIF kind < 94 THEN
 		UPDATE docs SET doc = doc || body WHERE _id BETWEEN pool AND pool || '~';
 	ELSIF kind < 96 THEN
-		INSERT INTO docs SELECT format('b%s-%s', w, gen_random_uuid()), body FROM generate_series(1, 300);
+		INSERT INTO docs SELECT format('b%s-%s', w, gen_random_uuid()), body FROM generate_series(1, 120);
 	ELSIF kind < 98 THEN
-		DELETE FROM docs WHERE _id IN (SELECT _id FROM docs WHERE _id LIKE format('b%s-%%', w) LIMIT 200);
+		DELETE FROM docs WHERE _id IN (SELECT _id FROM docs WHERE _id LIKE format('b%s-%%', w) LIMIT 100);
 	ELSE
 		PERFORM pg_sleep(random() * 0.4);
 	END IF;
