@@ -289,22 +289,6 @@ change_object(const DocFeedRow *row, const ChangeShown *shown, MemoryContext cxt
 	return result;
 }
 
-/* Count what the feed still holds. */
-static int64
-count_rest(DocFeed *feed, MemoryContext row_cxt)
-{
-	int64		n = 0;
-	DocFeedRow	row;
-
-	while (docrep_feed_next(feed, &row))
-	{
-		CHECK_FOR_INTERRUPTS();
-		n++;
-		MemoryContextReset(row_cxt);
-	}
-	return n;
-}
-
 /*
  * docrep.changes_feed(...): {"results": [...], "last_seq": ..., "pending": ...}.
  * last_seq is where the next call goes on from: the last row's seq if max_rows
@@ -350,7 +334,7 @@ docrep_changes_feed(PG_FUNCTION_ARGS)
 	}
 	MemoryContextSwitchTo(row_cxt);
 	if (!at_end)
-		pending = count_rest(feed, row_cxt);
+		pending = docrep_feed_count_rest(feed);
 	else if (!request.descending)
 		last_seq = Max(last_seq, docrep_feed_scanned(feed));
 	MemoryContextSwitchTo(cxt);

@@ -340,6 +340,36 @@ docrep_feed_pending(DocFeed *feed)
 	return feed->descending ? feed->scanned - feed->since - 1 : feed->horizon - 1 - feed->scanned;
 }
 
+int64
+docrep_feed_count_rest(DocFeed *feed)
+{
+	int64		n = 0;
+
+	if (feed->by_id || feed->table->row_security)
+	{
+		DocFeedRow	row;
+		MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "docrep feed count",
+												  ALLOCSET_SMALL_SIZES);
+		MemoryContext old = MemoryContextSwitchTo(cxt);
+
+		for (; docrep_feed_next(feed, &row); n++)
+			MemoryContextReset(cxt);
+		MemoryContextSwitchTo(old);
+		MemoryContextDelete(cxt);
+		return n;
+	}
+	/* without taking rows apart, and one stream after the other */
+	for (int i = 0; i < 2; i++)
+	{
+		for (; feed->streams[i].has; n++)
+		{
+			CHECK_FOR_INTERRUPTS();
+			advance(feed, &feed->streams[i]);
+		}
+	}
+	return n;
+}
+
 Snapshot
 docrep_feed_snapshot(DocFeed *feed)
 {

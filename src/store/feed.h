@@ -39,6 +39,12 @@ extern int64 docrep_feed_scanned(DocFeed *feed);
 /* How many rows are left, about (by seq's distance; exact when none or by id). */
 extern int64 docrep_feed_pending(DocFeed *feed);
 
+/*
+ * Read on to the end and return how many rows there were: exact, and quicker
+ * than asking for them.
+ */
+extern int64 docrep_feed_count_rest(DocFeed *feed);
+
 /* The snapshot that rows are read with, for docrep_leaf_read. */
 extern Snapshot docrep_feed_snapshot(DocFeed *feed);
 
