@@ -290,13 +290,16 @@ foreach my $r (sort keys %readers)
 		'0', "reader $r: it has seen nothing that was not committed");
 	is( query(qq{
 			WITH changes AS (
-				SELECT id, seq, lead(xid) OVER (PARTITION BY id ORDER BY seq) AS next_xid FROM log)
-			SELECT count(*) FROM changes c
-			CROSS JOIN LATERAL (SELECT after FROM polls p WHERE p.reader = $r AND p.last_seq >= c.seq
+				SELECT id, seq, deleted, xid, lead(xid) OVER (PARTITION BY id ORDER BY seq) AS next_xid,
+					lead(seq) OVER (PARTITION BY id ORDER BY seq) AS next_seq FROM log)
+			SELECT coalesce(string_agg(format('%s at seq %s (deleted %s) of xid %s, next seq %s of xid %s, not in poll %s to %s, then %s',
+				c.id, c.seq, c.deleted, c.xid, c.next_seq, c.next_xid, p.since, p.last_seq, p.after), E'\\n'), '')
+			FROM changes c
+			CROSS JOIN LATERAL (SELECT since, last_seq, after FROM polls p WHERE p.reader = $r AND p.last_seq >= c.seq
 				ORDER BY p.last_seq LIMIT 1) p
 			WHERE NOT EXISTS (SELECT FROM seen s WHERE s.reader = $r AND s.seq = c.seq)
 			AND (c.next_xid IS NULL OR NOT pg_visible_in_snapshot(c.next_xid, p.after))}),
-		'0', "reader $r: no change was missed, not even for a while");
+		'', "reader $r: no change was missed, not even for a while");
 }
 
 is( query(q{SELECT count(*) FROM (
