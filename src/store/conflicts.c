@@ -1,0 +1,186 @@
+/*-------------------------------------------------------------------------
+ *
+ * conflicts.c
+ *		Which documents are in conflict: what the views docrep.conflicts and
+ *		docrep.tables are made of.
+ *
+ * A document is in conflict if it has more than one live leaf.  Then its winner
+ * is live, and every other live leaf has a row in the companion of losing
+ * leaves, whose index brings those of one document together.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/tableam.h"
+#include "compat.h"
+#include "executor/tuptable.h"
+#include "miscadmin.h"
+#include "store/companion.h"
+#include "store/rev_type.h"
+#include "store/sql_support.h"
+#include "store/state.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+/* A walk over the documents in conflict, in order of id. */
+typedef struct ConflictScan
+{
+	DocTable   *table;
+	Snapshot	snapshot;
+	Relation	index;
+	IndexScanDesc scan;
+	TupleTableSlot *slot;
+	text	   *last_id;		/* of the document before, or NULL */
+} ConflictScan;
+
+static void
+begin_scan(ConflictScan *s, DocTable *table)
+{
+	Relation	leaf = docrep_leaf_rel(table);
+
+	s->table = table;
+	s->snapshot = GetActiveSnapshot();
+	s->index = index_open(table->info.leaf_pk_oid, AccessShareLock);
+	s->slot = table_slot_create(leaf, NULL);
+	s->scan = docrep_index_beginscan(leaf, s->index, s->snapshot, 0);
+	s->last_id = NULL;
+	index_rescan(s->scan, NULL, 0, NULL, 0);
+}
+
+static void
+end_scan(ConflictScan *s)
+{
+	index_endscan(s->scan);
+	index_close(s->index, NoLock);
+	ExecDropSingleTupleTableSlot(s->slot);
+}
+
+static bool
+same_id(const text *a, const text *b)
+{
+	return VARSIZE_ANY_EXHDR(a) == VARSIZE_ANY_EXHDR(b) &&
+		memcmp(VARDATA_ANY(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(a)) == 0;
+}
+
+/* The id of the next document in conflict that the role may see, or NULL; allocated. */
+static char *
+next_document(ConflictScan *s)
+{
+	while (index_getnext_slot(s->scan, ForwardScanDirection, s->slot))
+	{
+		bool		isnull;
+		text	   *id;
+		const char *cstring;
+		bool		visible;
+
+		CHECK_FOR_INTERRUPTS();
+		if (DatumGetBool(slot_getattr(s->slot, Anum_leaf_deleted, &isnull)))
+			continue;
+		id = DatumGetTextPP(slot_getattr(s->slot, Anum_leaf_id, &isnull));
+		if (s->last_id && same_id(id, s->last_id))
+			continue;
+		if (s->last_id)
+			pfree(s->last_id);
+		s->last_id = DatumGetTextPCopy(PointerGetDatum(id));
+		cstring = text_to_cstring(s->last_id);
+		docrep_visible_ids(s->table, &cstring, 1, &visible);
+		if (visible)
+			return unconstify(char *, cstring);
+	}
+	return NULL;
+}
+
+/* A row for every live leaf of a document, the winner first. */
+static void
+put_document(ConflictScan *s, const char *id, Tuplestorestate *store, TupleDesc desc)
+{
+	DocState	state;
+	int32	   *leaves;
+	int32		n;
+
+	if (!docrep_state_read(s->table, s->snapshot, id, DOCSTATE_BODY, &state))
+		return;
+	n = docrep_revtree_leaves(state.tree, &leaves);
+	for (int32 i = 0; i < n; i++)
+	{
+		const RevNode *node = &state.tree->nodes[leaves[i]];
+		bool		is_winner = leaves[i] == state.winner;
+		Jsonb	   *doc = state.doc;
+		TimestampTz modified = state.modified;
+		Datum		values[7];
+		bool		nulls[7] = {false, false, false, false, false, false, true};
+
+		if (node->deleted)
+			continue;
+		if (!is_winner)
+			docrep_leaf_body(s->table, s->snapshot, id, node, &doc, &modified);
+		values[0] = CStringGetTextDatum(id);
+		values[1] = docrep_rev_datum(&node->rev);
+		values[2] = BoolGetDatum(is_winner);
+		values[3] = BoolGetDatum(false);
+		values[4] = doc ? JsonbPGetDatum(doc) :
+			DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"));
+		values[5] = TimestampTzGetDatum(modified);
+		values[6] = (Datum) 0;
+		tuplestore_putvalues(store, desc, values, nulls);
+	}
+}
+
+PG_FUNCTION_INFO_V1(docrep_conflicts);
+
+/* docrep.conflicts(tbl): the live leaves of the documents in conflict. */
+Datum
+docrep_conflicts(PG_FUNCTION_ARGS)
+{
+	TupleDesc	desc;
+	Tuplestorestate *store = docrep_srf_begin(fcinfo, &desc);
+	DocTable   *table = docrep_table_open(docrep_arg_table(fcinfo, 0), AccessShareLock,
+										  ACL_SELECT);
+	MemoryContext row_cxt = AllocSetContextCreate(CurrentMemoryContext, "docrep conflict",
+												  ALLOCSET_DEFAULT_SIZES);
+	ConflictScan scan;
+	char	   *id;
+
+	begin_scan(&scan, table);
+	while ((id = next_document(&scan)) != NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(row_cxt);
+
+		put_document(&scan, id, store, desc);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(row_cxt);
+		pfree(id);
+	}
+	end_scan(&scan);
+	docrep_table_close(table, NoLock);
+	return (Datum) 0;
+}
+
+PG_FUNCTION_INFO_V1(docrep_conflict_count);
+
+/* docrep.conflict_count(tbl): how many documents are in conflict. */
+Datum
+docrep_conflict_count(PG_FUNCTION_ARGS)
+{
+	DocTable   *table = docrep_table_open(docrep_arg_table(fcinfo, 0), AccessShareLock,
+										  ACL_SELECT);
+	ConflictScan scan;
+	int64		n = 0;
+	char	   *id;
+
+	begin_scan(&scan, table);
+	while ((id = next_document(&scan)) != NULL)
+	{
+		pfree(id);
+		n++;
+	}
+	end_scan(&scan);
+	docrep_table_close(table, NoLock);
+	PG_RETURN_INT64(n);
+}

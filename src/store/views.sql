@@ -1,0 +1,28 @@
+-- src/store/views.sql: views of all document tables that the role may read
+
+CREATE VIEW docrep.conflicts AS
+	SELECT t.tbl, c.id, c.rev, c.is_winner, c.deleted, c.doc, c.modified, c.origin
+	FROM docrep.document_tables t, LATERAL docrep.conflicts(t.tbl) c
+	WHERE pg_catalog.has_table_privilege(t.tbl::oid, 'SELECT');
+GRANT SELECT ON docrep.conflicts TO PUBLIC;
+COMMENT ON VIEW docrep.conflicts IS
+	'Every live revision, the winner included, of documents that have more than one; of tables that the role may read';
+COMMENT ON COLUMN docrep.conflicts.is_winner IS 'is this the revision that the document table shows?';
+COMMENT ON COLUMN docrep.conflicts.origin IS 'where the revision came from; not known yet';
+
+CREATE VIEW docrep.tables AS
+	SELECT t.tbl, t.uuid,
+		(i ->> 'doc_count')::bigint AS doc_count,
+		(i ->> 'doc_del_count')::bigint AS doc_del_count,
+		(i ->> 'update_seq')::bigint AS update_seq,
+		COALESCE(s.revs_limit, 1000) AS revs_limit,
+		'keep'::text AS conflict_policy,
+		docrep.conflict_count(t.tbl) AS conflict_count
+	FROM docrep.document_tables t
+		LEFT JOIN docrep.table_settings s ON s.tbl = t.uuid,
+		LATERAL docrep.info(t.tbl) i
+	WHERE pg_catalog.has_table_privilege(t.tbl::oid, 'SELECT');
+GRANT SELECT ON docrep.tables TO PUBLIC;
+COMMENT ON VIEW docrep.tables IS
+	'The document tables that the role may read; the counts are exact, of what it may see, and cost a scan';
+COMMENT ON COLUMN docrep.tables.conflict_count IS 'documents that have more than one live revision';
