@@ -135,15 +135,19 @@ future_table(const char *name)
 }
 
 static DocrepEndpoint *
-parse_table(const char *text, bool create)
+parse_table(const char *text, DocrepMissing missing)
 {
 	char	   *name = docrep_canonical_table_name(text);
 	Oid			relid;
 
 	if (name == NULL)
 		malformed("it is not the name of a table");
-	relid = docrep_table_by_name(name, create);
-	return OidIsValid(relid) ? existing_table(relid) : future_table(name);
+	relid = docrep_table_by_name(name, missing != DOCREP_MISSING_ERROR);
+	if (OidIsValid(relid))
+		return existing_table(relid);
+	if (missing == DOCREP_MISSING_NAME)
+		return make_endpoint("local", pstrdup(name), pstrdup(name), psprintf("local:name:%s", name));
+	return future_table(name);
 }
 
 /* ---------- CouchDB's ---------- */
@@ -363,7 +367,7 @@ has_unquoted_colon(const char *text)
 }
 
 DocrepEndpoint *
-docrep_endpoint_parse(const char *text, bool create)
+docrep_endpoint_parse(const char *text, DocrepMissing missing)
 {
 	text += strspn(text, " \t\r\n");
 	if (*text == '\0')
@@ -377,5 +381,5 @@ docrep_endpoint_parse(const char *text, bool create)
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("endpoints of foreign servers (server:table) come with a later version"),
 				 errhidestmt(true), errhidecontext(true)));
-	return parse_table(text, create);
+	return parse_table(text, missing);
 }

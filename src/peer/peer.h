@@ -117,10 +117,17 @@ typedef struct DocrepEndpoint
 /*
  * Read an endpoint (text, or the object form as JSON text) with the caller's
  * search_path and role: malformed DR400; a local table that does not exist
- * DR404 unless create; a role that may not use it DR403.  What concerns the
+ * according to "missing"; a role that may not use it DR403.  What concerns the
  * role (experiment 2: libpq URLs) is checked here and again at open.
  */
-extern DocrepEndpoint *docrep_endpoint_parse(const char *text, bool create);
+typedef enum DocrepMissing
+{
+	DOCREP_MISSING_ERROR,		/* the table must be there */
+	DOCREP_MISSING_CREATE,		/* it will be created */
+	DOCREP_MISSING_NAME			/* only its name is wanted */
+} DocrepMissing;
+
+extern DocrepEndpoint *docrep_endpoint_parse(const char *text, DocrepMissing missing);
 
 /* Make an unopened peer in a new context under parent. */
 extern DocrepPeer *docrep_peer_make(const DocrepEndpoint *endpoint,

@@ -355,7 +355,7 @@ refuse_later_fields(JsonbContainer *root)
 
 /* One endpoint; DR400 if the document names none. */
 static DocrepEndpoint *
-read_endpoint(JsonbContainer *root, const char *name, bool create)
+read_endpoint(JsonbContainer *root, const char *name, DocrepMissing missing)
 {
 	char	   *text = docrep_json_member_text(root, name);
 
@@ -363,7 +363,7 @@ read_endpoint(JsonbContainer *root, const char *name, bool create)
 		ereport(ERROR,
 				(errcode(ERRCODE_DOCREP_BAD_REQUEST),
 				 errmsg("a replication needs a \"%s\"", name)));
-	return docrep_endpoint_parse(text, create);
+	return docrep_endpoint_parse(text, missing);
 }
 
 /*
@@ -428,8 +428,14 @@ docrep_replication_parse(Jsonb *document)
 	if (replication->cancel_id)
 		return replication;
 
-	replication->source = read_endpoint(root, "source", false);
-	replication->target = read_endpoint(root, "target", replication->create_target);
+	/* what is to be cancelled may have lost its tables */
+	replication->source = read_endpoint(root, "source",
+										replication->cancel ? DOCREP_MISSING_NAME :
+										DOCREP_MISSING_ERROR);
+	replication->target = read_endpoint(root, "target",
+										replication->cancel ? DOCREP_MISSING_NAME :
+										replication->create_target ? DOCREP_MISSING_CREATE :
+										DOCREP_MISSING_ERROR);
 	if (strcmp(replication->source->identity, replication->target->identity) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_DOCREP_BAD_REQUEST),

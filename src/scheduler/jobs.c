@@ -278,6 +278,21 @@ docrep_jobs_list(JobView **views)
 }
 
 char *
+docrep_job_request(JobRef ref)
+{
+	dsa_area   *area = docrep_slots_area();
+	char	   *text = NULL;
+	Job		   *job;
+
+	LWLockAcquire(JOBS_LOCK, LW_SHARED);
+	job = docrep_slot_of(ref);
+	if (job != NULL && DsaPointerIsValid(job->request))
+		text = pstrdup(dsa_get_address(area, job->request));
+	LWLockRelease(JOBS_LOCK);
+	return text;
+}
+
+char *
 docrep_job_result(JobRef ref)
 {
 	dsa_area   *area = docrep_slots_area();

@@ -171,6 +171,12 @@ extern bool docrep_job_look(JobRef ref, JobView *view);
 /* Copies of all jobs that are not finished; returns their number.  Allocated. */
 extern int	docrep_jobs_list(JobView **views);
 
+/*
+ * The job's serialized Replication, allocated; NULL: the slot has another use by
+ * now.  It holds credentials: for those who may stop the job.
+ */
+extern char *docrep_job_request(JobRef ref);
+
 /* What a finished job returned, as JSON text, allocated; NULL: nothing. */
 extern char *docrep_job_result(JobRef ref);
 
@@ -219,6 +225,9 @@ extern bool docrep_process_enter(const JobStart *start);
 
 /* The serialized Replication, allocated. */
 extern char *docrep_process_request(JobRef ref);
+
+/* The replication turned out to have another id than it was asked for under (see replicator). */
+extern void docrep_process_identify(JobRef ref, const char *id);
 
 /* Publish figures and state; healthy: the run got somewhere, forget earlier failures. */
 extern void docrep_process_progress(JobRef ref, const ReplicationStats *figures,

@@ -115,6 +115,16 @@ docrep_process_request(JobRef ref)
 }
 
 void
+docrep_process_identify(JobRef ref, const char *id)
+{
+	Job		   *job = &docrep_jobs->jobs[ref.index];
+
+	LWLockAcquire(JOBS_LOCK, LW_EXCLUSIVE);
+	strlcpy(job->id, id, sizeof(job->id));
+	LWLockRelease(JOBS_LOCK);
+}
+
+void
 docrep_process_progress(JobRef ref, const ReplicationStats *figures, bool idle, bool healthy)
 {
 	Job		   *job = &docrep_jobs->jobs[ref.index];

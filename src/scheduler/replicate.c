@@ -237,13 +237,15 @@ join_job(const JobRequest *request, Wait *wait, bool *created)
 
 /*
  * Run a replication, or take part in one that runs already.  Returns the
- * one-shot's result as JSON text, NULL for a continuous one.
+ * one-shot's result as JSON text, NULL for a continuous one; *id is the job's,
+ * which is another than the document's if the target was only now created.
  */
 static char *
-run_job(const Replication *replication)
+run_job(const Replication *replication, const char **id)
 {
 	JobRequest	request;
 	Wait	   *wait = palloc0(sizeof(Wait));
+	JobView    *job = palloc(sizeof(JobView));
 	bool		created;
 	char	   *result = NULL;
 
@@ -266,35 +268,79 @@ run_job(const Replication *replication)
 		raise_outcome(wait);
 		if (!replication->continuous)
 			result = docrep_job_result(wait->ref);
+		*id = docrep_job_look(wait->ref, job) ? job->id : replication->full_id;
 	}
 	PG_END_ENSURE_ERROR_CLEANUP(leave_on_error, PointerGetDatum(wait));
 	docrep_job_leave(wait->ref);
 	return result;
 }
 
-/* Does the id that a user gave mean this job?  base: without "+continuous" and the like. */
-static bool
-id_matches(const JobView *job, const char *id, bool base)
+/* How jobs that are to be cancelled are looked for. */
+typedef enum JobMatch
 {
-	if (!base)
-		return strcmp(job->id, id) == 0;
-	return strncmp(job->id, id, strlen(id)) == 0 && job->id[strlen(id)] == '+';
+	MATCH_ID,					/* the id */
+	MATCH_BASE,					/* the id without "+continuous" and the like */
+	MATCH_NAMES					/* the same document, but its tables have been dropped since */
+} JobMatch;
+
+/*
+ * Was the job asked for with this document, which now has another id because
+ * the names in it mean no or other tables?  Then it has the same id once the
+ * tables are left out of account.
+ */
+static bool
+same_names(const JobView *job, const Replication *asked)
+{
+	Replication *running;
+	char	   *request;
+
+	if (strcmp(job->source, asked->source->display) != 0 ||
+		strcmp(job->target, asked->target->display) != 0)
+		return false;
+	request = docrep_job_request(job->ref);
+	if (request == NULL)
+		return false;
+	running = docrep_replication_deserialize(request);
+	running->source->identity = asked->source->identity;
+	running->target->identity = asked->target->identity;
+	docrep_replication_identify(running);
+	return strcmp(running->id, asked->id) == 0;
+}
+
+/* Does what a user wants to cancel mean this job? */
+static bool
+job_matches(const JobView *job, const char *id, const Replication *asked, JobMatch match)
+{
+	switch (match)
+	{
+		case MATCH_ID:
+			return strcmp(job->id, id) == 0;
+		case MATCH_BASE:
+			return strncmp(job->id, id, strlen(id)) == 0 && job->id[strlen(id)] == '+';
+		case MATCH_NAMES:
+			return same_names(job, asked);
+	}
+	return false;
 }
 
 /*
- * Ask those jobs of this database to stop that have the id and that the caller
- * may stop.  Returns how many; they are left at the front of jobs.
+ * Ask those jobs of this database to stop that match and that the caller may
+ * stop.  Returns how many; they are left at the front of jobs.
  */
 static int
-stop_jobs(JobView *jobs, int n, const char *id, bool base, bool *forbidden)
+stop_jobs(JobView *jobs, int n, const char *id, const Replication *asked, JobMatch match,
+		  bool *forbidden)
 {
 	int			stopped = 0;
 
 	for (int i = 0; i < n; i++)
 	{
-		if (jobs[i].database != MyDatabaseId || !id_matches(&jobs[i], id, base))
+		bool		may_stop = has_privs_of_role(GetUserId(), jobs[i].role);
+
+		if (jobs[i].database != MyDatabaseId || (match == MATCH_NAMES && !may_stop) ||
+			!job_matches(&jobs[i], id, asked, match))
 			continue;
-		if (!has_privs_of_role(GetUserId(), jobs[i].role))
+		if (!may_stop)
 		{
 			*forbidden = true;
 			continue;
@@ -321,17 +367,23 @@ wait_until_gone(JobRef ref)
 	pfree(job);
 }
 
-/* Cancel by the replication's id, in full or without its suffixes; returns the full one. */
+/*
+ * Cancel by the replication's id, in full or without its suffixes, or by its
+ * document; returns the full id.
+ */
 static const char *
-cancel_job(const char *id)
+cancel_job(const Replication *asked)
 {
+	const char *id = asked->cancel_id ? asked->cancel_id : asked->full_id;
 	JobView    *jobs;
 	bool		forbidden = false;
 	int			n = docrep_jobs_list(&jobs);
-	int			stopped = stop_jobs(jobs, n, id, false, &forbidden);
+	int			stopped = stop_jobs(jobs, n, id, asked, MATCH_ID, &forbidden);
 
 	if (stopped == 0 && strchr(id, '+') == NULL)
-		stopped = stop_jobs(jobs, n, id, true, &forbidden);
+		stopped = stop_jobs(jobs, n, id, asked, MATCH_BASE, &forbidden);
+	if (stopped == 0 && asked->cancel_id == NULL)
+		stopped = stop_jobs(jobs, n, id, asked, MATCH_NAMES, &forbidden);
 	if (stopped == 0 && forbidden)
 		ereport(ERROR,
 				(errcode(ERRCODE_DOCREP_FORBIDDEN),
@@ -383,18 +435,17 @@ static Datum
 replicate_document(Jsonb *document)
 {
 	Replication *replication;
+	const char *id;
 	char	   *result;
 
 	docrep_require_preload();
 	replication = docrep_replication_parse(document);
 	if (replication->cancel)
-		return JsonbPGetDatum(ok_result(cancel_job(replication->cancel_id ?
-												   replication->cancel_id :
-												   replication->full_id)));
+		return JsonbPGetDatum(ok_result(cancel_job(replication)));
 	check_caller();
-	result = run_job(replication);
+	result = run_job(replication, &id);
 	if (replication->continuous)
-		return JsonbPGetDatum(ok_result(replication->full_id));
+		return JsonbPGetDatum(ok_result(id));
 	if (result == NULL)
 		elog(ERROR, "a replication finished without a result");
 	return DirectFunctionCall1(jsonb_in, CStringGetDatum(result));

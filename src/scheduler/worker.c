@@ -39,6 +39,7 @@ static emit_log_hook_type previous_log_hook = NULL;
 
 /* what the figures were when the run began, to see whether it got anywhere */
 static bool first_progress = true;
+static Replication *replication;	/* what is run */
 static char first_checkpoint[sizeof(((ReplicationStats *) NULL)->checkpointed_source_seq)];
 
 /* Keep what ends this process, as nothing else tells it to an exit callback. */
@@ -159,6 +160,9 @@ run_progress(void *arg, const ReplicationStats *figures, bool idle)
 {
 	bool		healthy;
 
+	/* before anybody waiting is told that the job runs */
+	if (first_progress)
+		docrep_process_identify(start.ref, replication->full_id);
 	if (first_progress)
 		strlcpy(first_checkpoint, figures->checkpointed_source_seq, sizeof(first_checkpoint));
 	first_progress = false;
@@ -211,7 +215,6 @@ run_job(const JobView *job)
 
 	PG_TRY();
 	{
-		Replication *replication;
 		char	   *result;
 
 		replication = docrep_replication_deserialize(docrep_process_request(start.ref));
