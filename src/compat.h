@@ -20,6 +20,18 @@
 #include "utils/acl.h"
 #include "utils/regproc.h"
 
+/* postgres.h had it until 15 */
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
+/* pg_noreturn, in front of a declaration, replaced pg_attribute_noreturn() in 18 */
+#if PG_VERSION_NUM >= 180000
+#define DOCREP_NORETURN pg_noreturn
+#else
+#define DOCREP_NORETURN pg_attribute_noreturn()
+#endif
+
 /* index_beginscan learnt to take instrumentation in 18 */
 #if PG_VERSION_NUM >= 180000
 #define docrep_index_beginscan(heap, index, snapshot, nkeys) \

@@ -9,6 +9,7 @@
 #ifndef DOCREP_PEER_POSTGRES_CONN_H
 #define DOCREP_PEER_POSTGRES_CONN_H
 
+#include "compat.h"
 #include "datatype/timestamp.h"
 #include "lib/ilist.h"
 #include "libpq-fe.h"
@@ -87,8 +88,8 @@ extern PGresult *docrep_pgconn_expect(DocrepPgConn *c, ExecStatusType status, in
 extern void docrep_pgconn_finish(DocrepPgConn *c, int timeout, const char *doing);
 
 /* Raise what a result, or the connection (NULL), says. */
-extern void docrep_pgconn_raise(DocrepPgConn *c, const PGresult *result,
-								const char *doing) pg_attribute_noreturn();
+DOCREP_NORETURN extern void docrep_pgconn_raise(DocrepPgConn *c, const PGresult *result,
+								const char *doing);
 
 /* Send what the sockets of all connections of this process take. */
 extern void docrep_pgconn_pump(void);

@@ -8,6 +8,7 @@
 #ifndef DOCREP_PEER_POSTGRES_ERROR_H
 #define DOCREP_PEER_POSTGRES_ERROR_H
 
+#include "compat.h"
 #include "peer/postgres_conn.h"
 
 /* The SQLSTATE to raise for one of another server; NULL: there was no answer. */
@@ -17,6 +18,6 @@ extern int	docrep_pgerror_map(const char *state);
 extern char *docrep_pgerror_redact(const char *text, const char *password);
 
 /* Raise why connecting failed. */
-extern void docrep_pgerror_connect(DocrepPgConn *c) pg_attribute_noreturn();
+DOCREP_NORETURN extern void docrep_pgerror_connect(DocrepPgConn *c);
 
 #endif							/* DOCREP_PEER_POSTGRES_ERROR_H */

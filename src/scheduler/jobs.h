@@ -14,6 +14,7 @@
 
 #include "postgres.h"
 
+#include "compat.h"
 #include "datatype/timestamp.h"
 #include "postmaster/bgworker.h"
 #include "replicator/replication.h"
@@ -253,6 +254,6 @@ extern void docrep_job_error_set(JobError *error, int sqlstate, const char *mess
 extern void docrep_job_error_copy(JobError *error, const ErrorData *edata);
 
 /* Raise it as the caller's own. */
-extern void docrep_job_error_raise(const JobError *error) pg_attribute_noreturn();
+DOCREP_NORETURN extern void docrep_job_error_raise(const JobError *error);
 
 #endif							/* DOCREP_SCHEDULER_JOBS_H */

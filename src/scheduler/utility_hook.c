@@ -29,7 +29,7 @@
 #include "tcop/utility.h"
 #include "utils/syscache.h"
 
-static ProcessUtility_hook_type previous_utility = NULL;
+static ProcessUtility_hook_type next_utility = NULL;
 static object_access_hook_type previous_object_access = NULL;
 
 /* this transaction drops the extension, and has sent its workers away */
@@ -167,7 +167,6 @@ utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 		ProcessUtilityContext context, ParamListInfo params,
 		QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *completion)
 {
-	ProcessUtility_hook_type next = previous_utility ? previous_utility : standard_ProcessUtility;
 	const char *name = wanted_database(pstmt->utilityStmt);
 	Oid			database = name ? get_database_oid(name, true) : InvalidOid;
 
@@ -175,7 +174,7 @@ utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 	{
 		if (drops_extension(pstmt->utilityStmt))
 			expect_extension_drop();
-		next(pstmt, query, read_only_tree, context, params, environment, dest, completion);
+		next_utility(pstmt, query, read_only_tree, context, params, environment, dest, completion);
 		return;
 	}
 
@@ -183,7 +182,7 @@ utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 	docrep_jobs_send_away(database, false);
 	PG_TRY();
 	{
-		next(pstmt, query, read_only_tree, context, params, environment, dest, completion);
+		next_utility(pstmt, query, read_only_tree, context, params, environment, dest, completion);
 	}
 	PG_FINALLY();
 	{
@@ -210,7 +209,7 @@ object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, 
 void
 docrep_scheduler_install_hooks(void)
 {
-	previous_utility = ProcessUtility_hook;
+	next_utility = ProcessUtility_hook ? ProcessUtility_hook : standard_ProcessUtility;
 	ProcessUtility_hook = utility;
 	previous_object_access = object_access_hook;
 	object_access_hook = object_access;

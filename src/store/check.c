@@ -160,6 +160,36 @@ check_state(Check *check, const char *id, const Rev *row_rev, DocState *state)
 	check_leaves(check, id, state);
 }
 
+/* Why the bookkeeping of a row cannot be read at all, or NULL. */
+static const char *
+unreadable(Check *check, bool in_dead, TupleTableSlot *slot)
+{
+	const DocTableInfo *info = &check->table->info;
+	RevTree    *tree;
+	bytea	   *packed;
+	bool		isnull;
+	Datum		d;
+
+	(void) slot_getattr(slot, in_dead ? Anum_dead_rev : info->a_rev, &isnull);
+	if (isnull)
+		return "_rev is missing: the row was written while docrep's triggers were disabled";
+	d = slot_getattr(slot, in_dead ? Anum_dead_tree : info->a_tree, &isnull);
+	if (isnull)
+		return NULL;
+	packed = DatumGetByteaPP(d);
+	tree = docrep_revtree_unpack((uint8 *) VARDATA_ANY(packed), VARSIZE_ANY_EXHDR(packed));
+	if (tree == NULL || tree->n == 0)
+		return "the revision tree is malformed";
+	if (tree->trunk_loaded)
+		return NULL;
+	d = slot_getattr(slot, in_dead ? Anum_dead_trunk : info->a_trunk, &isnull);
+	if (isnull)
+		return "the older part of the revision tree is missing";
+	packed = DatumGetByteaPP(d);
+	return docrep_revtree_load_trunk(tree, (uint8 *) VARDATA_ANY(packed), VARSIZE_ANY_EXHDR(packed)) ?
+		NULL : "the older part of the revision tree is malformed";
+}
+
 static void
 check_row(Check *check, bool in_dead, TupleTableSlot *slot)
 {
@@ -167,17 +197,16 @@ check_row(Check *check, bool in_dead, TupleTableSlot *slot)
 	bool		isnull;
 	char	   *id = TextDatumGetCString(slot_getattr(slot, in_dead ? Anum_dead_id : info->a_id,
 													  &isnull));
+	const char *wrong = unreadable(check, in_dead, slot);
 	DocState	state;
 	Rev			rev;
-	Datum		d;
 
-	d = slot_getattr(slot, in_dead ? Anum_dead_rev : info->a_rev, &isnull);
-	if (isnull)
+	if (wrong)
 	{
-		report(check, id, "_rev is missing: the row was written while docrep's triggers were disabled");
+		report(check, id, wrong);
 		return;
 	}
-	docrep_datum_rev(d, &rev);
+	docrep_datum_rev(slot_getattr(slot, in_dead ? Anum_dead_rev : info->a_rev, &isnull), &rev);
 	docrep_state_from_slot(check->table, in_dead, slot, DOCSTATE_TRUNK, &state);
 	check_state(check, id, &rev, &state);
 	if (in_dead && docrep_find_row(check->table, DOC_IN_REL, check->snapshot, id) != NULL)
@@ -191,13 +220,22 @@ check_leaf_row(Check *check, TupleTableSlot *slot)
 	bool		isnull;
 	char	   *id = TextDatumGetCString(slot_getattr(slot, Anum_leaf_id, &isnull));
 	Datum		d = slot_getattr(slot, Anum_leaf_rev, &isnull);
+	TupleTableSlot *row = docrep_find_row(check->table, DOC_IN_REL, check->snapshot, id);
+	bool		in_dead = row == NULL;
 	DocState	state;
 	Rev			rev;
 	int32		node = -1;
 
 	docrep_datum_rev(PointerGetDatum(DatumGetByteaPCopy(d)), &rev);
-	if (docrep_state_read(check->table, check->snapshot, id, 0, &state))
+	if (in_dead)
+		row = docrep_find_row(check->table, DOC_IN_DEAD, check->snapshot, id);
+	if (row)
+	{
+		if (unreadable(check, in_dead, row))
+			return;				/* that is reported already */
+		docrep_state_from_slot(check->table, in_dead, row, 0, &state);
 		node = docrep_revtree_find(state.tree, &rev);
+	}
 	if (node < 0 || node == state.winner || state.tree->nodes[node].nchildren > 0)
 	{
 		char		text[REV_TEXT_SIZE];

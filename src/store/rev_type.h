@@ -13,6 +13,8 @@
 #define DOCREP_STORE_REV_TYPE_H
 
 #include "postgres.h"
+
+#include "compat.h"
 #include "fmgr.h"
 
 #include "revision/revtree.h"
@@ -28,7 +30,7 @@
 #endif
 
 /* Raise ERRCODE_DATA_CORRUPTED: a stored value does not unpack. */
-extern void docrep_report_corrupt(const char *what) pg_attribute_noreturn();
+DOCREP_NORETURN extern void docrep_report_corrupt(const char *what);
 
 /* A new datum of docrep.rev. */
 static inline Datum

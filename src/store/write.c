@@ -327,50 +327,81 @@ refuse_group(DocGroup *group, ErrorData *edata)
 }
 
 /*
- * Write the groups [lo, hi), each in the end stored or refused.
+ * Write the groups [lo, hi) together, or return why that cannot be.
  *
  * What looks like a race may be a user's trigger that writes another document
  * of the range each time; so after a few rounds it counts as the range's own
  * error, and alone each of the two is stored.
  */
-static void
-write_range(WriteJob *job, int lo, int hi)
+static ErrorData *
+write_together(WriteJob *job, int lo, int hi)
 {
-	ErrorData  *edata;
-	bool		race;
-	int			rounds = 0;
-	int			cut;
+	const int	max = hi - lo == 1 ? MAX_RACES_ALONE : MAX_RACES;
 
-	check_stack_depth();
-	do
+	for (int rounds = 1;; rounds++)
 	{
+		ErrorData  *edata;
+		bool		race;
+
 		CHECK_FOR_INTERRUPTS();
 		edata = try_range(job, lo, hi);
 		if (edata == NULL)
-			return;
+			return NULL;
 		/* the other transaction has ended: what it did is now there to be merged with */
 		race = is_race(job, edata);
-	} while (race && ++rounds < (hi - lo == 1 ? MAX_RACES_ALONE : MAX_RACES));
-	if ((!race && !is_row_error(edata->sqlerrcode)) || is_missing_privilege(job, edata))
-		ReThrowError(edata);
-	if (hi - lo == 1)
-	{
-		refuse_group(&job->groups[lo], edata);
-		return;
+		if (race && rounds < max)
+		{
+			FreeErrorData(edata);
+			continue;
+		}
+		if ((!race && !is_row_error(edata->sqlerrcode)) || is_missing_privilege(job, edata))
+			ReThrowError(edata);
+		return edata;
 	}
+}
 
-	/*
-	 * The row that was met last is the likely one, unless it was the very
-	 * last: then the error may have come from the end of the statement, and
-	 * halves find it sooner.
-	 */
-	cut = lo + docrep_batch_last_seen();
-	if (cut <= lo || cut >= hi - 1)
-		cut = lo + (hi - lo) / 2;
-	write_range(job, lo, cut);
-	write_range(job, cut, cut + 1);
-	if (cut + 1 < hi)
-		write_range(job, cut + 1, hi);
+/*
+ * Write all groups, each in the end stored or refused.
+ *
+ * When some cannot be written together, the row that was met last is the
+ * likely reason, unless it was the very first or last: then the error may have
+ * come from the end of the statement.  What comes before it is tried again,
+ * then it alone.  How many are tried at a time shrinks with each failure and
+ * grows with each success, so that neither few refusals nor many make the
+ * rest be worked through again and again.
+ */
+static void
+write_all(WriteJob *job)
+{
+	int			lo = 0;
+	int			window = job->ngroups;
+	int			suspect = -1;
+
+	while (lo < job->ngroups)
+	{
+		int			n = Min(window, job->ngroups - lo);
+		ErrorData  *edata;
+		int			met;
+
+		if (suspect >= lo)
+			n = suspect == lo ? 1 : Min(n, suspect - lo);
+		edata = write_together(job, lo, lo + n);
+		if (edata == NULL)
+		{
+			lo += n;
+			window = window > job->ngroups / 2 ? job->ngroups : window * 2;
+			continue;
+		}
+		if (n == 1)
+			refuse_group(&job->groups[lo++], edata);
+		else
+		{
+			met = docrep_batch_last_seen();
+			suspect = met > 0 && met < n - 1 ? lo + met : -1;
+			window = n / 2;
+		}
+		FreeErrorData(edata);
+	}
 }
 
 /* Run without a subtransaction; who loses a race for a new id gets a conflict. */
@@ -415,7 +446,7 @@ run_job(DocTable *table, DocWrite *writes, int n, bool edits, bool isolate)
 	job.isolate = isolate;
 	make_groups(&job, writes, n);
 	if (isolate)
-		write_range(&job, 0, job.ngroups);
+		write_all(&job);
 	else
 		run_or_conflict(&job);
 }
