@@ -76,7 +76,7 @@ foreach my $row (
 	}
 }
 is_deeply(\@unnamed, [], 'every table, view and column of a view is named');
-is_deeply(\@readable, [qw(active_tasks checkpoints document_tables rejected_docs)],
+is_deeply(\@readable, [qw(active_tasks checkpoints conflicts document_tables rejected_docs tables)],
 	'what PUBLIC may read is the views');
 
 # ---- types, schemas, event triggers ----------------------------------------------
