@@ -299,6 +299,28 @@ docrep_companion_check(Relation rel, bool dead)
 		check_companion(rel, Natts_leaf, leaf_names, leaf_types);
 }
 
+/*
+ * Whoever names another table's uuid in a trigger does not get at its companions.
+ * After pg_upgrade they belong to nobody, as it restores no dependency between
+ * tables and makes event triggers last; the next ALTER TABLE mends that.
+ */
+static void
+check_belongs(DocTableInfo *info, Relation rel, Oid companion)
+{
+	Oid			table = docrep_companion_table(companion);
+
+	if (table != info->relid)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("companion \"docrep_data.%s\" does not belong to table \"%s\"",
+						get_rel_name(companion), RelationGetRelationName(rel)),
+				 OidIsValid(table) ? 0 :
+				 errhint("After pg_upgrade: ALTER TABLE %s ENABLE ALWAYS TRIGGER \"%s\";",
+						 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
+													RelationGetRelationName(rel)),
+						 DOCREP_TRACK_TRIGGER)));
+}
+
 static void
 fill_companions(DocTableInfo *info, Relation rel)
 {
@@ -314,14 +336,7 @@ fill_companions(DocTableInfo *info, Relation rel)
 					 errmsg("document table \"%s\" has lost its companion \"docrep_data.%s\"",
 							RelationGetRelationName(rel),
 							docrep_companion_name(kinds[i], &info->uuid))));
-
-		/* whoever names another table's uuid in a trigger does not get at its companions */
-		if (docrep_companion_table(oids[i]) != info->relid)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("companion \"docrep_data.%s\" does not belong to table \"%s\"",
-							docrep_companion_name(kinds[i], &info->uuid),
-							RelationGetRelationName(rel))));
+		check_belongs(info, rel, oids[i]);
 	}
 	if (get_rel_relkind(oids[2]) != RELKIND_SEQUENCE)
 		wrong_column(rel, "_seq");
