@@ -94,6 +94,32 @@ SELECT docrep.peer_open('secret', false, 1);
 SELECT docrep.info('secret');
 RESET ROLE;
 
+-- What a role's search_path holds is not called with more privileges than its
+-- own, and of what it gives nothing is believed.
+SET ROLE robust_mallory;
+CREATE FUNCTION substr(text, int) RETURNS text LANGUAGE sql AS
+	$$ SELECT $q$00000000-0000-4000-8000-000000000000'; ALTER ROLE robust_mallory SUPERUSER; --$q$ $$;
+CREATE FUNCTION yes(text, text) RETURNS bool LANGUAGE sql AS 'SELECT true';
+CREATE OPERATOR ~ (LEFTARG = text, RIGHTARG = text, FUNCTION = yes);
+CREATE DOMAIN int4 AS text;
+CREATE DOMAIN int8 AS text;
+SELECT docrep.create_table('mine');
+SELECT docrep.put('mine', '{"_id": "a"}') IS NOT NULL AS put;
+ALTER TABLE mine ENABLE ROW LEVEL SECURITY;
+ALTER TABLE mine FORCE ROW LEVEL SECURITY;
+CREATE POLICY all_rows ON mine USING (true);
+SET search_path = robust, pg_catalog;
+SELECT docrep.get('robust.mine', 'a') OPERATOR(pg_catalog.->) '_id' AS id;
+DROP TABLE robust.mine;
+RESET search_path;
+RESET ROLE;
+SELECT rolsuper FROM pg_roles WHERE rolname = 'robust_mallory';
+SET search_path = robust, pg_temp;
+DROP OPERATOR robust.~ (text, text);
+DROP DOMAIN robust.int4;
+DROP DOMAIN robust.int8;
+DROP FUNCTION robust.substr(text, int);
+
 -- NULL where none is expected
 SELECT docrep.bulk_docs('secret', '[{"_id": "c", "_rev": "1-a"}, {"_id": "c", "_rev": "1-b"}]', false);
 SELECT docrep.delete_unsettled(tableoid, NULL, _tree) FROM secret WHERE _id = 'c';

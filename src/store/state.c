@@ -171,7 +171,7 @@ visible_by_policy(DocTable *table, const char *const *ids, int n, bool *visible)
 	values[0] = PointerGetDatum(construct_array(datums, n, TEXTOID, -1, false, TYPALIGN_INT));
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	query = psprintf("SELECT u.ord::int4 FROM pg_catalog.unnest($1) WITH ORDINALITY u(id, ord)"
+	query = psprintf("SELECT u.ord FROM pg_catalog.unnest($1) WITH ORDINALITY u(id, ord)"
 					 " WHERE EXISTS (SELECT FROM ONLY %s t"
 					 " WHERE t._id OPERATOR(pg_catalog.=) u.id COLLATE pg_catalog.\"C\")",
 					 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(table->rel)),
@@ -181,7 +181,7 @@ visible_by_policy(DocTable *table, const char *const *ids, int n, bool *visible)
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		bool		isnull;
-		int32		position = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i],
+		int64		position = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i],
 														   SPI_tuptable->tupdesc, 1, &isnull));
 
 		visible[position - 1] = true;

@@ -48,6 +48,7 @@
 #include "tcop/utility.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -264,6 +265,11 @@ ensure_companions(Relation rel, const pg_uuid_t *uuid)
 	docrep_internal_begin(&sql);
 	if (have == 0)
 	{
+		/* where the caller may perhaps not create anything */
+		(void) set_config_option("default_tablespace", "", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+		(void) set_config_option("default_table_access_method", "heap", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
 		create_companions(uuid);
 		start_sequence(uuid, highest);
 	}
@@ -461,6 +467,16 @@ docrep_on_ddl_end(PG_FUNCTION_ARGS)
 	PG_RETURN_NULL();
 }
 
+/* The 32 hex digits in the name of a table of tombstones; NULL: it is none. */
+static const char *
+uuid_of_tombstones(const char *name)
+{
+	if (name == NULL || strncmp(name, "dead_", 5) != 0 || strlen(name) != 5 + 2 * UUID_LEN ||
+		strspn(name + 5, "0123456789abcdef") != 2 * UUID_LEN)
+		return NULL;
+	return name + 5;
+}
+
 PG_FUNCTION_INFO_V1(docrep_on_drop);
 
 /* Event trigger sql_drop: rows kept by a dropped table's uuid go with it. */
@@ -476,9 +492,10 @@ docrep_on_drop(PG_FUNCTION_ARGS)
 				 errmsg("docrep.on_drop is an event trigger")));
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	if (SPI_execute("SELECT substr(object_name, 6) FROM pg_catalog.pg_event_trigger_dropped_objects()"
-					" WHERE schema_name = 'docrep_data' AND object_type = 'table'"
-					" AND object_name ~ '^dead_[0-9a-f]{32}$'", true, 0) != SPI_OK_SELECT)
+	/* in the caller's search_path, and what comes of it is not taken on trust */
+	if (SPI_execute("SELECT object_name FROM pg_catalog.pg_event_trigger_dropped_objects()"
+					" WHERE schema_name OPERATOR(pg_catalog.=) 'docrep_data'"
+					" AND object_type OPERATOR(pg_catalog.=) 'table'", true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read what was dropped");
 	if (SPI_processed > 0)
 	{
@@ -488,9 +505,9 @@ docrep_on_drop(PG_FUNCTION_ARGS)
 		docrep_internal_begin(&sql);
 		for (uint64 i = 0; i < n; i++)
 		{
-			char	   *uuid = SPI_getvalue(rows->vals[i], rows->tupdesc, 1);
+			const char *uuid = uuid_of_tombstones(SPI_getvalue(rows->vals[i], rows->tupdesc, 1));
 
-			for (size_t t = 0; t < lengthof(tables); t++)
+			for (size_t t = 0; uuid != NULL && t < lengthof(tables); t++)
 				execute(psprintf("DELETE FROM docrep.%s WHERE tbl = '%s'", tables[t], uuid));
 		}
 		docrep_internal_end(&sql);
