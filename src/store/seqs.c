@@ -4,8 +4,8 @@
  *		Update sequences, the horizon of the changes feed, and wake-ups.
  *
  * Shared memory has an entry for every document table that somebody has
- * written to or waited for since the server started.  Entries stay until the
- * next start.  An entry's counter hands out numbers that were reserved, a
+ * written to or waited for since the server started.  It stays until the table
+ * is dropped.  An entry's counter hands out numbers that were reserved, a
  * block at a time, from the table's sequence "seq_<uuid>" (INCREMENT BY
  * DOCREP_SEQ_BLOCK), so that what a reader saw never comes back after a crash.
  *
@@ -32,6 +32,7 @@
 #include "compat.h"
 #include "docrep.h"
 #include "miscadmin.h"
+#include "nodes/pg_list.h"
 #include "port/atomics.h"
 #include "storage/bufmgr.h"
 #include "storage/ipc.h"
@@ -74,6 +75,7 @@ typedef struct SeqEntry
 	int32		first_writer;
 	int32		first_waiter;
 	bool		epoch_known;	/* the current history is recorded */
+	bool		dropped;		/* the table is gone; the last waiter removes this */
 	pg_atomic_uint64 dead_epoch;
 	pg_atomic_uint32 dead_used;
 } SeqEntry;
@@ -113,6 +115,15 @@ static HTAB *directory = NULL;
 static Registration *registrations = NULL;
 static int	nregistrations = 0;
 static int	registrations_cap = 0;
+
+/* A table that this transaction has dropped; the list is in its memory. */
+typedef struct DroppedTable
+{
+	pg_uuid_t	uuid;
+	SubTransactionId subxact;
+} DroppedTable;
+
+static List *dropped_tables = NIL;
 
 /* Whose latch to set when a transaction ends; each process waits for a table once. */
 static int32 *wake_list = NULL;
@@ -320,6 +331,7 @@ find_or_make_entry(const DocTableInfo *table)
 		entry->flush_lsn = InvalidXLogRecPtr;
 		entry->first_writer = entry->first_waiter = -1;
 		entry->epoch_known = false;
+		entry->dropped = false;
 		pg_atomic_init_u64(&entry->dead_epoch, 1);
 		pg_atomic_init_u32(&entry->dead_used, 0);
 	}
@@ -555,6 +567,47 @@ docrep_dead_mark_used(const DocTableInfo *table)
 	pg_memory_barrier();
 }
 
+/* ---------- dropped tables ---------- */
+
+/*
+ * Take the entry of a dropped table out of the directory, or leave that to the
+ * last who waits for it.  Nobody else can be using it: the transaction that
+ * drops the table still has it locked, or has ended.
+ */
+static void
+remove_entry(const pg_uuid_t *uuid)
+{
+	SeqKey		key;
+	SeqEntry   *entry;
+
+	make_key(uuid, &key);
+	LWLockAcquire(shared->directory_lock, LW_EXCLUSIVE);
+	entry = hash_search(directory, &key, HASH_FIND, NULL);
+	if (entry)
+	{
+		entry->dropped = true;
+		if (entry->first_waiter < 0 && entry->first_writer < 0)
+			hash_search(directory, &key, HASH_REMOVE, NULL);
+	}
+	LWLockRelease(shared->directory_lock);
+}
+
+void
+docrep_seq_dropped(const pg_uuid_t *uuid)
+{
+	MemoryContext old;
+	DroppedTable *d;
+
+	if (shared == NULL)
+		return;
+	old = MemoryContextSwitchTo(TopTransactionContext);
+	d = palloc(sizeof(DroppedTable));
+	d->uuid = *uuid;
+	d->subxact = GetCurrentSubTransactionId();
+	dropped_tables = lappend(dropped_tables, d);
+	MemoryContextSwitchTo(old);
+}
+
 /* ---------- waiting ---------- */
 
 static int32
@@ -577,11 +630,17 @@ find_waiting(const DocTableInfo *table)
 static void
 remove_waiting(Waiting *w)
 {
+	pg_uuid_t	uuid = w->uuid;
+	bool		dropped;
+
 	SpinLockAcquire(&w->entry->mutex);
 	slot_unlink(&w->entry->first_waiter, w->slot);
+	dropped = w->entry->dropped;
 	SpinLockRelease(&w->entry->mutex);
 	slot_free(w->slot);
 	*w = waitings[--nwaitings];
+	if (dropped)
+		remove_entry(&uuid);
 }
 
 static void
@@ -638,15 +697,21 @@ docrep_wait_unregister(const DocTableInfo *table)
 uint64
 docrep_wait_commits(const DocTableInfo *table)
 {
-	SeqEntry   *entry = find_entry(table);
+	SeqKey		key;
+	SeqEntry   *entry;
 	uint64		result = 0;
 
+	/* who waits holds no lock on the table, whose entry may be on its way out */
+	make_key(&table->uuid, &key);
+	LWLockAcquire(shared->directory_lock, LW_SHARED);
+	entry = hash_search(directory, &key, HASH_FIND, NULL);
 	if (entry)
 	{
 		SpinLockAcquire(&entry->mutex);
 		result = entry->commits;
 		SpinLockRelease(&entry->mutex);
 	}
+	LWLockRelease(shared->directory_lock);
 	return result;
 }
 
@@ -682,22 +747,34 @@ release_registration(Registration *reg, bool committed)
 static void
 xact_callback(XactEvent event, void *arg)
 {
-	if (nregistrations == 0)
+	if (nregistrations == 0 && dropped_tables == NIL)
 		return;
 	switch (event)
 	{
 		case XACT_EVENT_PRE_PREPARE:
-			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("cannot PREPARE a transaction that has written to a document table"),
-					 errdetail("The changes feed would have to wait for it."),
-					 errhint("Commit it without two-phase commit.")));
+			if (nregistrations > 0)
+				ereport(ERROR,
+						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						 errmsg("cannot PREPARE a transaction that has written to a document table"),
+						 errdetail("The changes feed would have to wait for it."),
+						 errhint("Commit it without two-phase commit.")));
+			break;
+		case XACT_EVENT_PREPARE:
+			dropped_tables = NIL;	/* the entries stay until the next start */
 			break;
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_ABORT:
 			for (int i = 0; i < nregistrations; i++)
 				release_registration(&registrations[i], event == XACT_EVENT_COMMIT);
 			nregistrations = 0;
+			if (event == XACT_EVENT_COMMIT)
+			{
+				ListCell   *lc;
+
+				foreach(lc, dropped_tables)
+					remove_entry(&((DroppedTable *) lfirst(lc))->uuid);
+			}
+			dropped_tables = NIL;
 			break;
 		default:
 			break;
@@ -706,12 +783,26 @@ xact_callback(XactEvent event, void *arg)
 
 /*
  * A row of docrep.epochs written in a subtransaction that is rolled back is
- * gone: somebody later writes it again, with the same first number.
+ * gone: somebody later writes it again, with the same first number.  So is a
+ * DROP TABLE in it.
  */
 static void
 subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 				 SubTransactionId parentSubid, void *arg)
 {
+	ListCell   *lc;
+
+	foreach(lc, dropped_tables)
+	{
+		DroppedTable *d = lfirst(lc);
+
+		if (d->subxact != mySubid)
+			continue;
+		if (event == SUBXACT_EVENT_COMMIT_SUB)
+			d->subxact = parentSubid;
+		else if (event == SUBXACT_EVENT_ABORT_SUB)
+			dropped_tables = foreach_delete_current(dropped_tables, lc);
+	}
 	if (event != SUBXACT_EVENT_ABORT_SUB)
 		return;
 	for (int i = 0; i < nregistrations; i++)

@@ -61,6 +61,9 @@ extern void docrep_wait_register(const DocTableInfo *table);
 extern void docrep_wait_unregister(const DocTableInfo *table);
 extern uint64 docrep_wait_commits(const DocTableInfo *table);
 
+/* The table is being dropped in this transaction: its entry goes at commit. */
+extern void docrep_seq_dropped(const pg_uuid_t *uuid);
+
 /*
  * Tombstone epochs: see "two tables, one id" in README.md.  All four want the
  * transaction registered.  "moved": another transaction has announced

@@ -507,7 +507,10 @@ docrep_on_drop(PG_FUNCTION_ARGS)
 		{
 			const char *uuid = uuid_of_tombstones(SPI_getvalue(rows->vals[i], rows->tupdesc, 1));
 
-			for (size_t t = 0; uuid != NULL && t < lengthof(tables); t++)
+			if (uuid == NULL)
+				continue;
+			docrep_seq_dropped(DatumGetUUIDP(DirectFunctionCall1(uuid_in, CStringGetDatum(uuid))));
+			for (size_t t = 0; t < lengthof(tables); t++)
 				execute(psprintf("DELETE FROM docrep.%s WHERE tbl = '%s'", tables[t], uuid));
 		}
 		docrep_internal_end(&sql);
