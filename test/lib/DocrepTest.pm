@@ -14,6 +14,7 @@ use warnings;
 
 use Carp;
 use Exporter 'import';
+use JSON::PP;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -27,6 +28,15 @@ our @EXPORT = qw(
   sqlstate
   log_has
   is_soak
+);
+
+# The rest is asked for by name: use DocrepTest qw(:DEFAULT replicate contents);
+our @EXPORT_OK = qw(
+  quote
+  replicate
+  contents
+  is_same_contents
+  check_table
 );
 
 # Makes, starts and returns a PostgreSQL::Test::Cluster whose server finds the
@@ -127,9 +137,11 @@ sub wait_for_query
 	my $done = eval {
 		wait_until(
 			sub {
-				my ($rc, $out, $err) = $node->psql($dbname, $query);
-				$last = $rc == 0 ? $out : $err;
-				return $rc == 0 && $out eq $expected;
+				# psql may be gone before it has read the query, which is fatal to
+				# the one who writes it
+				my ($rc, $out, $err) = eval { $node->psql($dbname, $query) };
+				$last = !defined $rc ? $@ : $rc == 0 ? $out : $err;
+				return defined $rc && $rc == 0 && $out eq $expected;
 			},
 			$timeout,
 			"\"$query\" to give \"$expected\"");
@@ -158,6 +170,75 @@ sub log_has
 	my $log = slurp_file($node->logfile);
 
 	return substr($log, $offset // 0) =~ $pattern;
+}
+
+# A string as an SQL literal.
+sub quote
+{
+	my ($text) = @_;
+	$text =~ s/'/''/g;
+	return "'$text'";
+}
+
+# Runs docrep.replicate() in a database of a node, with options as a hash, and
+# returns its result, decoded; dies if it fails.
+sub replicate
+{
+	my ($node, $dbname, $source, $target, %options) = @_;
+	my $json = JSON::PP->new->canonical;
+	my $result = $node->safe_psql($dbname,
+		'SELECT docrep.replicate(' . join(', ', map { quote($_) } $source, $target, $json->encode(\%options)) . ')');
+
+	return $json->decode($result);
+}
+
+# Every document of a table with all of its leaves, their histories and bodies:
+# a hash from ids to text, or for large tables to digests of it (digest => 1).
+sub contents
+{
+	my ($node, $dbname, $table, %opts) = @_;
+	my $digest = $opts{digest} ? 'md5' : '';
+	my $rows = $node->safe_psql($dbname, qq{
+		SELECT c.id || E'\t' || $digest(c.deleted || ' ' || c.changes || ' ' ||
+			docrep.get('$table', c.id, open_revs => '"all"', revs => true))
+		FROM docrep.changes('$table', style => 'all_docs') c});
+	my %contents;
+
+	foreach my $row (split /\n/, $rows)
+	{
+		my ($id, $rest) = split /\t/, $row, 2;
+		croak "$id comes twice in the changes feed" if exists $contents{$id};
+		$contents{$id} = $rest;
+	}
+	return \%contents;
+}
+
+# A test that two results of contents() are the same; tells which documents are
+# not, and how.
+sub is_same_contents
+{
+	my ($left, $right, $name) = @_;
+	my @differ =
+	  grep { ($left->{$_} // '') ne ($right->{$_} // '') }
+	  sort keys %{ { %$left, %$right } };
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $ok = is(scalar @differ, 0, $name . ' (' . keys(%$left) . ' documents)');
+	foreach my $id (@differ > 5 ? @differ[ 0 .. 4 ] : @differ)
+	{
+		diag("$id\n  here  " . ($left->{$id} // 'missing') . "\n  there " . ($right->{$id} // 'missing'));
+	}
+	return $ok;
+}
+
+# A test that docrep.check() finds nothing wrong with a table.
+sub check_table
+{
+	my ($node, $dbname, $table, $name) = @_;
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return is($node->safe_psql($dbname, "SELECT * FROM docrep.check('$table') LIMIT 20"),
+		'', $name // "nothing is wrong with $table of " . $node->name);
 }
 
 # Whether this is "make soak", which has hours, and not "make check".
