@@ -190,7 +190,7 @@ sub ends_promptly
 	wait_for_query($near, 'one', $workers, '0', 10);
 	my $took = time - $begin;
 	$psql->finish;
-	cmp_ok($took, '<', 2, "$name: over in " . sprintf('%.2f s', $took));
+	cmp_ok($took, '<', 5, "$name: over in " . sprintf('%.2f s', $took));
 }
 
 sub PostgreSQL::Test::Cluster::background_psql_as
@@ -223,7 +223,7 @@ ends_promptly('a silent peer, worker terminated', $silent_url, \&terminate_worke
 my $begin = time;
 is(scalar replicate_as('alice', $silent_url, 'mine', '{"connection_timeout": 700}'),
 	'DR503', 'a silent peer is given up');
-cmp_ok(time - $begin, '<', 3, 'after the connection timeout');
+cmp_ok(time - $begin, '<', 8, 'after the connection timeout');
 
 # A peer that does not even take the connection: its queue is full.
 my $full = IO::Socket::INET->new(Listen => 1, LocalAddr => '127.0.0.1', Proto => 'tcp')

@@ -171,13 +171,13 @@ my $took = seconds(
 			  . replicate($mute_url, 't'));
 	});
 is($state, '57014', 'statement_timeout ends a one-shot that waits for a mute peer');
-ok($took < 3, '... in time');
+ok($took < 6, '... in time');
 ok(job_is('two', 'state', 'none'), '... and its job');
 
 my $caller = background($here, 'two', replicate($mute_url, 't'));
 ok(job_is('two', 'state', 'starting'), 'another waits for it');
 $took = seconds(sub { $here->safe_psql('two', replicate($mute_url, 't', '{"cancel": true}')) });
-ok($took < 3, 'it is cancelled from elsewhere in time');
+ok($took < 6, 'it is cancelled from elsewhere in time');
 ($state, $message) = $caller->();
 is($state, 'DR500', '... which its caller is told');
 like($message, qr/shutdown/, '... in CouchDB\'s word');
@@ -199,7 +199,7 @@ is(($caller->())[0], '57P01', 'its worker is terminated, and the caller is told'
 my $stopped = hang_far_side();
 $here->safe_psql('one', q{INSERT INTO a(_id, doc) VALUES ('n5', '{}')});
 $took = seconds(sub { $here->safe_psql('postgres', 'DROP DATABASE one') });
-ok($took < 3, "DROP DATABASE with a job whose peer hangs ($took s)");
+ok($took < 6, "DROP DATABASE with a job whose peer hangs ($took s)");
 kill 'CONT', $stopped;
 
 $here->safe_psql('postgres', 'ALTER DATABASE copy RENAME TO one');
@@ -210,7 +210,7 @@ wait_for_query($there, 'postgres',
 $stopped = hang_far_side();
 $here->safe_psql('one', q{INSERT INTO a(_id, doc) VALUES ('n6', '{}')});
 $took = seconds(sub { $here->safe_psql('one', replicate('a', $far_url, $cancel)) });
-ok($took < 3, "cancel of a job whose peer hangs ($took s)");
+ok($took < 6, "cancel of a job whose peer hangs ($took s)");
 is(workers('one'), '0', '... and its process is gone');
 kill 'CONT', $stopped;
 
@@ -299,7 +299,7 @@ sub no_worker_is_left
 }
 
 $took = seconds(sub { $here->safe_psql('one', q{DO $$ BEGIN DROP EXTENSION docrep CASCADE; END $$}) });
-ok($took < 3, "DROP EXTENSION in a function, with a job ($took s)");
+ok($took < 6, "DROP EXTENSION in a function, with a job ($took s)");
 no_worker_is_left();
 
 $here->safe_psql('one', 'CREATE ROLE s SUPERUSER; SET ROLE s; CREATE EXTENSION docrep');
@@ -307,7 +307,7 @@ tables($here, 'one', 'c', 'd');
 $here->safe_psql('one', replicate('c', 'd', $continuous));
 is(workers('one'), '1', 'a job in the extension made anew');
 $took = seconds(sub { $here->safe_psql('one', 'DROP OWNED BY s CASCADE') });
-ok($took < 3, "the extension goes with its owner's objects ($took s)");
+ok($took < 6, "the extension goes with its owner's objects ($took s)");
 no_worker_is_left();
 
 # --- shutdown ----------------------------------------------------------------
@@ -317,9 +317,10 @@ foreach my $mode ('fast', 'immediate')
 	$caller = background($here, 'two', replicate($mute_url, 't'));
 	ok(job_is('two', 'state', 'starting'), "a replication waits for a mute peer, $mode shutdown");
 	$took = seconds(sub { $here->stop($mode) });
-	ok($took < 5, "... takes $took s");
-	like(($caller->())[1], qr/terminating connection|server closed the connection/,
-		'... and the caller ends');
+	ok($took < 10, "... takes $took s");
+	# what it is told depends on whether its server or its worker ends first
+	like(($caller->())[1], qr/terminating|server closed the connection|connection to server was lost|shutdown|process ended/,
+		'... and the caller ends with an error');
 	$here->start;
 }
 is($here->safe_psql('two', 'SELECT count(*) FROM docrep.active_tasks'), '0', 'no job outlives the server');
