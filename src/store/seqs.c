@@ -1,92 +1,36 @@
 /*-------------------------------------------------------------------------
  *
  * seqs.c
- *		Update sequences, the horizon of the changes feed, and wake-ups.
+ *		Update sequences and the horizon of the changes feed.
  *
- * Shared memory has an entry for every document table that somebody has
- * written to or waited for since the server started.  It stays until the table
- * is dropped.  An entry's counter hands out numbers that were reserved, a
- * block at a time, from the table's sequence "seq_<uuid>" (INCREMENT BY
- * DOCREP_SEQ_BLOCK), so that what a reader saw never comes back after a crash.
+ * The counter of a table's entry (seq_entries.c) hands out numbers that were
+ * reserved, a block at a time, from the table's sequence "seq_<uuid>" (INCREMENT
+ * BY DOCREP_SEQ_BLOCK), so that what a reader saw never comes back after a crash.
  *
  * A transaction that writes registers in the entry the lowest number it may
  * take, before it takes one, and is removed in the commit or abort callback,
  * which runs after the transaction has left the array of running ones.  So a
  * snapshot taken after the horizon sees every change below it.
  *
- * Locks: directory_lock (LWLock) protects the hash table's structure; the
- * spinlock of an entry its counter and lists; the spinlock of the pool the
- * list of free slots.  Never two of them at once, except that an entry's is
- * never taken under directory_lock held exclusively.
- *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include <limits.h>
-
+#include "access/table.h"
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "catalog/pg_sequence.h"
 #include "commands/sequence.h"
 #include "compat.h"
 #include "docrep.h"
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
-#include "port/atomics.h"
 #include "storage/bufmgr.h"
-#include "storage/ipc.h"
-#include "storage/lwlock.h"
 #include "storage/proc.h"
-#include "storage/shmem.h"
-#include "storage/spin.h"
 #include "store/epochs.h"
+#include "store/seq_entries.h"
 #include "store/seqs.h"
-#include "utils/guc.h"
-#include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
-#include "access/table.h"
-
-typedef struct SeqKey
-{
-	Oid			dbid;
-	pg_uuid_t	uuid;
-} SeqKey;
-
-/* A registration or a waiter; slots of one kind are chained by index. */
-typedef struct SeqSlot
-{
-	int64		low;			/* registration: lowest number it may take */
-	int32		procno;			/* waiter: whose latch to set */
-	int32		next;
-} SeqSlot;
-
-typedef struct SeqEntry
-{
-	SeqKey		key;			/* must be first */
-	slock_t		mutex;
-	int64		next;			/* the next number; 0: none taken since the start */
-	int64		limit;			/* numbers below it are reserved */
-	int64		base;			/* while next is 0: nobody can have taken a number from here on */
-	int64		epoch_start;	/* the first number taken since the start */
-	uint64		commits;		/* transactions that wrote, ended */
-	XLogRecPtr	flush_lsn;		/* WAL that readers must find durable */
-	int32		first_writer;
-	int32		first_waiter;
-	bool		epoch_known;	/* the current history is recorded */
-	bool		dropped;		/* the table is gone; the last waiter removes this */
-	pg_atomic_uint64 dead_epoch;
-	pg_atomic_uint32 dead_used;
-} SeqEntry;
-
-typedef struct SeqShared
-{
-	LWLock	   *directory_lock;
-	slock_t		pool_mutex;
-	int32		first_free;
-	SeqSlot		slots[FLEXIBLE_ARRAY_MEMBER];
-} SeqShared;
 
 /* What this transaction has registered. */
 typedef struct Registration
@@ -97,20 +41,6 @@ typedef struct Registration
 	uint64		dead_epoch;
 	bool		recorded_epoch; /* it wrote the row in docrep.epochs */
 } Registration;
-
-/* What this process waits for. */
-typedef struct Waiting
-{
-	pg_uuid_t	uuid;
-	SeqEntry   *entry;
-	int32		slot;
-} Waiting;
-
-static int	max_tables = 20000;
-static int	max_writes = 8192;
-
-static SeqShared *shared = NULL;
-static HTAB *directory = NULL;
 
 static Registration *registrations = NULL;
 static int	nregistrations = 0;
@@ -128,126 +58,7 @@ static List *dropped_tables = NIL;
 /* Whose latch to set when a transaction ends; each process waits for a table once. */
 static int32 *wake_list = NULL;
 
-static Waiting *waitings = NULL;
-static int	nwaitings = 0;
-static int	waitings_cap = 0;
-
-void
-docrep_seqs_define_gucs(void)
-{
-	DefineCustomIntVariable("docrep.max_tables",
-							"Document tables that may be in use at once, in all databases.",
-							"Each takes about 150 bytes of shared memory.",
-							&max_tables, 20000, 100, 10000000,
-							PGC_POSTMASTER, 0, NULL, NULL, NULL);
-	DefineCustomIntVariable("docrep.max_open_writes",
-							"Pairs of a transaction and a document table that it writes to or waits for, at once.",
-							"Each takes 16 bytes of shared memory.",
-							&max_writes, 8192, 128, 10000000,
-							PGC_POSTMASTER, 0, NULL, NULL, NULL);
-}
-
-static Size
-shared_size(void)
-{
-	return add_size(offsetof(SeqShared, slots), mul_size(max_writes, sizeof(SeqSlot)));
-}
-
-void
-docrep_seqs_request_shmem(void)
-{
-	RequestAddinShmemSpace(add_size(shared_size(),
-									hash_estimate_size(max_tables, sizeof(SeqEntry))));
-	RequestNamedLWLockTranche("docrep_seqs", 1);
-}
-
-void
-docrep_seqs_startup_shmem(void)
-{
-	HASHCTL		ctl;
-	bool		found;
-
-	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-	shared = ShmemInitStruct("docrep seqs", shared_size(), &found);
-	if (!found)
-	{
-		shared->directory_lock = &GetNamedLWLockTranche("docrep_seqs")->lock;
-		SpinLockInit(&shared->pool_mutex);
-		shared->first_free = 0;
-		for (int i = 0; i < max_writes; i++)
-			shared->slots[i].next = i + 1 < max_writes ? i + 1 : -1;
-	}
-	memset(&ctl, 0, sizeof(ctl));
-	ctl.keysize = sizeof(SeqKey);
-	ctl.entrysize = sizeof(SeqEntry);
-	directory = ShmemInitHash("docrep tables", Min(1024, max_tables), max_tables, &ctl,
-							  HASH_ELEM | HASH_BLOBS);
-	LWLockRelease(AddinShmemInitLock);
-}
-
-/* ---------- slots ---------- */
-
-static int32
-slot_alloc(void)
-{
-	int32		slot;
-
-	SpinLockAcquire(&shared->pool_mutex);
-	slot = shared->first_free;
-	if (slot >= 0)
-		shared->first_free = shared->slots[slot].next;
-	SpinLockRelease(&shared->pool_mutex);
-	if (slot < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("too many transactions are writing to document tables"),
-				 errhint("Increase docrep.max_open_writes (now %d).", max_writes)));
-	return slot;
-}
-
-static void
-slot_free(int32 slot)
-{
-	SpinLockAcquire(&shared->pool_mutex);
-	shared->slots[slot].next = shared->first_free;
-	shared->first_free = slot;
-	SpinLockRelease(&shared->pool_mutex);
-}
-
-/* Take a slot out of a chain; the entry's spinlock is held. */
-static void
-slot_unlink(int32 *head, int32 slot)
-{
-	int32	   *link = head;
-
-	while (*link >= 0 && *link != slot)
-		link = &shared->slots[*link].next;
-	if (*link == slot)
-		*link = shared->slots[slot].next;
-}
-
-/* ---------- entries ---------- */
-
-static void
-make_key(const pg_uuid_t *uuid, SeqKey *key)
-{
-	memset(key, 0, sizeof(*key));
-	key->dbid = MyDatabaseId;
-	key->uuid = *uuid;
-}
-
-static SeqEntry *
-find_entry(const DocTableInfo *table)
-{
-	SeqKey		key;
-	SeqEntry   *entry;
-
-	make_key(&table->uuid, &key);
-	LWLockAcquire(shared->directory_lock, LW_SHARED);
-	entry = hash_search(directory, &key, HASH_FIND, NULL);
-	LWLockRelease(shared->directory_lock);
-	return entry;
-}
+/* ---------- writing ---------- */
 
 /* Does the table of tombstones have any page? */
 static bool
@@ -260,90 +71,6 @@ dead_has_pages(const DocTableInfo *table)
 	return result;
 }
 
-/*
- * The end of the last block reserved, and in *lsn the WAL that has to be
- * durable for it to stay so.  Read before looking for an entry, or
- * making one: as long as none exists nobody can be writing, and whoever begins
- * will take numbers from here on.
- */
-static int64
-sequence_end(const DocTableInfo *table, XLogRecPtr *lsn)
-{
-	Relation	rel = table_open(table->seq_relid, AccessShareLock);
-	Buffer		buf = ReadBuffer(rel, 0);
-	Page		page;
-	HeapTupleData tuple;
-	Form_pg_sequence_data data;
-	int64		result;
-	ItemId		lp;
-
-	LockBuffer(buf, BUFFER_LOCK_SHARE);
-	page = BufferGetPage(buf);
-	lp = PageGetItemId(page, FirstOffsetNumber);
-	tuple.t_data = (HeapTupleHeader) PageGetItem(page, lp);
-	tuple.t_len = ItemIdGetLength(lp);
-	data = (Form_pg_sequence_data) GETSTRUCT(&tuple);
-	result = data->last_value + (data->is_called ? DOCREP_SEQ_BLOCK : 0);
-	*lsn = PageGetLSN(page);
-	UnlockReleaseBuffer(buf);
-	table_close(rel, AccessShareLock);
-	return result;
-}
-
-static void
-refuse_on_standby(void)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
-			 errmsg("the changes feed cannot be read on a standby"),
-			 errdetail("A standby does not know which of the primary's transactions are still writing."),
-			 errhint("Read it on the primary.")));
-}
-
-static SeqEntry *
-find_or_make_entry(const DocTableInfo *table)
-{
-	SeqEntry   *entry = find_entry(table);
-	SeqKey		key;
-	bool		found;
-	int64		base;
-	XLogRecPtr	lsn;
-
-	if (entry)
-		return entry;
-
-	/* what an entry knows would be out of date once the server is promoted */
-	if (RecoveryInProgress())
-		refuse_on_standby();
-	base = sequence_end(table, &lsn);
-	make_key(&table->uuid, &key);
-	LWLockAcquire(shared->directory_lock, LW_EXCLUSIVE);
-	entry = NULL;
-	if (hash_get_num_entries(directory) < max_tables ||
-		hash_search(directory, &key, HASH_FIND, NULL))
-		entry = hash_search(directory, &key, HASH_ENTER_NULL, &found);
-	if (entry && !found)
-	{
-		SpinLockInit(&entry->mutex);
-		entry->next = entry->limit = entry->epoch_start = 0;
-		entry->base = base;
-		entry->commits = 0;
-		entry->flush_lsn = InvalidXLogRecPtr;
-		entry->first_writer = entry->first_waiter = -1;
-		entry->epoch_known = false;
-		entry->dropped = false;
-		pg_atomic_init_u64(&entry->dead_epoch, 1);
-		pg_atomic_init_u32(&entry->dead_used, 0);
-	}
-	LWLockRelease(shared->directory_lock);
-	if (entry == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("too many document tables are in use"),
-				 errhint("Increase docrep.max_tables (now %d).", max_tables)));
-	return entry;
-}
-
 /* Reserve a block of numbers and put it into the entry. */
 static void
 reserve_block(const DocTableInfo *table, SeqEntry *entry)
@@ -352,7 +79,7 @@ reserve_block(const DocTableInfo *table, SeqEntry *entry)
 	XLogRecPtr	lsn;
 
 	/* the number may have been logged with one that another process has got */
-	(void) sequence_end(table, &lsn);
+	(void) docrep_seq_reserved_end(table, &lsn);
 	SpinLockAcquire(&entry->mutex);
 	if (entry->next == 0)
 	{
@@ -369,8 +96,6 @@ reserve_block(const DocTableInfo *table, SeqEntry *entry)
 	entry->flush_lsn = Max(entry->flush_lsn, lsn);
 	SpinLockRelease(&entry->mutex);
 }
-
-/* ---------- writing ---------- */
 
 static Registration *
 find_registration(const DocTableInfo *table)
@@ -405,12 +130,12 @@ get_registration(const DocTableInfo *table)
 			MemoryContextAlloc(TopMemoryContext, cap * sizeof(Registration));
 		registrations_cap = cap;
 	}
-	entry = find_or_make_entry(table);
+	entry = docrep_seq_entry_make(table);
 	if (pg_atomic_read_u32(&entry->dead_used) == 0 && dead_has_pages(table))
 		pg_atomic_write_u32(&entry->dead_used, 1);	/* from before the start, or restored */
 	if (entry->next == 0)
 		reserve_block(table, entry);
-	slot = slot_alloc();
+	slot = docrep_slot_alloc();
 
 	reg = &registrations[nregistrations++];
 	reg->uuid = table->uuid;
@@ -418,8 +143,8 @@ get_registration(const DocTableInfo *table)
 	reg->slot = slot;
 	reg->recorded_epoch = false;
 	SpinLockAcquire(&entry->mutex);
-	shared->slots[slot].low = entry->next;
-	shared->slots[slot].next = entry->first_writer;
+	docrep_seqs->slots[slot].low = entry->next;
+	docrep_seqs->slots[slot].next = entry->first_writer;
 	entry->first_writer = slot;
 	SpinLockRelease(&entry->mutex);
 	reg->dead_epoch = pg_atomic_read_u64(&entry->dead_epoch);
@@ -478,9 +203,9 @@ docrep_seq_horizon(const DocTableInfo *table)
 
 	docrep_require_preload();
 	if (RecoveryInProgress())
-		refuse_on_standby();
-	horizon = sequence_end(table, &lsn);
-	entry = find_entry(table);
+		docrep_seq_refuse_standby();
+	horizon = docrep_seq_reserved_end(table, &lsn);
+	entry = docrep_seq_entry_find(table);
 	if (entry == NULL)
 		return horizon;
 	own = find_registration(table);
@@ -490,10 +215,10 @@ docrep_seq_horizon(const DocTableInfo *table)
 	else
 	{
 		horizon = entry->next;
-		for (int32 s = entry->first_writer; s >= 0; s = shared->slots[s].next)
+		for (int32 s = entry->first_writer; s >= 0; s = docrep_seqs->slots[s].next)
 		{
-			if (shared->slots[s].low < horizon && !(own && own->slot == s))
-				horizon = shared->slots[s].low;
+			if (docrep_seqs->slots[s].low < horizon && !(own && own->slot == s))
+				horizon = docrep_seqs->slots[s].low;
 		}
 	}
 	SpinLockRelease(&entry->mutex);
@@ -504,8 +229,8 @@ int64
 docrep_seq_next(const DocTableInfo *table)
 {
 	XLogRecPtr	lsn;
-	int64		end = sequence_end(table, &lsn);
-	SeqEntry   *entry = find_entry(table);
+	int64		end = docrep_seq_reserved_end(table, &lsn);
+	SeqEntry   *entry = docrep_seq_entry_find(table);
 
 	if (entry)
 	{
@@ -519,7 +244,7 @@ docrep_seq_next(const DocTableInfo *table)
 void
 docrep_seq_flush(const DocTableInfo *table)
 {
-	SeqEntry   *entry = find_entry(table);
+	SeqEntry   *entry = docrep_seq_entry_find(table);
 	XLogRecPtr	lsn = InvalidXLogRecPtr;
 
 	if (entry)
@@ -569,36 +294,13 @@ docrep_dead_mark_used(const DocTableInfo *table)
 
 /* ---------- dropped tables ---------- */
 
-/*
- * Take the entry of a dropped table out of the directory, or leave that to the
- * last who waits for it.  Nobody else can be using it: the transaction that
- * drops the table still has it locked, or has ended.
- */
-static void
-remove_entry(const pg_uuid_t *uuid)
-{
-	SeqKey		key;
-	SeqEntry   *entry;
-
-	make_key(uuid, &key);
-	LWLockAcquire(shared->directory_lock, LW_EXCLUSIVE);
-	entry = hash_search(directory, &key, HASH_FIND, NULL);
-	if (entry)
-	{
-		entry->dropped = true;
-		if (entry->first_waiter < 0 && entry->first_writer < 0)
-			hash_search(directory, &key, HASH_REMOVE, NULL);
-	}
-	LWLockRelease(shared->directory_lock);
-}
-
 void
 docrep_seq_dropped(const pg_uuid_t *uuid)
 {
 	MemoryContext old;
 	DroppedTable *d;
 
-	if (shared == NULL)
+	if (docrep_seqs == NULL)
 		return;
 	old = MemoryContextSwitchTo(TopTransactionContext);
 	d = palloc(sizeof(DroppedTable));
@@ -606,113 +308,6 @@ docrep_seq_dropped(const pg_uuid_t *uuid)
 	d->subxact = GetCurrentSubTransactionId();
 	dropped_tables = lappend(dropped_tables, d);
 	MemoryContextSwitchTo(old);
-}
-
-/* ---------- waiting ---------- */
-
-static int32
-my_procno(void)
-{
-	return (int32) (MyProc - ProcGlobal->allProcs);
-}
-
-static Waiting *
-find_waiting(const DocTableInfo *table)
-{
-	for (int i = 0; i < nwaitings; i++)
-	{
-		if (memcmp(&waitings[i].uuid, &table->uuid, sizeof(pg_uuid_t)) == 0)
-			return &waitings[i];
-	}
-	return NULL;
-}
-
-static void
-remove_waiting(Waiting *w)
-{
-	pg_uuid_t	uuid = w->uuid;
-	bool		dropped;
-
-	SpinLockAcquire(&w->entry->mutex);
-	slot_unlink(&w->entry->first_waiter, w->slot);
-	dropped = w->entry->dropped;
-	SpinLockRelease(&w->entry->mutex);
-	slot_free(w->slot);
-	*w = waitings[--nwaitings];
-	if (dropped)
-		remove_entry(&uuid);
-}
-
-static void
-forget_all_waitings(int code, Datum arg)
-{
-	while (nwaitings > 0)
-		remove_waiting(&waitings[nwaitings - 1]);
-}
-
-void
-docrep_wait_register(const DocTableInfo *table)
-{
-	static bool exit_registered = false;
-	SeqEntry   *entry;
-	int32		slot;
-
-	docrep_require_preload();
-	if (find_waiting(table))
-		return;
-	if (!exit_registered)
-	{
-		before_shmem_exit(forget_all_waitings, (Datum) 0);
-		exit_registered = true;
-	}
-	if (nwaitings >= waitings_cap)
-	{
-		int			cap = Max(16, waitings_cap * 2);
-
-		waitings = waitings ? repalloc(waitings, cap * sizeof(Waiting)) :
-			MemoryContextAlloc(TopMemoryContext, cap * sizeof(Waiting));
-		waitings_cap = cap;
-	}
-	entry = find_or_make_entry(table);
-	slot = slot_alloc();
-	shared->slots[slot].procno = my_procno();
-	waitings[nwaitings].uuid = table->uuid;
-	waitings[nwaitings].entry = entry;
-	waitings[nwaitings++].slot = slot;
-	SpinLockAcquire(&entry->mutex);
-	shared->slots[slot].next = entry->first_waiter;
-	entry->first_waiter = slot;
-	SpinLockRelease(&entry->mutex);
-}
-
-void
-docrep_wait_unregister(const DocTableInfo *table)
-{
-	Waiting    *w = find_waiting(table);
-
-	if (w)
-		remove_waiting(w);
-}
-
-uint64
-docrep_wait_commits(const DocTableInfo *table)
-{
-	SeqKey		key;
-	SeqEntry   *entry;
-	uint64		result = 0;
-
-	/* who waits holds no lock on the table, whose entry may be on its way out */
-	make_key(&table->uuid, &key);
-	LWLockAcquire(shared->directory_lock, LW_SHARED);
-	entry = hash_search(directory, &key, HASH_FIND, NULL);
-	if (entry)
-	{
-		SpinLockAcquire(&entry->mutex);
-		result = entry->commits;
-		SpinLockRelease(&entry->mutex);
-	}
-	LWLockRelease(shared->directory_lock);
-	return result;
 }
 
 /* ---------- the end of a transaction ---------- */
@@ -728,7 +323,7 @@ release_registration(Registration *reg, bool committed)
 	int			nwake = 0;
 
 	SpinLockAcquire(&entry->mutex);
-	slot_unlink(&entry->first_writer, reg->slot);
+	docrep_slot_unlink(&entry->first_writer, reg->slot);
 	entry->commits++;			/* an abort counts: it may have held the horizon back */
 	if (committed)
 	{
@@ -736,10 +331,10 @@ release_registration(Registration *reg, bool committed)
 		if (reg->recorded_epoch)
 			entry->epoch_known = true;
 	}
-	for (int32 s = entry->first_waiter; s >= 0; s = shared->slots[s].next)
-		wake_list[nwake++] = shared->slots[s].procno;
+	for (int32 s = entry->first_waiter; s >= 0; s = docrep_seqs->slots[s].next)
+		wake_list[nwake++] = docrep_seqs->slots[s].procno;
 	SpinLockRelease(&entry->mutex);
-	slot_free(reg->slot);
+	docrep_slot_free(reg->slot);
 	for (int i = 0; i < nwake; i++)
 		SetLatch(&ProcGlobal->allProcs[wake_list[i]].procLatch);
 }
@@ -772,7 +367,7 @@ xact_callback(XactEvent event, void *arg)
 				ListCell   *lc;
 
 				foreach(lc, dropped_tables)
-					remove_entry(&((DroppedTable *) lfirst(lc))->uuid);
+					docrep_seq_entry_remove(&((DroppedTable *) lfirst(lc))->uuid);
 			}
 			dropped_tables = NIL;
 			break;
