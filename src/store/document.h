@@ -57,13 +57,7 @@ extern void docrep_revision_hash(const Rev *parent, bool deleted, Jsonb *body, u
 
 /*
  * Put the pieces of a document together: body plus _id, _rev, _deleted (if
- * true) and, for a path of n > 0, _revisions.
- */
-extern Jsonb *docrep_document_build(const char *id, const Rev *rev, bool deleted,
-									Jsonb *body, const RevPath *revisions);
-
-/*
- * As above, with what "tree" says of the other leaves and of the history of
+ * true), and what "tree" says of the other leaves and of the history of
  * node "node" (its trunk must be loaded for revs and revs_info).
  */
 typedef struct DocShow

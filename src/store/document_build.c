@@ -97,19 +97,6 @@ add_conflicts(RawBuilder *builder, const char *key, const RevTree *tree, int32 s
 		docrep_raw_add_built(builder, key, &list);
 }
 
-/* The document as JSON; see document.h. */
-Jsonb *
-docrep_document_build(const char *id, const Rev *rev, bool deleted, Jsonb *body,
-					  const RevPath *revisions)
-{
-	RawBuilder	builder;
-
-	add_basics(&builder, id, rev, deleted, body);
-	if (revisions && revisions->n > 0)
-		add_revisions(&builder, revisions);
-	return docrep_raw_finish(&builder);
-}
-
 /* The document as JSON, with what show asks for; see document.h. */
 Jsonb *
 docrep_document_show(const char *id, const RevTree *tree, int32 node, Jsonb *body,

@@ -126,12 +126,6 @@ docrep_seq_text(int64 seq, const char *suffix)
 	return seq <= 0 ? pstrdup("0") : psprintf(INT64_FORMAT "%s", seq, suffix);
 }
 
-char *
-docrep_seq_print(const DocTableInfo *table, int64 seq)
-{
-	return docrep_seq_text(seq, seq <= 0 ? "" : docrep_seq_suffix(table));
-}
-
 PG_FUNCTION_INFO_V1(docrep_reset_identity);
 
 /*

@@ -78,11 +78,9 @@ extern void docrep_dead_mark_used(const DocTableInfo *table);
 /*
  * A sequence as peers see it: "N-hex", the hex naming the history (epoch) of
  * the numbers, so that a promoted standby, a restored dump or a clone that
- * hands out a number twice is noticed.  "0" is the beginning.
+ * hands out a number twice is noticed.  "0" is the beginning.  The suffix (""
+ * or "-hex") once, then each number.
  */
-extern char *docrep_seq_print(const DocTableInfo *table, int64 seq);
-
-/* The same for many numbers: the suffix ("" or "-hex") once, then each. */
 extern char *docrep_seq_suffix(const DocTableInfo *table);
 extern char *docrep_seq_text(int64 seq, const char *suffix);
 

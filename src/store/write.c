@@ -99,15 +99,6 @@ check_without_statement(DocTable *table, const DocWrite *write)
 					   write->path.n > 0 ? ACL_UPDATE : ACL_INSERT);
 }
 
-/* Before rows are locked: 42501 for a role that may write nothing at all. */
-static void
-check_writer(DocTable *table)
-{
-	if (pg_class_aclmask(table->info.relid, GetUserId(), ACL_INSERT | ACL_UPDATE | ACL_DELETE,
-						 ACLMASK_ANY) == 0)
-		docrep_table_check(table, ACL_INSERT);
-}
-
 /* Lock the stored row, work the group's writes into it. */
 static void
 prepare_change(WriteJob *job, DocGroup *group, DocChange *change)
@@ -440,7 +431,8 @@ run_job(DocTable *table, DocWrite *writes, int n, bool edits, bool isolate)
 		return;
 	/* tombstones are written below the executor, which would say it */
 	PreventCommandIfReadOnly("a write to a document table");
-	check_writer(table);
+	/* before rows are locked, or anything is told */
+	docrep_table_check_any(table, ACL_INSERT | ACL_UPDATE | ACL_DELETE);
 	job.table = table;
 	job.edits = edits;
 	job.isolate = isolate;
