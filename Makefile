@@ -115,7 +115,7 @@ EXTRA_CLEAN = stage tmp_check .build $(OBJS:.o=.d)
 PG_CPPFLAGS = -Isrc -I$(libpq_srcdir) -MMD -MP
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare
 SHLIB_LINK_INTERNAL = $(libpq)
-SHLIB_LINK = -lxxhash
+SHLIB_LINK = -lxxhash -lcurl -lz
 
 # Makefile.global has its own opinion of these two.  Bitcode for a JIT that will
 # never inline us is not worth needing clang; header dependencies are ours

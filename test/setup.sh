@@ -52,6 +52,8 @@ find_missing() {
 	if [ -z "$config" ]; then
 		missing+=(postgresql-$major postgresql-client-$major postgresql-server-dev-$major libpq-dev)
 		need libxxhash-dev test -f /usr/include/xxhash.h
+		need libcurl4-openssl-dev sh -c 'ls /usr/include/*/curl/curl.h /usr/include/curl/curl.h 2>/dev/null | grep -q .'
+		need zlib1g-dev test -f /usr/include/zlib.h
 		return
 	fi
 
@@ -66,6 +68,8 @@ find_missing() {
 	need postgresql-client-$major test -f "$libdir/src/test/perl/PostgreSQL/Test/Cluster.pm"
 	need libpq-dev test -f "$include/libpq-fe.h"
 	need libxxhash-dev sh -c 'echo "#include <xxhash.h>" | gcc -E -x c -'
+	need libcurl4-openssl-dev sh -c 'echo "#include <curl/curl.h>" | gcc -E -x c -'
+	need zlib1g-dev sh -c 'echo "#include <zlib.h>" | gcc -E -x c -'
 }
 
 # Every distribution has one PostgreSQL that its package "postgresql" stands for.

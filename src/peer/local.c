@@ -362,8 +362,8 @@ local_recv_diff(DocrepPeer *base, DocrepChanges *changes)
 }
 
 static void
-local_send_write(DocrepPeer *base, DocrepDocs *docs, const DocrepWriteOrigin *origin,
-				 const char *local_id, const char *local_doc)
+local_send_write(DocrepPeer *base, DocrepDocs *docs, DocrepPeer *source,
+				 const DocrepWriteOrigin *origin, const char *local_id, const char *local_doc)
 {
 	LocalPeer  *peer = (LocalPeer *) base;
 	DocrepRequest *request = docrep_request_push(&peer->requests, base->cxt, REQUEST_WRITE);

@@ -36,6 +36,10 @@ typedef struct DocrepPeerOptions
 	int			request_timeout;	/* ms, 0: none */
 	int			http_connections;
 	int			retries_per_request;
+	int			worker_batch_size;
+	bool		use_bulk_get;	/* of CouchDB's: default true */
+	const char *proxy;			/* URL for HTTP, may hold credentials; or NULL */
+	const char *create_params;	/* create_target_params as JSON text, or NULL */
 } DocrepPeerOptions;
 
 typedef struct DocrepPeerOps
@@ -63,6 +67,17 @@ typedef struct DocrepPeerOps
 	bool		(*recv_fetch) (DocrepPeer *peer, Size max_bytes, DocrepDocs *out);
 
 	/*
+	 * Read the content of an attachment of a document that recv_fetch or
+	 * recv_changes gave: as stored (encoded), in order, one at a time.  Other
+	 * requests may be under way.  read_att returns 0 at the end; content that
+	 * is gone: DR404.  A content whose length is not what the document said is
+	 * raised as DR503 (broken in transit).
+	 */
+	void		(*open_att) (DocrepPeer *peer, const DocrepDoc *doc, const DocAtt *att);
+	Size		(*read_att) (DocrepPeer *peer, char *buf, Size size);
+	void		(*close_att) (DocrepPeer *peer);	/* cannot fail; early is fine */
+
+	/*
 	 * Wait until something after "since" may be there; recv_wait returns true
 	 * then, false after timeout ms.  Ended early by cancel_wait, which may be
 	 * called at any time between the two and after which recv_wait is not called.
@@ -76,9 +91,12 @@ typedef struct DocrepPeerOps
 
 	/*
 	 * Write; with local_id the local document too, in one transaction if
-	 * peer->atomic_checkpoint.
+	 * peer->atomic_checkpoint.  Contents of attachments that are not at hand are
+	 * read from "source" (its open_att) before send_write returns, unless the
+	 * target has them.
 	 */
-	void		(*send_write) (DocrepPeer *peer, DocrepDocs *docs, const DocrepWriteOrigin *origin,
+	void		(*send_write) (DocrepPeer *peer, DocrepDocs *docs, DocrepPeer *source,
+							   const DocrepWriteOrigin *origin,
 							   const char *local_id, const char *local_doc);
 	void		(*recv_write) (DocrepPeer *peer, DocrepDocs *docs);
 

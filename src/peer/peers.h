@@ -17,6 +17,7 @@
  */
 extern DocrepPeer *docrep_local_peer_make(const DocrepEndpoint *endpoint, MemoryContext cxt);
 extern DocrepPeer *docrep_postgres_peer_make(const DocrepEndpoint *endpoint, MemoryContext cxt);
+extern DocrepPeer *docrep_couchdb_peer_make(const DocrepEndpoint *endpoint, MemoryContext cxt);
 
 /*
  * The canonical form of a table's name ("orders", "public.orders", parts
@@ -27,6 +28,18 @@ extern char *docrep_canonical_table_name(const char *name);
 /* May a host (a name or an address) be connected to by ordinary roles? */
 extern bool docrep_host_allowed(const char *host);
 
-extern char *docrep_allowed_hosts;	/* the setting */
+/*
+ * May a connection be made to this address, which "host" (a name, or an address as
+ * text) was resolved to?  docrep.denied_hosts counts for everyone,
+ * docrep.allowed_hosts if restricted; a name or the address must match one of its
+ * items.  For callbacks of libcurl: allocates nothing, raises nothing.
+ */
+typedef struct DocrepHostRules DocrepHostRules;
+struct sockaddr;
+extern DocrepHostRules *docrep_host_rules(const char *host, bool restricted);	/* palloc'd */
+extern bool docrep_host_rules_allow(const DocrepHostRules *rules, const struct sockaddr *address);
+
+extern char *docrep_allowed_hosts;	/* the settings */
+extern char *docrep_denied_hosts;
 
 #endif							/* DOCREP_PEER_PEERS_H */

@@ -464,8 +464,9 @@ postgres_recv_diff(DocrepPeer *base, DocrepChanges *changes)
 }
 
 static void
-postgres_send_write(DocrepPeer *base, DocrepDocs *docs, const DocrepWriteOrigin *origin,
-					const char *local_id, const char *local_doc)
+postgres_send_write(DocrepPeer *base, DocrepDocs *docs, DocrepPeer *source,
+					const DocrepWriteOrigin *origin, const char *local_id,
+					const char *local_doc)
 {
 	PostgresPeer *peer = (PostgresPeer *) base;
 	DocrepPgParams params = {0};

@@ -288,7 +288,7 @@ docrep_transfer_send_write(Run *run, Batch *batch)
 									  run->through_seq.data);
 	}
 	CALL_IN(portion->cxt,
-			run->target->ops->send_write(run->target, &portion->docs, &run->origin,
+			run->target->ops->send_write(run->target, &portion->docs, run->source, &run->origin,
 										 portion->checkpoint ? run->replication->id : NULL,
 										 portion->checkpoint));
 	docrep_pipeline_push(&run->at_target, REQUEST_WRITE, batch, portion);

@@ -25,6 +25,16 @@ typedef struct DocrepDoc
 	char	   *json;			/* ... the body as JSON text (not NUL-terminated); */
 	int			jsonlen;		/* both NULL: {} */
 	TimestampTz modified;		/* 0: not known */
+	DocAtts		atts;			/* contents: at hand (data), else to be read from the
+								 * source's peer (open_att), unless at_target */
+	bool		atts_at_target; /* every attachment that is not at hand is a stub or
+								 * has its file in the target's table */
+
+	/* what the source could not read as a document: kept as rejected, never written */
+	bool		unreadable;		/* sqlstate and reason say why; json is what came */
+	const char *raw_id;			/* its id as bytes when text cannot hold it (then id is
+								 * what is left of it, for messages), or NULL */
+	int			raw_idlen;
 
 	/* after a write: */
 	int			sqlstate;		/* 0: stored, or there already */

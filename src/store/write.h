@@ -8,6 +8,7 @@
 #ifndef DOCREP_STORE_WRITE_H
 #define DOCREP_STORE_WRITE_H
 
+#include "store/attachment.h"
 #include "store/state.h"
 
 typedef struct DocWrite
@@ -19,6 +20,10 @@ typedef struct DocWrite
 	RevPath		path;			/* as they are: the revision and its ancestors, newest
 								 * first (n >= 1). edits: n = 0, or the _rev that was given */
 	TimestampTz modified;		/* 0: now */
+	DocAtts		atts;			/* of the revision.  Missing stub: sqlstate DR412; a
+								 * digest that does not fit the content: DR400 */
+	bool		keep_atts;		/* an edit that does not speak of attachments (plain
+								 * UPDATE) keeps its parent's; atts counts for nothing */
 
 	/* out */
 	Rev			rev;			/* the revision now stored (bytes allocated) */
