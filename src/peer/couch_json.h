@@ -14,7 +14,7 @@
 #ifndef DOCREP_PEER_COUCH_JSON_H
 #define DOCREP_PEER_COUCH_JSON_H
 
-#include "revision/rev.h"
+#include "revision/revtree.h"
 
 /* ---------- a value in complete text ---------- */
 

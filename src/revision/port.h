@@ -24,6 +24,7 @@ typedef uint16_t uint16;
 typedef uint32_t uint32;
 typedef uint64_t uint64;
 typedef int32_t int32;
+typedef int64_t int64;
 
 #define palloc(n) docrep_xmalloc(n)
 #define repalloc(p, n) docrep_xrealloc(p, n)
