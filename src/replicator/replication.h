@@ -28,7 +28,9 @@ typedef struct Replication
 	char	  **doc_ids;		/* sorted, unique; or NULL */
 	int			ndoc_ids;
 	int			worker_batch_size;
-	DocrepPeerOptions peer_options;
+	DocrepPeerOptions peer_options; /* of both peers, but for the proxy: */
+	char	   *source_proxy;	/* URL, may hold a password; or NULL */
+	char	   *target_proxy;
 	char	   *cancel_id;		/* with cancel: a replication id given instead of endpoints */
 	char	   *node_uuid;		/* of the database that the replication belongs to */
 	char	   *id;				/* base replication id, 32 hex digits */
@@ -63,6 +65,9 @@ extern void docrep_replication_identify(Replication *replication);
 extern char *docrep_replication_serialize(const Replication *replication);
 extern Replication *docrep_replication_deserialize(const char *text);
 
+/* CouchDB's sequences grow with its number of shards: some 250 characters for 8. */
+#define STATS_SEQ_SIZE		512
+
 /* Live figures of a run, as active_tasks shows them. */
 typedef struct ReplicationStats
 {
@@ -74,9 +79,10 @@ typedef struct ReplicationStats
 	int64		bulk_get_attempts;
 	int64		bulk_get_docs;
 	int64		changes_pending;	/* -1: not known */
-	char		source_seq[128];	/* how far the source has been read */
-	char		through_seq[128];	/* ... is finished at the target */
-	char		checkpointed_source_seq[128];
+	/* longer ones are cut, which only those who watch will see */
+	char		source_seq[STATS_SEQ_SIZE]; /* how far the source has been read */
+	char		through_seq[STATS_SEQ_SIZE];	/* ... is finished at the target */
+	char		checkpointed_source_seq[STATS_SEQ_SIZE];
 } ReplicationStats;
 
 /* How a run talks to whoever runs it. */

@@ -38,6 +38,7 @@ typedef enum FieldType
 	FIELD_TEXT,
 	FIELD_OBJECT,
 	FIELD_ENDPOINT,
+	FIELD_PROXY,
 	FIELD_DOC_IDS,
 	FIELD_ANY
 } FieldType;
@@ -77,9 +78,12 @@ static const FieldRule rules[] = {
 	{"http_connections", FIELD_INT, 1, INT_MAX, INTO(peer_options.http_connections)},
 	{"retries_per_request", FIELD_INT, 0, INT_MAX, INTO(peer_options.retries_per_request)},
 	{"worker_processes", FIELD_INT, 1, INT_MAX, NOWHERE},
-	PLAIN("use_bulk_get", FIELD_BOOL, NOWHERE),
+	PLAIN("use_bulk_get", FIELD_BOOL, INTO(peer_options.use_bulk_get)),
 	PLAIN("socket_options", FIELD_TEXT, NOWHERE),
-	PLAIN("create_target_params", FIELD_OBJECT, NOWHERE),
+	PLAIN("create_target_params", FIELD_OBJECT, INTO(peer_options.create_params)),
+	PLAIN("proxy", FIELD_PROXY, INTO(source_proxy)),
+	PLAIN("source_proxy", FIELD_PROXY, INTO(source_proxy)),
+	PLAIN("target_proxy", FIELD_PROXY, INTO(target_proxy)),
 
 	/* refused for now unless they ask for nothing: refuse_later_fields */
 	PLAIN("filter", FIELD_TEXT, NOWHERE),
@@ -90,9 +94,6 @@ static const FieldRule rules[] = {
 	PLAIN("retry", FIELD_TEXT, NOWHERE),
 	PLAIN("mentor", FIELD_TEXT, NOWHERE),
 	PLAIN("disabled", FIELD_BOOL, NOWHERE),
-	PLAIN("proxy", FIELD_TEXT, NOWHERE),
-	PLAIN("source_proxy", FIELD_TEXT, NOWHERE),
-	PLAIN("target_proxy", FIELD_TEXT, NOWHERE),
 };
 
 /* Raise DR400 about a field's type or value. */
@@ -195,6 +196,37 @@ read_doc_ids(Replication *replication, JsonbValue *value)
 	replication->ndoc_ids = n;
 }
 
+/*
+ * A proxy's URL, which may hold a password: the message repeats nothing of it.
+ * null is as if it were not there.
+ */
+static char *
+read_proxy(const FieldRule *rule, JsonbValue *value)
+{
+	static const char *const schemes[] = {"http://", "https://", "socks5://", "socks5h://"};
+	char	   *url;
+
+	if (value->type == jbvNull)
+		return NULL;
+	if (value->type != jbvString)
+		bad_field(rule->name, "a string", value);
+	url = docrep_json_text(value);
+	for (size_t i = 0; i < lengthof(schemes); i++)
+	{
+		size_t		n = strlen(schemes[i]);
+
+		if (pg_strncasecmp(url, schemes[i], n) == 0 && url[n] != '\0' &&
+			strpbrk(url, " \t\r\n") == NULL)
+			return url;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_DOCREP_BAD_REQUEST),
+			 errmsg("replication field \"%s\" must be the URL of a proxy", rule->name),
+			 errhint("Known schemes are http, https, socks5 and socks5h."),
+			 errhidestmt(true), errhidecontext(true)));
+	return NULL;
+}
+
 /* Check one field's type and take its value where the rule says. */
 static void
 read_field(Replication *replication, const FieldRule *rule, JsonbValue *value)
@@ -224,6 +256,11 @@ read_field(Replication *replication, const FieldRule *rule, JsonbValue *value)
 		case FIELD_OBJECT:
 			if (!is_object)
 				bad_field(rule->name, "an object", value);
+			if (into)
+				*(char **) into = docrep_json_text(value);
+			break;
+		case FIELD_PROXY:
+			*(char **) into = read_proxy(rule, value);
 			break;
 		case FIELD_ENDPOINT:
 			if (value->type != jbvString && !is_object)
@@ -325,7 +362,7 @@ static void
 refuse_later_fields(JsonbContainer *root)
 {
 	static const char *const later[] = {
-		"filter", "selector", "delay", "mentor", "proxy", "source_proxy", "target_proxy"
+		"filter", "selector", "delay", "mentor"
 	};
 	JsonbValue	value;
 
@@ -415,6 +452,7 @@ docrep_replication_parse(Jsonb *document)
 	replication->peer_options.connection_timeout = DEFAULT_CONNECTION_TIMEOUT;
 	replication->peer_options.http_connections = DEFAULT_HTTP_CONNECTIONS;
 	replication->peer_options.retries_per_request = DEFAULT_RETRIES_PER_REQUEST;
+	replication->peer_options.use_bulk_get = true;
 
 	read_fields(replication, root);
 	check_exclusive(root, "doc_ids", "filter");
@@ -422,6 +460,9 @@ docrep_replication_parse(Jsonb *document)
 	check_exclusive(root, "filter", "selector");
 	check_exclusive(root, "proxy", "source_proxy");
 	check_exclusive(root, "proxy", "target_proxy");
+	if (has_field(root, "proxy"))
+		replication->target_proxy = replication->source_proxy;
+	replication->peer_options.worker_batch_size = replication->worker_batch_size;
 	refuse_later_fields(root);
 
 	read_cancel_id(replication, root);

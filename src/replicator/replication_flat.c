@@ -102,6 +102,10 @@ docrep_replication_serialize(const Replication *replication)
 	docrep_json_put_int(&out, "request_timeout", options->request_timeout);
 	docrep_json_put_int(&out, "http_connections", options->http_connections);
 	docrep_json_put_int(&out, "retries_per_request", options->retries_per_request);
+	docrep_json_put_bool(&out, "use_bulk_get", options->use_bulk_get);
+	docrep_json_put_text(&out, "create_params", options->create_params);
+	docrep_json_put_text(&out, "source_proxy", replication->source_proxy);
+	docrep_json_put_text(&out, "target_proxy", replication->target_proxy);
 	docrep_json_put_text(&out, "cancel_id", replication->cancel_id);
 	docrep_json_put_text(&out, "node_uuid", replication->node_uuid);
 	docrep_json_put_text(&out, "id", replication->id);
@@ -135,6 +139,11 @@ docrep_replication_deserialize(const char *text)
 	options->request_timeout = docrep_json_member_int(flat, "request_timeout", 0);
 	options->http_connections = docrep_json_member_int(flat, "http_connections", 0);
 	options->retries_per_request = docrep_json_member_int(flat, "retries_per_request", 0);
+	options->worker_batch_size = replication->worker_batch_size;
+	options->use_bulk_get = docrep_json_member_bool(flat, "use_bulk_get", true);
+	options->create_params = docrep_json_member_text(flat, "create_params");
+	replication->source_proxy = docrep_json_member_text(flat, "source_proxy");
+	replication->target_proxy = docrep_json_member_text(flat, "target_proxy");
 	replication->cancel_id = docrep_json_member_text(flat, "cancel_id");
 	replication->node_uuid = docrep_json_member_text(flat, "node_uuid");
 	replication->id = docrep_json_member_text(flat, "id");

@@ -21,10 +21,14 @@
 
 /* Open one side, and learn its lasting identity. */
 static DocrepPeer *
-open_peer(Run *run, DocrepEndpoint *endpoint, bool create, DocrepPeer **slot)
+open_peer(Run *run, DocrepEndpoint *endpoint, const char *proxy, bool create,
+		  DocrepPeer **slot)
 {
+	DocrepPeerOptions options = run->replication->peer_options;
+
+	options.proxy = proxy;
 	/* *slot is set before anything can fail half way: see close_peers */
-	*slot = docrep_peer_make(endpoint, &run->replication->peer_options, run->cxt);
+	*slot = docrep_peer_make(endpoint, &options, run->cxt);
 	(*slot)->ops->open(*slot, create);
 	MemoryContextSwitchTo(run->cxt);
 	return *slot;
@@ -148,8 +152,9 @@ docrep_replication_run(Replication *replication, const ReplicationHooks *hooks)
 	PG_TRY();
 	{
 		MemoryContextSwitchTo(cxt);
-		open_peer(run, replication->source, false, &run->source);
-		open_peer(run, replication->target, replication->create_target, &run->target);
+		open_peer(run, replication->source, replication->source_proxy, false, &run->source);
+		open_peer(run, replication->target, replication->target_proxy,
+				  replication->create_target, &run->target);
 		MemoryContextSwitchTo(caller);
 		identify_again(run);
 		run->origin.replication_id = replication->id;

@@ -108,6 +108,17 @@ offer_portion(Batch *batch, Portion *portion, bool last)
 	batch->ready = portion;
 }
 
+/* What a document holds in memory, about. */
+static Size
+doc_bytes(const DocrepDoc *doc)
+{
+	Size		bytes = doc->body ? VARSIZE(doc->body) : doc->jsonlen;
+
+	for (int i = 0; i < doc->atts.n; i++)
+		bytes += doc->atts.atts[i].datalen;
+	return bytes;
+}
+
 /* Put the change's documents that are missing (all, if not diffed) into the portion. */
 static void
 take_docs(Portion *portion, const DocrepChange *change)
@@ -119,7 +130,7 @@ take_docs(Portion *portion, const DocrepChange *change)
 		if (change->missing && !change->missing[i])
 			continue;
 		*docrep_docs_add(&portion->docs) = *doc;
-		portion->docs.bytes += doc->body ? VARSIZE(doc->body) : doc->jsonlen;
+		portion->docs.bytes += doc_bytes(doc);
 	}
 }
 
