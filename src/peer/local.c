@@ -5,7 +5,8 @@
  *
  * Requests are carried out when their answers are asked for, each in a
  * transaction of its own that finds the table again by its uuid: between two
- * of them anyone may alter, rename or drop it.
+ * of them anyone may alter, rename or drop it.  Only the contents of
+ * attachments are brought to it before, when a write is sent.
  *
  *-------------------------------------------------------------------------
  */
@@ -13,13 +14,13 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "peer/local.h"
 #include "peer/peers.h"
 #include "peer/postgres_conn.h"
 #include "peer/requests.h"
 #include "pgstat.h"
 #include "storage/latch.h"
 #include "store/errcodes.h"
-#include "store/serve.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
@@ -28,28 +29,10 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
-typedef struct LocalPeer
-{
-	DocrepPeer	base;
-	char	   *spec;
-	pg_uuid_t	table;			/* set by open */
-	dlist_head	requests;
-	bool		watching;
-	DocrepWatch watch;
-} LocalPeer;
-
 /* ---------- transactions ---------- */
 
-/* The work of one transaction. */
-typedef void (*Work) (LocalPeer *peer, void *arg);
-
-/*
- * Do some work in a transaction of its own, leaving the current context as it
- * was and, after a failure, no transaction behind.  "activity" is what
- * pg_stat_activity shows.
- */
-static void
-in_transaction(LocalPeer *peer, const char *activity, Work work, void *arg)
+void
+docrep_local_in_transaction(LocalPeer *peer, const char *activity, LocalWork work, void *arg)
 {
 	MemoryContext cxt = CurrentMemoryContext;
 
@@ -110,7 +93,7 @@ open_table(LocalPeer *peer, void *arg)
 static void
 local_open(DocrepPeer *base, bool create)
 {
-	in_transaction((LocalPeer *) base, "docrep: opening a table", open_table, &create);
+	docrep_local_in_transaction((LocalPeer *) base, "docrep: opening a table", open_table, &create);
 }
 
 static void
@@ -160,7 +143,7 @@ local_get_local(DocrepPeer *base, const char *id)
 {
 	LocalDocument local = {.id = id, .cxt = CurrentMemoryContext};
 
-	in_transaction((LocalPeer *) base, "docrep: reading a local document", get_local, &local);
+	docrep_local_in_transaction((LocalPeer *) base, "docrep: reading a local document", get_local, &local);
 	return local.found;
 }
 
@@ -178,7 +161,7 @@ local_put_local(DocrepPeer *base, const char *id, const char *doc)
 {
 	LocalDocument local = {.id = id, .doc = doc};
 
-	in_transaction((LocalPeer *) base, "docrep: writing a local document", put_local, &local);
+	docrep_local_in_transaction((LocalPeer *) base, "docrep: writing a local document", put_local, &local);
 }
 
 /* ---------- the source's side ---------- */
@@ -218,7 +201,7 @@ local_recv_changes(DocrepPeer *base, DocrepChanges *out)
 	Answer		answer = {.changes = out};
 
 	answer.request = docrep_request_head(&peer->requests, REQUEST_CHANGES);
-	in_transaction(peer, "docrep: reading changes", read_changes, &answer);
+	docrep_local_in_transaction(peer, "docrep: reading changes", read_changes, &answer);
 	docrep_request_drop(answer.request);
 }
 
@@ -251,7 +234,7 @@ local_recv_fetch(DocrepPeer *base, Size max_bytes, DocrepDocs *out)
 	Answer		answer = {.docs = out, .max_bytes = max_bytes};
 
 	answer.request = docrep_request_head(&peer->requests, REQUEST_FETCH);
-	in_transaction(peer, "docrep: fetching revisions", fetch_docs, &answer);
+	docrep_local_in_transaction(peer, "docrep: fetching revisions", fetch_docs, &answer);
 	if (!answer.flag)
 		docrep_request_drop(answer.request);
 	return answer.flag;
@@ -323,7 +306,7 @@ local_recv_wait(DocrepPeer *base)
 	{
 		if (answer.request->begun)
 			commits = docrep_watch_commits(&peer->watch);
-		in_transaction(peer, "docrep: waiting for changes", look_for_change, &answer);
+		docrep_local_in_transaction(peer, "docrep: waiting for changes", look_for_change, &answer);
 	}
 	while (!answer.flag && sleep_until_commit(peer, commits, answer.request->deadline));
 	docrep_request_drop(answer.request);
@@ -357,7 +340,7 @@ local_recv_diff(DocrepPeer *base, DocrepChanges *changes)
 	Answer		answer = {.changes = changes};
 
 	answer.request = docrep_request_head(&peer->requests, REQUEST_DIFF);
-	in_transaction(peer, "docrep: comparing revisions", diff_changes, &answer);
+	docrep_local_in_transaction(peer, "docrep: comparing revisions", diff_changes, &answer);
 	docrep_request_drop(answer.request);
 }
 
@@ -366,8 +349,10 @@ local_send_write(DocrepPeer *base, DocrepDocs *docs, DocrepPeer *source,
 				 const DocrepWriteOrigin *origin, const char *local_id, const char *local_doc)
 {
 	LocalPeer  *peer = (LocalPeer *) base;
-	DocrepRequest *request = docrep_request_push(&peer->requests, base->cxt, REQUEST_WRITE);
+	DocrepRequest *request;
 
+	docrep_upload_contents(base, &docrep_local_upload_ops, docs, source);
+	request = docrep_request_push(&peer->requests, base->cxt, REQUEST_WRITE);
 	request->docs = docs;
 	request->origin = origin;
 	request->local_id = local_id;
@@ -391,7 +376,7 @@ local_recv_write(DocrepPeer *base, DocrepDocs *docs)
 	Answer		answer = {.docs = docs};
 
 	answer.request = docrep_request_head(&peer->requests, REQUEST_WRITE);
-	in_transaction(peer, "docrep: writing documents", write_docs, &answer);
+	docrep_local_in_transaction(peer, "docrep: writing documents", write_docs, &answer);
 	docrep_request_drop(answer.request);
 }
 
@@ -404,7 +389,7 @@ flush_writes(LocalPeer *peer, void *arg)
 static void
 local_flush(DocrepPeer *base)
 {
-	in_transaction((LocalPeer *) base, "docrep: flushing", flush_writes, NULL);
+	docrep_local_in_transaction((LocalPeer *) base, "docrep: flushing", flush_writes, NULL);
 }
 
 static const DocrepPeerOps local_ops = {
@@ -417,6 +402,9 @@ static const DocrepPeerOps local_ops = {
 	.recv_changes = local_recv_changes,
 	.send_fetch = local_send_fetch,
 	.recv_fetch = local_recv_fetch,
+	.open_att = docrep_local_open_att,
+	.read_att = docrep_local_read_att,
+	.close_att = docrep_local_close_att,
 	.send_wait = local_send_wait,
 	.recv_wait = local_recv_wait,
 	.send_diff = local_send_diff,

@@ -18,6 +18,7 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "peer/peers.h"
+#include "peer/postgres_att.h"
 #include "peer/postgres_conn.h"
 #include "peer/postgres_url.h"
 #include "peer/requests.h"
@@ -41,6 +42,7 @@ typedef struct PostgresPeer
 	DocrepPeer	base;
 	DocrepPgUrl *url;
 	DocrepPgConn *c;
+	DocrepPgAtts *atts;
 	uint8		table[UUID_LEN];
 	int			writes;			/* the number of the last write */
 	dlist_head	requests;
@@ -213,6 +215,7 @@ postgres_open(DocrepPeer *base, bool create)
 	PostgresPeer *peer = (PostgresPeer *) base;
 	bool		restricted = check_role(peer);
 
+	docrep_pgatts_restrict(peer->atts, restricted);
 	docrep_pgconn_connect(peer->c, peer->url, restricted, base->options.connection_timeout);
 	open_table(peer, create);
 }
@@ -220,6 +223,7 @@ postgres_open(DocrepPeer *base, bool create)
 static void
 postgres_close(DocrepPeer *base)
 {
+	docrep_pgatts_disconnect(((PostgresPeer *) base)->atts);
 	docrep_pgconn_close(((PostgresPeer *) base)->c);
 }
 
@@ -470,8 +474,10 @@ postgres_send_write(DocrepPeer *base, DocrepDocs *docs, DocrepPeer *source,
 {
 	PostgresPeer *peer = (PostgresPeer *) base;
 	DocrepPgParams params = {0};
-	bytea	   *packed = docrep_wire_pack_docs(docs);
+	bytea	   *packed;
 
+	docrep_upload_contents(base, &docrep_pgatts_upload_ops, docs, source);
+	packed = docrep_wire_pack_docs(docs);
 	docrep_pgparam_uuid(&params, peer->table);
 	docrep_pgparam_bytea(&params, packed);
 	docrep_pgparam_int(&params, ++peer->writes);
@@ -514,6 +520,12 @@ postgres_flush(DocrepPeer *base)
 	end_answer(peer, request, doing);
 }
 
+DocrepPgAtts *
+docrep_pgatts_of(DocrepPeer *base)
+{
+	return ((PostgresPeer *) base)->atts;
+}
+
 static const DocrepPeerOps postgres_ops = {
 	.kind = "postgres",
 	.open = postgres_open,
@@ -524,6 +536,9 @@ static const DocrepPeerOps postgres_ops = {
 	.recv_changes = postgres_recv_changes,
 	.send_fetch = postgres_send_fetch,
 	.recv_fetch = postgres_recv_fetch,
+	.open_att = docrep_pgatts_open,
+	.read_att = docrep_pgatts_read,
+	.close_att = docrep_pgatts_close,
 	.send_wait = postgres_send_wait,
 	.recv_wait = postgres_recv_wait,
 	.send_diff = postgres_send_diff,
@@ -543,6 +558,7 @@ docrep_postgres_peer_make(const DocrepEndpoint *endpoint, MemoryContext cxt)
 	peer->base.atomic_checkpoint = true;
 	peer->url = docrep_pgurl_parse(endpoint->spec);
 	peer->c = docrep_pgconn_create(cxt);
+	peer->atts = docrep_pgatts_create(&peer->base, peer->url, peer->table);
 	dlist_init(&peer->requests);
 	MemoryContextSwitchTo(old);
 	return &peer->base;

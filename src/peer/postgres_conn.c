@@ -468,6 +468,12 @@ docrep_pgparam_bytea(DocrepPgParams *params, const bytea *value)
 }
 
 void
+docrep_pgparam_bytes(DocrepPgParams *params, const char *data, Size len)
+{
+	add_param(params, BYTEAOID, data, (int) len);
+}
+
+void
 docrep_pgparam_json(DocrepPgParams *params, const char *value)
 {
 	docrep_pgparam_text(params, value);

@@ -101,6 +101,7 @@ extern void docrep_pgparam_bigint(DocrepPgParams *params, int64 value);
 extern void docrep_pgparam_bool(DocrepPgParams *params, bool value);
 extern void docrep_pgparam_text(DocrepPgParams *params, const char *value); /* or NULL */
 extern void docrep_pgparam_bytea(DocrepPgParams *params, const bytea *value);	/* or NULL */
+extern void docrep_pgparam_bytes(DocrepPgParams *params, const char *data, Size len);	/* bytea */
 extern void docrep_pgparam_json(DocrepPgParams *params, const char *value); /* as jsonb */
 
 #endif							/* DOCREP_PEER_POSTGRES_CONN_H */

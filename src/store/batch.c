@@ -73,11 +73,57 @@ docrep_changes_add(DocrepChanges *changes)
 
 /* ---------- reading ---------- */
 
-/* Size of a body, for the byte limits. */
+/* Size of a document with the contents that travel with it, for the byte limits. */
 static Size
-body_size(Jsonb *body)
+doc_size(const DocrepDoc *doc)
 {
-	return body ? VARSIZE(body) : 64;
+	Size		size = doc->body ? VARSIZE(doc->body) : 64;
+
+	for (int i = 0; i < doc->atts.n; i++)
+		size += 64 + doc->atts.atts[i].datalen;
+	return size;
+}
+
+/*
+ * Bring an attachment's content along.  One that has not the length that the
+ * revision says stays where it is: who reads it will be told.
+ */
+static void
+load_content(DocTable *table, DocAtt *att)
+{
+	Size		len = (Size) att->encoded_length;
+	char	   *data = palloc(len + 1);
+
+	if (docrep_content_read(table, att->file, 0, data, len + 1) != len)
+	{
+		pfree(data);
+		return;
+	}
+	att->data = data;
+	att->datalen = len;
+}
+
+/* A leaf's attachments, with the contents that are small. */
+static void
+fill_atts(DocTable *table, Snapshot snapshot, Jsonb *column, DocrepDoc *doc)
+{
+	int64		inlined = 0;
+
+	docrep_atts_from_column(column, &doc->atts);
+	if (doc->atts.n == 0)
+		return;
+	PushActiveSnapshot(snapshot);
+	for (int i = 0; i < doc->atts.n; i++)
+	{
+		DocAtt	   *att = &doc->atts.atts[i];
+
+		if (att->encoded_length > DOCREP_ATT_INLINE ||
+			inlined + att->encoded_length > DOCREP_ATT_INLINE_DOC)
+			continue;
+		load_content(table, att);
+		inlined += att->datalen;
+	}
+	PopActiveSnapshot();
 }
 
 /*
@@ -89,16 +135,21 @@ fill_doc(DocTable *table, Snapshot snapshot, const char *id, DocState *state, in
 		 DocrepDoc *doc)
 {
 	RevNode    *leaf = &state->tree->nodes[node];
+	Jsonb	   *atts = NULL;
 
 	doc->id = unconstify(char *, id);
 	doc->path = docrep_revtree_path(state->tree, node);
 	doc->deleted = leaf->deleted;
 	doc->modified = state->modified;
 	if (node == state->winner)
+	{
 		doc->body = state->doc;
-	else
-		return docrep_leaf_read(table, snapshot, id, &leaf->rev, &doc->body, &doc->modified) ||
-			leaf->deleted;
+		atts = state->atts;
+	}
+	else if (!docrep_leaf_read(table, snapshot, id, &leaf->rev, &doc->body, &doc->modified,
+							   &atts))
+		return leaf->deleted;
+	fill_atts(table, snapshot, atts, doc);
 	return true;
 }
 
@@ -136,7 +187,7 @@ fill_change(DocTable *table, const DocrepChangesRequest *request, DocFeed *feed,
 			change->docs = NULL;
 			return;
 		}
-		out->bytes += body_size(change->docs[i].body);
+		out->bytes += doc_size(&change->docs[i]);
 	}
 }
 
@@ -239,7 +290,7 @@ add_doc(DocTable *table, const char *id, DocState *state, int32 node, DocrepDocs
 	DocrepDoc  *doc = docrep_docs_add(out);
 
 	if (fill_doc(table, GetActiveSnapshot(), id, state, node, doc))
-		out->bytes += body_size(doc->body);
+		out->bytes += doc_size(doc);
 	else
 		out->n--;
 }
@@ -356,13 +407,42 @@ parse_body(DocrepDoc *doc)
 	return result;
 }
 
+/*
+ * The attachments of a document for its write.  False, and sqlstate and
+ * reason set: a name that may not be.
+ */
+static bool
+atts_to_write(DocrepDoc *doc, DocWrite *write)
+{
+	for (int i = 0; i < doc->atts.n; i++)
+	{
+		const DocAtt *att = &doc->atts.atts[i];
+		const char *problem = docrep_att_name_problem(att->name, strlen(att->name));
+
+		if (problem)
+		{
+			doc->sqlstate = ERRCODE_DOCREP_BAD_REQUEST;
+			doc->reason = psprintf("_attachments: %s", problem);
+			return false;
+		}
+		if (att->data == NULL && !att->stub && !doc->atts_at_target)
+			elog(ERROR, "attachment \"%s\" of document \"%s\" was not brought to the target",
+				 att->name, doc->id);
+	}
+	write->atts = doc->atts;
+	return true;
+}
+
 /* What may not be stored is refused here, before it meets the table. */
 bool
 docrep_doc_to_write(DocrepDoc *doc, DocWrite *write)
 {
-	const char *problem = docrep_id_problem(doc->id, strlen(doc->id));
+	const char *problem;
 
 	memset(write, 0, sizeof(*write));
+	if (doc->unreadable)
+		return false;
+	problem = docrep_id_problem(doc->id, strlen(doc->id));
 	if (problem)
 	{
 		doc->sqlstate = ERRCODE_DOCREP_BAD_REQUEST;
@@ -393,7 +473,7 @@ docrep_doc_to_write(DocrepDoc *doc, DocWrite *write)
 		doc->reason = "the body has a member that begins with \"_\"";
 		return false;
 	}
-	return true;
+	return atts_to_write(doc, write);
 }
 
 void
@@ -406,7 +486,8 @@ docrep_batch_write(DocTable *table, DocrepDocs *docs, const DocrepWriteOrigin *o
 
 	for (int i = 0; i < docs->n; i++)
 	{
-		docs->docs[i].sqlstate = 0;
+		if (!docs->docs[i].unreadable)
+			docs->docs[i].sqlstate = 0;
 		if (docrep_doc_to_write(&docs->docs[i], &writes[n]))
 			targets[n++] = &docs->docs[i];
 	}

@@ -19,6 +19,7 @@
 #include "store/local_docs.h"
 #include "store/seqs.h"
 #include "store/serve.h"
+#include "store/state.h"
 #include "utils/acl.h"
 #include "utils/guc.h"
 #include "utils/resowner.h"
@@ -126,12 +127,17 @@ set_for_transaction(const char *name, const char *value)
 							 true, 0, false);
 }
 
-/* Forget what an attempt that failed has said about the documents. */
+/*
+ * Forget what an attempt that failed has said about the documents.  What the
+ * source said of those that it could not read stays.
+ */
 static void
 reset_outcomes(DocrepDocs *docs)
 {
 	for (int i = 0; i < docs->n; i++)
 	{
+		if (docs->docs[i].unreadable)
+			continue;
 		docs->docs[i].sqlstate = 0;
 		docs->docs[i].reason = NULL;
 		docs->docs[i].known = false;
@@ -189,14 +195,21 @@ try_write(const pg_uuid_t *uuid, DocrepDocs *docs, const DocrepWriteOrigin *orig
 	return done;
 }
 
-void
-docrep_serve_write(const pg_uuid_t *uuid, DocrepDocs *docs, const DocrepWriteOrigin *origin,
-				   const char *local_id, const char *local_doc)
+/* This transaction writes something that docrep_serve_flush will wait for. */
+static void
+flush_later(void)
 {
 	/* in a transaction of the user's own, how it commits is the user's choice */
 	if (!IsTransactionBlock())
 		set_for_transaction("synchronous_commit", "off");
 	unflushed = true;
+}
+
+void
+docrep_serve_write(const pg_uuid_t *uuid, DocrepDocs *docs, const DocrepWriteOrigin *origin,
+				   const char *local_id, const char *local_doc)
+{
+	flush_later();
 	for (int attempt = 1;; attempt++)
 	{
 		reset_outcomes(docs);
@@ -205,6 +218,57 @@ docrep_serve_write(const pg_uuid_t *uuid, DocrepDocs *docs, const DocrepWriteOri
 			return;
 		CHECK_FOR_INTERRUPTS();
 	}
+}
+
+Size
+docrep_serve_content_read(const pg_uuid_t *uuid, int64 file, int64 offset, char *buf, Size len)
+{
+	DocTable   *table = docrep_serve_open(uuid, AccessShareLock, ACL_SELECT);
+	Size		n = docrep_content_read(table, file, offset, buf, len);
+
+	docrep_table_close(table, NoLock);
+	return n;
+}
+
+int64
+docrep_serve_content_have(const pg_uuid_t *uuid, const char *id, const char *digest,
+						  int64 encoded_length)
+{
+	DocTable   *table = docrep_serve_open(uuid, AccessShareLock, ACL_SELECT);
+	int64		file = 0;
+	bool		visible = true;
+
+	if (table->row_security)
+		docrep_visible_ids(table, &id, 1, &visible);
+	if (visible)
+		file = docrep_content_of_doc(table, id, digest, encoded_length);
+	docrep_table_close(table, NoLock);
+	return file;
+}
+
+void
+docrep_serve_content_append(const pg_uuid_t *uuid, DocUpload **upload, MemoryContext cxt,
+							const char *data, Size len)
+{
+	DocTable   *table = docrep_serve_open(uuid, RowExclusiveLock, ACL_INSERT);
+
+	flush_later();
+	if (*upload == NULL)
+		*upload = docrep_upload_begin(table, cxt);
+	docrep_upload_append(table, *upload, data, len);
+	docrep_table_close(table, NoLock);
+}
+
+int64
+docrep_serve_content_finish(const pg_uuid_t *uuid, DocUpload *upload, uint8 *md5, int64 *length)
+{
+	DocTable   *table = docrep_serve_open(uuid, RowExclusiveLock, ACL_INSERT);
+	int64		file;
+
+	flush_later();
+	file = docrep_upload_finish(table, upload, md5, length);
+	docrep_table_close(table, NoLock);
+	return file;
 }
 
 void

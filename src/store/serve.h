@@ -40,6 +40,23 @@ extern void docrep_serve_write(const pg_uuid_t *uuid, DocrepDocs *docs,
 							   const DocrepWriteOrigin *origin,
 							   const char *local_id, const char *local_doc);
 
+/*
+ * Contents of attachments.  Reading needs SELECT, and the number of the file,
+ * which is shown with the revision; asking whether a document of the table has
+ * one (its file, else 0) needs SELECT and that the role may see the document;
+ * storing needs INSERT.
+ */
+extern Size docrep_serve_content_read(const pg_uuid_t *uuid, int64 file, int64 offset,
+									  char *buf, Size len);
+extern int64 docrep_serve_content_have(const pg_uuid_t *uuid, const char *id,
+									   const char *digest, int64 encoded_length);
+
+/* The first piece (*upload NULL) begins an upload in cxt. */
+extern void docrep_serve_content_append(const pg_uuid_t *uuid, DocUpload **upload,
+										MemoryContext cxt, const char *data, Size len);
+extern int64 docrep_serve_content_finish(const pg_uuid_t *uuid, DocUpload *upload,
+										 uint8 *md5, int64 *length);
+
 /* Let this transaction's commit wait until what was written before it is durable. */
 extern void docrep_serve_flush(void);
 

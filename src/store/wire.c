@@ -289,6 +289,8 @@ docrep_peer_write(PG_FUNCTION_ARGS)
 	origin.source = text_or_null(fcinfo, 4);
 	docrep_docs_init(&docs, CurrentMemoryContext);
 	docrep_wire_unpack_docs(VARDATA_ANY(packed), VARSIZE_ANY_EXHDR(packed), &docs);
+	for (int i = 0; i < docs.n; i++)
+		docs.docs[i].atts_at_target = true; /* the files it names are this table's */
 	docrep_serve_write(PG_GETARG_UUID_P(0), &docs, &origin,
 					   text_or_null(fcinfo, 5), text_or_null(fcinfo, 6));
 	PG_RETURN_BYTEA_P(docrep_wire_pack_written(&docs));

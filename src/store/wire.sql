@@ -23,7 +23,7 @@ COMMENT ON FUNCTION docrep.peer_diff(uuid, bytea) IS
 CREATE FUNCTION docrep.peer_fetch(tbl uuid, revs bytea, latest boolean) RETURNS SETOF bytea
 	LANGUAGE C STRICT ROWS 100 AS 'MODULE_PATHNAME', 'docrep_peer_fetch';
 COMMENT ON FUNCTION docrep.peer_fetch(uuid, bytea, boolean) IS
-	'for replication peers: revisions with their ancestry and bodies; needs SELECT on the table';
+	'for replication peers: revisions with their ancestry, bodies and attachments; needs SELECT on the table';
 
 CREATE FUNCTION docrep.peer_write(tbl uuid, docs bytea, number integer, replication_id text,
 						   source text, local_id text, local_doc text)
@@ -46,6 +46,27 @@ CREATE FUNCTION docrep.peer_put_local(tbl uuid, id text, doc jsonb) RETURNS void
 	LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'docrep_peer_put_local';
 COMMENT ON FUNCTION docrep.peer_put_local(uuid, text, jsonb) IS
 	'for replication peers: store a local document; needs SELECT on the table for a checkpoint, else INSERT';
+
+CREATE FUNCTION docrep.peer_att_read(tbl uuid, file bigint, "offset" bigint, max integer) RETURNS bytea
+	LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'docrep_peer_att_read';
+COMMENT ON FUNCTION docrep.peer_att_read(uuid, bigint, bigint, integer) IS
+	'for replication peers: a piece of an attachment''s content, empty at its end; needs SELECT on the table';
+
+CREATE FUNCTION docrep.peer_att_have(tbl uuid, id text, digest text, length bigint) RETURNS bigint
+	LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'docrep_peer_att_have';
+COMMENT ON FUNCTION docrep.peer_att_have(uuid, text, text, bigint) IS
+	'for replication peers: the file of an attachment that a revision of the document has already, or NULL; needs SELECT on the table';
+
+CREATE FUNCTION docrep.peer_att_append(tbl uuid, upload bigint, data bytea) RETURNS bigint
+	LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'docrep_peer_att_append';
+COMMENT ON FUNCTION docrep.peer_att_append(uuid, bigint, bytea) IS
+	'for replication peers: the next piece of an attachment''s content; the upload''s number is the client''s choice, higher than those before; returns how much there is; needs INSERT on the table';
+
+CREATE FUNCTION docrep.peer_att_finish(tbl uuid, upload bigint,
+								OUT file bigint, OUT md5 bytea, OUT length bigint)
+	LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'docrep_peer_att_finish';
+COMMENT ON FUNCTION docrep.peer_att_finish(uuid, bigint) IS
+	'for replication peers: the end of an upload, and the file that a document may name; needs INSERT on the table';
 
 CREATE PROCEDURE docrep.peer_wait(tbl uuid, since text, timeout_ms integer, INOUT changed boolean)
 	LANGUAGE C AS 'MODULE_PATHNAME', 'docrep_peer_wait';

@@ -23,6 +23,15 @@
 #define WIRE_DELETED	0x01
 #define WIRE_MODIFIED	0x02	/* a time follows */
 #define WIRE_BODY		0x04	/* a body follows; in a row of changes: documents */
+#define WIRE_ATTS		0x08	/* attachments follow; of documents only */
+#define WIRE_UNREADABLE	0x10	/* why it is no document follows; of documents only */
+
+/* flags of attachments; one of the last three, or none, says where the content is */
+#define WIRE_ATT_DIGEST		0x01	/* a digest follows */
+#define WIRE_ATT_ENCODED	0x02	/* encoding and encoded length follow */
+#define WIRE_ATT_DATA		0x04	/* the content itself follows */
+#define WIRE_ATT_FILE		0x08	/* the number of a file follows */
+#define WIRE_ATT_STUB		0x10	/* as an earlier revision has it */
 
 /* what became of a document */
 #define WIRE_STORED		0

@@ -9,7 +9,7 @@
  *		C	changes			a batch of the changes feed
  *		R	revisions		ids with revisions: what to compare, what to fetch
  *		M	missing			the answer to a comparison, a bit a revision
- *		D	documents		revisions with their ancestry and bodies
+ *		D	documents		revisions with their ancestry, bodies and attachments
  *		W	written			the answer to a write
  *		I	ids				document ids
  *
@@ -17,6 +17,16 @@
  * first.  A text is its length, its bytes in UTF8 and a zero byte, so that it
  * can be used where it lies.  Bodies are JSON text behind four bytes of length.
  * A path of n revisions is its newest generation and n identifiers of 16 bytes.
+ *
+ * Attachments follow the body, in the order of their names: what the revision
+ * says of each and, if it is small (DOCREP_ATT_INLINE), its content; else the
+ * number of the file that holds it in the table that the message is about.  So a
+ * document that was fetched names files of the source, and one that is to be
+ * written files of the target, where the contents have been put before by
+ * peer_att_append.
+ *
+ * What the source could not read as a document travels too, for docrep.rejected:
+ * its body is then any bytes, and its id may have a second form as bytes.
  *
  * Reading trusts nothing: whatever packing cannot have written is DR400, and
  * no memory is asked for that the message's own length does not justify.
@@ -32,8 +42,8 @@
 #include "store/batch.h"
 
 /* the protocol that peer_open negotiates: which functions there are, and how they speak */
-#define DOCREP_WIRE_PROTOCOL_MIN	1
-#define DOCREP_WIRE_PROTOCOL		1
+#define DOCREP_WIRE_PROTOCOL_MIN	2
+#define DOCREP_WIRE_PROTOCOL		2	/* with attachments; without them (1) it would lose them */
 
 /* a frame of a fetched batch holds about this much of bodies */
 #define DOCREP_WIRE_FRAME			(256 * 1024)

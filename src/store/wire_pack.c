@@ -41,9 +41,9 @@ put_varint(StringInfo buf, uint32 value)
 }
 
 static void
-put_time(StringInfo buf, TimestampTz time)
+put_int64(StringInfo buf, int64 value)
 {
-	uint64		n = pg_hton64((uint64) time);
+	uint64		n = pg_hton64((uint64) value);
 
 	appendBinaryStringInfo(buf, (const char *) &n, sizeof(n));
 }
@@ -119,20 +119,79 @@ put_body(StringInfo buf, const DocrepDoc *doc)
 	memcpy(buf->data + at, &len, sizeof(len));
 }
 
-/* A revision with ancestry and body; its id comes before it or is known. */
+/* Bytes that are no text. */
+static void
+put_bytes(StringInfo buf, const char *data, Size len)
+{
+	put_varint(buf, (uint32) len);
+	appendBinaryStringInfo(buf, data, len);
+}
+
+/* What came in place of a document, as it came, and why it is none. */
+static void
+put_unreadable(StringInfo buf, const DocrepDoc *doc)
+{
+	const char *reason = doc->reason != NULL ? doc->reason : "";
+
+	appendStringInfoString(buf, unpack_sql_state(doc->sqlstate));
+	put_text(buf, reason, strlen(reason));
+	appendStringInfoChar(buf, doc->raw_id != NULL ? 1 : 0);
+	if (doc->raw_id != NULL)
+		put_bytes(buf, doc->raw_id, doc->raw_idlen);
+	put_bytes(buf, doc->json ? doc->json : "", doc->json ? doc->jsonlen : 0);
+}
+
+/* An attachment, with its content if that is at hand. */
+static void
+put_att(StringInfo buf, const DocAtt *att)
+{
+	const char *type = att->content_type ? att->content_type : "application/octet-stream";
+	int			where = att->data ? WIRE_ATT_DATA : att->file != 0 ? WIRE_ATT_FILE :
+		att->stub ? WIRE_ATT_STUB : 0;
+
+	appendStringInfoChar(buf, where | (att->digest ? WIRE_ATT_DIGEST : 0) |
+						 (att->encoding ? WIRE_ATT_ENCODED : 0));
+	put_text(buf, att->name, strlen(att->name));
+	put_text(buf, type, strlen(type));
+	put_varint(buf, Max(att->revpos, 0));
+	put_int64(buf, att->length);
+	if (att->encoding)
+	{
+		put_text(buf, att->encoding, strlen(att->encoding));
+		put_int64(buf, att->encoded_length);
+	}
+	if (att->digest)
+		put_text(buf, att->digest, strlen(att->digest));
+	if (where == WIRE_ATT_DATA)
+		put_bytes(buf, att->data, att->datalen);
+	else if (where == WIRE_ATT_FILE)
+		put_int64(buf, att->file);
+}
+
+/* A revision with ancestry, body and attachments; its id comes before it or is known. */
 static void
 put_doc(StringInfo buf, const DocrepDoc *doc)
 {
-	bool		has_body = doc->body != NULL || doc->json != NULL;
+	bool		has_body = !doc->unreadable && (doc->body != NULL || doc->json != NULL);
 
 	appendStringInfoChar(buf, (doc->deleted ? WIRE_DELETED : 0) |
 						 (doc->modified != 0 ? WIRE_MODIFIED : 0) |
-						 (has_body ? WIRE_BODY : 0));
+						 (has_body ? WIRE_BODY : 0) |
+						 (doc->atts.n > 0 ? WIRE_ATTS : 0) |
+						 (doc->unreadable ? WIRE_UNREADABLE : 0));
 	put_path(buf, &doc->path);
 	if (doc->modified != 0)
-		put_time(buf, doc->modified);
+		put_int64(buf, doc->modified);
+	if (doc->unreadable)
+		put_unreadable(buf, doc);
 	if (has_body)
 		put_body(buf, doc);
+	if (doc->atts.n > 0)
+	{
+		put_varint(buf, doc->atts.n);
+		for (int i = 0; i < doc->atts.n; i++)
+			put_att(buf, &doc->atts.atts[i]);
+	}
 }
 
 bytea *
@@ -152,7 +211,7 @@ docrep_wire_pack_changes(const DocrepChanges *changes)
 		put_text(&buf, row->seq, strlen(row->seq));
 		put_text(&buf, row->id, strlen(row->id));
 		if (row->modified != 0)
-			put_time(&buf, row->modified);
+			put_int64(&buf, row->modified);
 		put_varint(&buf, row->nrevs);
 		for (int j = 0; j < row->nrevs; j++)
 			put_rev(&buf, &row->revs[j]);
@@ -160,7 +219,7 @@ docrep_wire_pack_changes(const DocrepChanges *changes)
 			put_doc(&buf, &row->docs[j]);
 	}
 	put_text(&buf, changes->last_seq, strlen(changes->last_seq));
-	put_time(&buf, changes->pending);
+	put_int64(&buf, changes->pending);
 	appendStringInfoChar(&buf, changes->at_end ? 1 : 0);
 	return end_message(&buf);
 }

@@ -87,20 +87,20 @@ get_count(Reader *in, Size each)
 	return (int) n;
 }
 
-static TimestampTz
-get_time(Reader *in)
+static int64
+get_int64(Reader *in)
 {
 	uint64		n;
 
 	memcpy(&n, take(in, sizeof(n)), sizeof(n));
-	return (TimestampTz) pg_ntoh64(n);
+	return (int64) pg_ntoh64(n);
 }
 
 /* When a document was changed; what no timestamptz can show is malformed. */
 static TimestampTz
 get_modified(Reader *in)
 {
-	TimestampTz time = get_time(in);
+	TimestampTz time = get_int64(in);
 
 	if (!IS_VALID_TIMESTAMP(time))
 		malformed("A time is out of range.");
@@ -197,18 +197,128 @@ get_path(Reader *in, MemoryContext cxt, RevPath *path)
 	}
 }
 
+/* Bytes that are no text; *len gets their number. */
+static const char *
+get_bytes(Reader *in, uint32 *len)
+{
+	*len = get_varint(in);
+	return (const char *) take(in, *len);
+}
+
+/* Five letters and digits. */
+static int
+get_sqlstate(Reader *in)
+{
+	const uint8 *state = take(in, 5);
+	int			sqlstate;
+
+	for (int j = 0; j < 5; j++)
+		if (!((state[j] >= '0' && state[j] <= '9') || (state[j] >= 'A' && state[j] <= 'Z')))
+			malformed("A document has no proper SQLSTATE.");
+	sqlstate = MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4]);
+	if (sqlstate == 0)
+		malformed("A document has no proper SQLSTATE.");
+	return sqlstate;
+}
+
+/* What came in place of a document. */
+static void
+get_unreadable(Reader *in, MemoryContext cxt, DocrepDoc *doc)
+{
+	uint32		len;
+
+	doc->unreadable = true;
+	doc->sqlstate = get_sqlstate(in);
+	doc->reason = get_text(in, cxt);
+	if (*take(in, 1) != 0)
+	{
+		doc->raw_id = get_bytes(in, &len);
+		doc->raw_idlen = (int) len;
+	}
+	doc->json = unconstify(char *, get_bytes(in, &len));
+	doc->jsonlen = (int) len;
+}
+
+/* One attachment; its content, if it comes along, is not copied. */
+static void
+get_att(Reader *in, MemoryContext cxt, DocAtt *att)
+{
+	uint8		flags = *take(in, 1);
+	uint8		where = flags & (WIRE_ATT_DATA | WIRE_ATT_FILE | WIRE_ATT_STUB);
+	uint32		n;
+
+	if ((flags & ~(WIRE_ATT_DIGEST | WIRE_ATT_ENCODED) & ~where) != 0 ||
+		(where & (where - 1)) != 0)
+		malformed("An attachment has unknown flags.");
+	memset(att, 0, sizeof(*att));
+	att->name = get_text(in, cxt);
+	att->content_type = get_text(in, cxt);
+	n = get_varint(in);
+	if (n > PG_INT32_MAX)
+		malformed("An attachment has no proper revpos.");
+	att->revpos = (int32) n;
+	att->length = att->encoded_length = get_int64(in);
+	if (flags & WIRE_ATT_ENCODED)
+	{
+		att->encoding = get_text(in, cxt);
+		att->encoded_length = get_int64(in);
+	}
+	if (att->length < 0 || att->encoded_length < 0)
+		malformed("An attachment has no proper length.");
+	if (flags & WIRE_ATT_DIGEST)
+		att->digest = get_text(in, cxt);
+	if (where == WIRE_ATT_DATA)
+	{
+		att->data = get_bytes(in, &n);
+		att->datalen = n;
+	}
+	else if (where == WIRE_ATT_FILE && (att->file = get_int64(in)) <= 0)
+		malformed("An attachment has no proper file.");
+	att->stub = where == WIRE_ATT_STUB;
+}
+
+static int
+compare_atts(const void *a, const void *b)
+{
+	return strcmp(((const DocAtt *) a)->name, ((const DocAtt *) b)->name);
+}
+
+/* The attachments of a document, each name once. */
+static void
+get_atts(Reader *in, MemoryContext cxt, DocAtts *atts)
+{
+	int			n = get_count(in, 14);
+
+	if (n < 1)
+		malformed("A document has no attachments where it says so.");
+	atts->n = n;
+	atts->atts = MemoryContextAllocHuge(cxt, sizeof(DocAtt) * n);
+	for (int i = 0; i < n; i++)
+		get_att(in, cxt, &atts->atts[i]);
+
+	/* another encoding may sort them otherwise */
+	if (GetDatabaseEncoding() != PG_UTF8)
+		qsort(atts->atts, n, sizeof(DocAtt), compare_atts);
+	for (int i = 1; i < n; i++)
+		if (strcmp(atts->atts[i - 1].name, atts->atts[i].name) >= 0)
+			malformed("Attachments are not in the order of their names.");
+}
+
 /* Everything of a document but its id. */
 static void
 get_doc(Reader *in, MemoryContext cxt, DocrepDoc *doc)
 {
 	uint8		flags = *take(in, 1);
 
-	if ((flags & ~(WIRE_DELETED | WIRE_MODIFIED | WIRE_BODY)) != 0)
+	if ((flags & ~(WIRE_DELETED | WIRE_MODIFIED | WIRE_BODY | WIRE_ATTS | WIRE_UNREADABLE)) != 0 ||
+		((flags & WIRE_BODY) && (flags & WIRE_UNREADABLE)))
 		malformed("A document has unknown flags.");
 	doc->deleted = (flags & WIRE_DELETED) != 0;
 	get_path(in, cxt, &doc->path);
 	if (flags & WIRE_MODIFIED)
 		doc->modified = get_modified(in);
+	if (flags & WIRE_UNREADABLE)
+		get_unreadable(in, cxt, doc);
 	if (flags & WIRE_BODY)
 	{
 		uint32		len;
@@ -216,6 +326,19 @@ get_doc(Reader *in, MemoryContext cxt, DocrepDoc *doc)
 		memcpy(&len, take(in, sizeof(len)), sizeof(len));
 		doc->json = get_native(in, pg_ntoh32(len), cxt, &doc->jsonlen);
 	}
+	if (flags & WIRE_ATTS)
+		get_atts(in, cxt, &doc->atts);
+}
+
+/* What a document's body and the contents of its attachments hold. */
+static Size
+doc_bytes(const DocrepDoc *doc)
+{
+	Size		bytes = doc->jsonlen;
+
+	for (int i = 0; i < doc->atts.n; i++)
+		bytes += doc->atts.atts[i].datalen;
+	return bytes;
 }
 
 /* Count and revisions of a row. */
@@ -257,7 +380,7 @@ get_change(Reader *in, DocrepChanges *out)
 		{
 			row->docs[i].id = row->id;
 			get_doc(in, out->cxt, &row->docs[i]);
-			out->bytes += row->docs[i].jsonlen;
+			out->bytes += doc_bytes(&row->docs[i]);
 		}
 	}
 }
@@ -271,7 +394,7 @@ docrep_wire_unpack_changes(const char *data, Size len, DocrepChanges *out)
 	for (int i = 0; i < n; i++)
 		get_change(&in, out);
 	out->last_seq = get_text(&in, out->cxt);
-	out->pending = get_time(&in);
+	out->pending = get_int64(&in);
 	out->at_end = *take(&in, 1) != 0;
 	end_message(&in);
 }
@@ -304,7 +427,7 @@ docrep_wire_unpack_docs(const char *data, Size len, DocrepDocs *out)
 
 		doc->id = get_text(&in, out->cxt);
 		get_doc(&in, out->cxt, doc);
-		out->bytes += doc->jsonlen;
+		out->bytes += doc_bytes(doc);
 	}
 	end_message(&in);
 }
@@ -350,14 +473,7 @@ docrep_wire_unpack_written(const char *data, Size len, DocrepDocs *docs)
 		doc->reason = NULL;
 		if (what == WIRE_REFUSED)
 		{
-			const uint8 *state = take(&in, 5);
-
-			for (int j = 0; j < 5; j++)
-				if (!((state[j] >= '0' && state[j] <= '9') || (state[j] >= 'A' && state[j] <= 'Z')))
-					malformed("A document has no proper SQLSTATE.");
-			doc->sqlstate = MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4]);
-			if (doc->sqlstate == 0)
-				malformed("A document has no proper SQLSTATE.");
+			doc->sqlstate = get_sqlstate(&in);
 			doc->reason = MemoryContextStrdup(docs->cxt, get_text(&in, docs->cxt));
 		}
 		else if (what != WIRE_KNOWN && what != WIRE_STORED)

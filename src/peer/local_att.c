@@ -1,0 +1,197 @@
+/*-------------------------------------------------------------------------
+ *
+ * local_att.c
+ *		Contents of attachments of a table of this database, a piece a transaction.
+ *
+ * None is open while the other peer is waited for.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "peer/local.h"
+#include "utils/memutils.h"
+
+/* ---------- reading ---------- */
+
+void
+docrep_local_open_att(DocrepPeer *base, const DocrepDoc *doc, const DocAtt *att)
+{
+	LocalAtts  *atts = &((LocalPeer *) base)->atts;
+
+	if (atts->piece == NULL)
+		atts->piece = MemoryContextAlloc(base->cxt, DOCREP_ATT_PIECE);
+	atts->doc = doc;
+	atts->att = att;
+	atts->len = 0;
+	atts->used = 0;
+	atts->offset = 0;
+}
+
+/* Read the next piece; none at the end. */
+static void
+read_piece(LocalPeer *peer, void *arg)
+{
+	LocalAtts  *atts = &peer->atts;
+
+	atts->len = docrep_serve_content_read(&peer->table, atts->att->file, atts->offset,
+										  atts->piece, DOCREP_ATT_PIECE);
+}
+
+Size
+docrep_local_read_att(DocrepPeer *base, char *buf, Size size)
+{
+	LocalAtts  *atts = &((LocalPeer *) base)->atts;
+	Size		n;
+
+	if (atts->used == atts->len)
+	{
+		docrep_local_in_transaction((LocalPeer *) base, "docrep: reading an attachment",
+									read_piece, NULL);
+		atts->used = 0;
+		atts->offset += atts->len;
+		if (atts->offset > atts->att->encoded_length ||
+			(atts->len == 0 && atts->offset != atts->att->encoded_length))
+			docrep_att_wrong_length(base, atts->doc, atts->att, atts->offset, atts->len > 0);
+	}
+	n = Min(size, atts->len - atts->used);
+	memcpy(buf, atts->piece + atts->used, n);
+	atts->used += n;
+	return n;
+}
+
+void
+docrep_local_close_att(DocrepPeer *base)
+{
+	LocalAtts  *atts = &((LocalPeer *) base)->atts;
+
+	if (atts->piece != NULL)
+		pfree(atts->piece);
+	atts->piece = NULL;
+	atts->doc = NULL;
+	atts->att = NULL;
+}
+
+/* ---------- what the table has ---------- */
+
+typedef struct LocalAsk
+{
+	const DocrepDoc *doc;
+	const DocAtt *att;
+	int64		file;
+} LocalAsk;
+
+static void
+local_ask(DocrepPeer *base, const DocrepDoc *doc, const DocAtt *att)
+{
+	LocalAtts  *atts = &((LocalPeer *) base)->atts;
+	LocalAsk   *ask = palloc0(sizeof(LocalAsk));
+
+	ask->doc = doc;
+	ask->att = att;
+	atts->asks = lappend(atts->asks, ask);
+}
+
+/* Look for everything that was asked for. */
+static void
+look_for_contents(LocalPeer *peer, void *arg)
+{
+	ListCell   *lc;
+
+	foreach(lc, peer->atts.asks)
+	{
+		LocalAsk   *ask = lfirst(lc);
+
+		ask->file = docrep_serve_content_have(&peer->table, ask->doc->id, ask->att->digest,
+											  ask->att->encoded_length);
+	}
+}
+
+static int64
+local_answer(DocrepPeer *base)
+{
+	LocalPeer  *peer = (LocalPeer *) base;
+	LocalAtts  *atts = &peer->atts;
+
+	if (atts->answered == 0)
+		docrep_local_in_transaction(peer, "docrep: looking for attachments",
+									look_for_contents, NULL);
+	return ((LocalAsk *) list_nth(atts->asks, atts->answered++))->file;
+}
+
+/* ---------- storing ---------- */
+
+typedef struct LocalPiece
+{
+	const char *data;
+	Size		len;
+} LocalPiece;
+
+static void
+append_piece(LocalPeer *peer, void *arg)
+{
+	LocalPiece *piece = arg;
+
+	docrep_serve_content_append(&peer->table, &peer->atts.upload, peer->atts.upload_cxt,
+								piece->data, piece->len);
+}
+
+static void
+local_append(DocrepPeer *base, const char *data, Size len)
+{
+	LocalPeer  *peer = (LocalPeer *) base;
+	LocalPiece	piece = {data, len};
+
+	if (peer->atts.upload == NULL)
+		peer->atts.upload_cxt = AllocSetContextCreate(base->cxt, "docrep upload",
+													  ALLOCSET_DEFAULT_SIZES);
+	docrep_local_in_transaction(peer, "docrep: writing an attachment", append_piece, &piece);
+}
+
+/* The end of an upload. */
+typedef struct LocalEnd
+{
+	uint8		md5[16];
+	int64		file;
+	int64		length;
+} LocalEnd;
+
+static void
+finish_upload(LocalPeer *peer, void *arg)
+{
+	LocalEnd   *end = arg;
+
+	end->file = docrep_serve_content_finish(&peer->table, peer->atts.upload, end->md5,
+											&end->length);
+}
+
+static void
+local_finish(DocrepPeer *base, DocAtt *att, int64 length)
+{
+	LocalPeer  *peer = (LocalPeer *) base;
+	LocalEnd	end;
+
+	docrep_local_in_transaction(peer, "docrep: writing an attachment", finish_upload, &end);
+	docrep_upload_abandon(peer->atts.upload);
+	peer->atts.upload = NULL;
+	MemoryContextDelete(peer->atts.upload_cxt);
+	docrep_upload_check_length(base, att, length, end.length);
+	att->file = end.file;
+}
+
+static void
+local_settle(DocrepPeer *base)
+{
+	LocalAtts  *atts = &((LocalPeer *) base)->atts;
+
+	atts->asks = NIL;			/* their context goes */
+	atts->answered = 0;
+}
+
+const DocrepUploadOps docrep_local_upload_ops = {
+	.ask = local_ask,
+	.answer = local_answer,
+	.append = local_append,
+	.finish = local_finish,
+	.settle = local_settle,
+};

@@ -1,0 +1,213 @@
+/*-------------------------------------------------------------------------
+ *
+ * wire_content.c
+ *		The SQL functions through which the contents of large attachments travel.
+ *
+ * A client uses a connection of its own for them.  Each piece is a statement
+ * and a transaction, so that nothing is held while the network is slow, and
+ * several may be on their way.  An upload belongs to the session; what it
+ * leaves when the session ends in its middle is removed by docrep.compact().
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "lib/ilist.h"
+#include "store/errcodes.h"
+#include "store/serve.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/uuid.h"
+
+/* the most that one call returns, whatever is asked for */
+#define MAX_PIECE		(4 * 1024 * 1024)
+
+/* uploads under way in one session */
+#define MAX_UPLOADS		16
+
+PG_FUNCTION_INFO_V1(docrep_peer_att_read);
+PG_FUNCTION_INFO_V1(docrep_peer_att_have);
+PG_FUNCTION_INFO_V1(docrep_peer_att_append);
+PG_FUNCTION_INFO_V1(docrep_peer_att_finish);
+
+/* An upload under way. */
+typedef struct SessionUpload
+{
+	dlist_node	link;
+	MemoryContext cxt;			/* of this and the upload */
+	int64		number;
+	pg_uuid_t	table;
+	DocUpload  *upload;			/* NULL: the first piece failed */
+	int64		length;
+} SessionUpload;
+
+static dlist_head uploads = DLIST_STATIC_INIT(uploads);
+static int	nuploads = 0;
+static int64 last_number = 0;
+
+/* The upload of a number, for this table; NULL: there is none. */
+static SessionUpload *
+find_upload(int64 number, const pg_uuid_t *table)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &uploads)
+	{
+		SessionUpload *u = dlist_container(SessionUpload, link, iter.cur);
+
+		if (u->number == number && memcmp(&u->table, table, sizeof(*table)) == 0)
+			return u;
+	}
+	return NULL;
+}
+
+/*
+ * Begin an upload.  Numbers rise, and one is used up whatever becomes of it:
+ * a piece that follows a failed first one finds no upload and does not pass
+ * for a first one itself.
+ */
+static SessionUpload *
+add_upload(int64 number, const pg_uuid_t *table)
+{
+	MemoryContext cxt;
+	SessionUpload *u;
+
+	if (number <= last_number)
+		ereport(ERROR,
+				(errcode(ERRCODE_DOCREP_BAD_REQUEST),
+				 errmsg("there is no upload " INT64_FORMAT " in this session", number),
+				 errdetail("It has ended, or one of its pieces failed.")));
+	last_number = number;
+	if (nuploads >= MAX_UPLOADS)
+		ereport(ERROR,
+				(errcode(ERRCODE_DOCREP_BAD_REQUEST),
+				 errmsg("a peer has too many uploads under way"),
+				 errdetail("It may have %d.", MAX_UPLOADS)));
+	cxt = AllocSetContextCreate(TopMemoryContext, "docrep upload", ALLOCSET_DEFAULT_SIZES);
+	u = MemoryContextAllocZero(cxt, sizeof(SessionUpload));
+	u->cxt = cxt;
+	u->number = number;
+	u->table = *table;
+	dlist_push_tail(&uploads, &u->link);
+	nuploads++;
+	return u;
+}
+
+/* Forget an upload.  Cannot fail. */
+static void
+drop_upload(SessionUpload *u)
+{
+	if (u->upload != NULL)
+		docrep_upload_abandon(u->upload);
+	dlist_delete(&u->link);
+	nuploads--;
+	MemoryContextDelete(u->cxt);
+}
+
+/* peer_att_read(tbl uuid, file bigint, "offset" bigint, max int) returns bytea */
+Datum
+docrep_peer_att_read(PG_FUNCTION_ARGS)
+{
+	int64		offset = PG_GETARG_INT64(2);
+	int32		max = PG_GETARG_INT32(3);
+	bytea	   *piece;
+	Size		n;
+
+	if (offset < 0 || max < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_DOCREP_BAD_REQUEST),
+				 errmsg("a peer asked for %d bytes of a content from byte " INT64_FORMAT " on",
+						max, offset)));
+	docrep_serve_prepare();
+	max = Min(max, MAX_PIECE);
+	piece = palloc(VARHDRSZ + max);
+	n = docrep_serve_content_read(PG_GETARG_UUID_P(0), PG_GETARG_INT64(1), offset,
+								  VARDATA(piece), max);
+	SET_VARSIZE(piece, VARHDRSZ + n);
+	PG_RETURN_BYTEA_P(piece);
+}
+
+/* peer_att_have(tbl uuid, id text, digest text, length bigint) returns bigint */
+Datum
+docrep_peer_att_have(PG_FUNCTION_ARGS)
+{
+	int64		file;
+
+	docrep_serve_prepare();
+	file = docrep_serve_content_have(PG_GETARG_UUID_P(0),
+									 text_to_cstring(PG_GETARG_TEXT_PP(1)),
+									 text_to_cstring(PG_GETARG_TEXT_PP(2)),
+									 PG_GETARG_INT64(3));
+	if (file == 0)
+		PG_RETURN_NULL();
+	PG_RETURN_INT64(file);
+}
+
+/* peer_att_append(tbl uuid, upload bigint, data bytea) returns bigint */
+Datum
+docrep_peer_att_append(PG_FUNCTION_ARGS)
+{
+	pg_uuid_t  *table = PG_GETARG_UUID_P(0);
+	int64		number = PG_GETARG_INT64(1);
+	bytea	   *data = PG_GETARG_BYTEA_PP(2);
+	SessionUpload *u;
+
+	docrep_serve_prepare();
+	u = find_upload(number, table);
+	if (u == NULL)
+		u = add_upload(number, table);
+	PG_TRY();
+	{
+		docrep_serve_content_append(table, &u->upload, u->cxt, VARDATA_ANY(data),
+									VARSIZE_ANY_EXHDR(data));
+	}
+	PG_CATCH();
+	{
+		drop_upload(u);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	u->length += VARSIZE_ANY_EXHDR(data);
+	PG_RETURN_INT64(u->length);
+}
+
+/* peer_att_finish(tbl uuid, upload bigint, OUT file bigint, OUT md5 bytea, OUT length bigint) */
+Datum
+docrep_peer_att_finish(PG_FUNCTION_ARGS)
+{
+	pg_uuid_t  *table = PG_GETARG_UUID_P(0);
+	int64		number = PG_GETARG_INT64(1);
+	SessionUpload *u = find_upload(number, table);
+	bytea	   *md5 = palloc(VARHDRSZ + 16);
+	int64		file = 0;
+	int64		length = 0;
+	TupleDesc	tupdesc;
+	Datum		values[3];
+	bool		nulls[3] = {false, false, false};
+
+	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	if (u == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_DOCREP_BAD_REQUEST),
+				 errmsg("there is no upload " INT64_FORMAT " in this session", number),
+				 errdetail("It has ended, or one of its pieces failed.")));
+	PG_TRY();
+	{
+		file = docrep_serve_content_finish(table, u->upload, (uint8 *) VARDATA(md5), &length);
+	}
+	PG_FINALLY();
+	{
+		drop_upload(u);
+	}
+	PG_END_TRY();
+	SET_VARSIZE(md5, VARHDRSZ + 16);
+	values[0] = Int64GetDatum(file);
+	values[1] = PointerGetDatum(md5);
+	values[2] = Int64GetDatum(length);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(tupdesc),
+													  values, nulls)));
+}
