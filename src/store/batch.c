@@ -146,8 +146,8 @@ fill_doc(DocTable *table, Snapshot snapshot, const char *id, DocState *state, in
 		doc->body = state->doc;
 		atts = state->atts;
 	}
-	else if (!docrep_leaf_read(table, snapshot, id, &leaf->rev, &doc->body, &doc->modified,
-							   &atts))
+	else if (!docrep_leaf_read(table, snapshot, id, &leaf->rev, &doc->body, &atts,
+							   &doc->modified))
 		return leaf->deleted;
 	fill_atts(table, snapshot, atts, doc);
 	return true;
@@ -476,6 +476,34 @@ docrep_doc_to_write(DocrepDoc *doc, DocWrite *write)
 	return atts_to_write(doc, write);
 }
 
+/*
+ * Contents were brought here, or found, before this transaction.  If
+ * docrep.compact() has removed one since, as no revision named it yet, that is
+ * no fault of the document: all of it is to be tried again.
+ */
+static void
+check_contents(DocTable *table, const DocWrite *writes, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		const DocWrite *write = &writes[i];
+
+		for (int j = 0; write->sqlstate == ERRCODE_DOCREP_PRECONDITION_FAILED &&
+			 j < write->atts.n; j++)
+		{
+			const DocAtt *att = &write->atts.atts[j];
+
+			if (att->data == NULL && att->file != 0 &&
+				!docrep_content_pin(table, att->file, NULL, NULL))
+				ereport(ERROR,
+						(errcode(ERRCODE_DOCREP_UNAVAILABLE),
+						 errmsg("the content of attachment \"%s\" of document \"%s\" has been removed before the document was written",
+								att->name, write->id),
+						 errhint("The next attempt brings it again.")));
+		}
+	}
+}
+
 void
 docrep_batch_write(DocTable *table, DocrepDocs *docs, const DocrepWriteOrigin *origin,
 				   const char *local_id, const char *local_doc)
@@ -493,6 +521,7 @@ docrep_batch_write(DocTable *table, DocrepDocs *docs, const DocrepWriteOrigin *o
 	}
 	docrep_constraints_immediate();
 	docrep_write_revisions(table, writes, n, true);
+	check_contents(table, writes, n);
 	for (int i = 0; i < n; i++)
 	{
 		targets[i]->sqlstate = writes[i].sqlstate;

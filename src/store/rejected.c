@@ -79,10 +79,16 @@ unpack_path(bytea *data, RevPath *path)
 
 /* ---------- keeping ---------- */
 
+/* What is kept as raw: what came, or the body as JSON text. */
 static void
 body_bytes(const DocrepDoc *doc, const char **data, int *len)
 {
-	if (doc->json)
+	if (doc->unreadable && doc->json == NULL)
+	{
+		*data = "";
+		*len = 0;
+	}
+	else if (doc->json)
 	{
 		*data = doc->json;
 		*len = doc->jsonlen;
@@ -99,14 +105,46 @@ body_bytes(const DocrepDoc *doc, const char **data, int *len)
 	}
 }
 
+/*
+ * The attachments as a column, so that trying again loses none: contents that
+ * came along are stored for it.  NULL: none.  A stub whose revision was not
+ * there has no file, and may find one later.
+ */
+static Jsonb *
+keep_atts(DocTable *table, const DocrepDoc *doc)
+{
+	DocAtts		atts = doc->atts;
+
+	if (atts.n == 0 || doc->unreadable)
+		return NULL;
+	atts.atts = palloc(atts.n * sizeof(DocAtt));
+	memcpy(atts.atts, doc->atts.atts, atts.n * sizeof(DocAtt));
+	for (int i = 0; i < atts.n; i++)
+	{
+		DocAtt	   *att = &atts.atts[i];
+
+		if (att->data != NULL)
+			att->file = docrep_content_store(table, att->data, att->datalen, NULL);
+		att->stub = att->file == 0;
+	}
+	return docrep_atts_to_column(&atts);
+}
+
+/* A bytea of len bytes. */
+static Datum
+bytes_datum(const char *data, Size len)
+{
+	return PointerGetDatum(cstring_to_text_with_len(data, (int) len));
+}
+
 static void
-keep_one(DocTable *table, const DocrepDoc *doc, const DocrepWriteOrigin *origin)
+keep_one(DocTable *table, const DocrepDoc *doc, const DocrepWriteOrigin *origin, Jsonb *atts)
 {
 	static SPIPlanPtr plan = NULL;
 	Oid			types[] = {UUIDOID, BYTEAOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID,
-	BYTEAOID, BYTEAOID, BOOLOID, TIMESTAMPTZOID};
-	Datum		values[12];
-	char		nulls[13] = "            ";
+	BYTEAOID, BYTEAOID, BOOLOID, TIMESTAMPTZOID, JSONBOID, BOOLOID};
+	Datum		values[14];
+	char		nulls[15] = "              ";
 	char		rev[REV_TEXT_SIZE];
 	const char *raw;
 	int			rawlen;
@@ -114,9 +152,12 @@ keep_one(DocTable *table, const DocrepDoc *doc, const DocrepWriteOrigin *origin)
 	docrep_rev_print(&doc->path.revs[0], rev);
 	body_bytes(doc, &raw, &rawlen);
 	values[0] = UUIDPGetDatum(&table->info.uuid);
-	values[1] = PointerGetDatum(cstring_to_text_with_len(doc->id, strlen(doc->id)));
+	values[1] = doc->raw_id ? bytes_datum(doc->raw_id, doc->raw_idlen) :
+		bytes_datum(doc->id, strlen(doc->id));
 	values[2] = CStringGetTextDatum(rev);
 	values[3] = CStringGetTextDatum(doc->id);
+	if (doc->raw_id)
+		nulls[3] = 'n';
 	values[4] = CStringGetTextDatum(origin && origin->replication_id ? origin->replication_id : "");
 	values[5] = CStringGetTextDatum(origin && origin->source ? origin->source : "");
 	for (int i = 4; i < 6; i++)
@@ -126,40 +167,51 @@ keep_one(DocTable *table, const DocrepDoc *doc, const DocrepWriteOrigin *origin)
 	}
 	values[6] = CStringGetTextDatum(unpack_sql_state(doc->sqlstate));
 	values[7] = CStringGetTextDatum(doc->reason ? doc->reason : "");
-	values[8] = PointerGetDatum(cstring_to_text_with_len(raw, rawlen));
+	values[8] = bytes_datum(raw, rawlen);
 	values[9] = PointerGetDatum(pack_path(&doc->path));
 	values[10] = BoolGetDatum(doc->deleted);
 	values[11] = TimestampTzGetDatum(doc->modified);
 	if (doc->modified == 0)
 		nulls[11] = 'n';
+	values[12] = JsonbPGetDatum(atts);
+	if (atts == NULL)
+		nulls[12] = 'n';
+	values[13] = BoolGetDatum(doc->unreadable);
 	docrep_internal_execute(&plan,
 							"INSERT INTO docrep.rejected AS r (tbl, raw_id, rev, id, replication_id, source,"
-							" error, reason, raw, path, deleted, modified)"
-							" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
+							" error, reason, raw, path, deleted, modified, attachments, unreadable)"
+							" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
 							" ON CONFLICT (tbl, md5(raw_id), md5(rev)) DO UPDATE SET error = EXCLUDED.error,"
 							" reason = EXCLUDED.reason, at = EXCLUDED.at,"
 							" replication_id = coalesce(EXCLUDED.replication_id, r.replication_id),"
-							" source = coalesce(EXCLUDED.source, r.source)",
-							12, types, values, nulls, false, 0);
+							" source = coalesce(EXCLUDED.source, r.source),"
+							" attachments = EXCLUDED.attachments",
+							14, types, values, nulls, false, 0);
 }
 
 void
 docrep_rejected_keep(DocTable *table, const DocrepDocs *docs, const DocrepWriteOrigin *origin)
 {
 	InternalSql sql;
-	bool		begun = false;
+	Jsonb	  **atts = NULL;
 
 	for (int i = 0; i < docs->n; i++)
 	{
 		if (docs->docs[i].sqlstate == 0)
 			continue;
-		if (!begun)
-			docrep_internal_begin(&sql);
-		begun = true;
-		keep_one(table, &docs->docs[i], origin);
+		if (atts == NULL)
+			atts = palloc(docs->n * sizeof(Jsonb *));
+		atts[i] = keep_atts(table, &docs->docs[i]);
 	}
-	if (begun)
-		docrep_internal_end(&sql);
+	if (atts == NULL)
+		return;
+	docrep_internal_begin(&sql);
+	for (int i = 0; i < docs->n; i++)
+	{
+		if (docs->docs[i].sqlstate != 0)
+			keep_one(table, &docs->docs[i], origin, atts[i]);
+	}
+	docrep_internal_end(&sql);
 }
 
 /* ---------- trying again ---------- */
@@ -197,6 +249,12 @@ read_row(HeapTuple tuple, TupleDesc desc, RetryRow *row)
 	d = SPI_getbinval(tuple, desc, 6, &isnull);
 	row->doc.modified = isnull ? 0 : DatumGetTimestampTz(d);
 	row->error = SPI_getvalue(tuple, desc, 7);
+	d = SPI_getbinval(tuple, desc, 10, &isnull);
+	if (!isnull)
+		docrep_atts_from_column(DatumGetJsonbPCopy(d), &row->doc.atts);
+	for (int i = 0; i < row->doc.atts.n; i++)
+		row->doc.atts.atts[i].stub = row->doc.atts.atts[i].file == 0;
+	row->doc.atts_at_target = true;
 	d = SPI_getbinval(tuple, desc, 3, &isnull);
 	return unpack_path(DatumGetByteaPCopy(d), &row->doc.path) &&
 		pg_verify_mbstr(PG_UTF8, row->doc.json, row->doc.jsonlen, true);
@@ -226,9 +284,10 @@ read_rows(DocTable *table, const char *only_error, RetryCursor *cursor, int max,
 	values[3] = CStringGetTextDatum(cursor->rev_md5);
 	docrep_internal_begin(&sql);
 	docrep_internal_execute(&plan,
-							"SELECT ctid::text, id, path, deleted, raw, modified, error, md5(raw_id), md5(rev)"
-							" FROM docrep.rejected WHERE tbl = $1 AND ($2 IS NULL OR error = $2)"
-							" AND id IS NOT NULL AND (md5(raw_id), md5(rev)) > ($3, $4)"
+							"SELECT ctid::text, id, path, deleted, raw, modified, error, md5(raw_id), md5(rev),"
+							" attachments FROM docrep.rejected"
+							" WHERE tbl = $1 AND ($2 IS NULL OR error = $2)"
+							" AND id IS NOT NULL AND NOT unreadable AND (md5(raw_id), md5(rev)) > ($3, $4)"
 							" ORDER BY tbl, md5(raw_id), md5(rev) FOR UPDATE SKIP LOCKED",
 							4, types, values, nulls, false, max);
 	*read = SPI_processed;

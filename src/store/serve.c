@@ -19,7 +19,6 @@
 #include "store/local_docs.h"
 #include "store/seqs.h"
 #include "store/serve.h"
-#include "store/state.h"
 #include "utils/acl.h"
 #include "utils/guc.h"
 #include "utils/resowner.h"
@@ -235,13 +234,8 @@ docrep_serve_content_have(const pg_uuid_t *uuid, const char *id, const char *dig
 						  int64 encoded_length)
 {
 	DocTable   *table = docrep_serve_open(uuid, AccessShareLock, ACL_SELECT);
-	int64		file = 0;
-	bool		visible = true;
+	int64		file = docrep_content_of_doc(table, id, digest, encoded_length);
 
-	if (table->row_security)
-		docrep_visible_ids(table, &id, 1, &visible);
-	if (visible)
-		file = docrep_content_of_doc(table, id, digest, encoded_length);
 	docrep_table_close(table, NoLock);
 	return file;
 }
