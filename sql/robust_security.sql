@@ -90,7 +90,7 @@ SET ROLE robust_mallory;
 SELECT docrep.put('secret', '{"_id": "there"}');
 SELECT docrep.put('secret', '{"_id": "elsewhere"}');
 SELECT docrep.bulk_docs('secret', '[{"_id": "there"}]');
-SELECT docrep.peer_open('secret', false, 1);
+SELECT docrep.peer_open('secret', false, 2);
 SELECT docrep.info('secret');
 RESET ROLE;
 

@@ -18,6 +18,7 @@ $node->safe_psql('one', q{
 	INSERT INTO orders(_id, doc) SELECT 'o' || i, jsonb_build_object('n', i)
 		FROM generate_series(1, 20) i;
 	DELETE FROM orders WHERE _id = 'o20';
+	SELECT docrep.put_attachment('orders', 'o3', 'att', 'text/plain', 'a short text', docrep.get('orders', 'o3')->>'_rev');
 	SELECT docrep.create_table('copy');
 	GRANT SELECT ON orders TO reader;
 	GRANT SELECT, INSERT, UPDATE, DELETE ON orders, copy TO writer;
@@ -26,10 +27,12 @@ $node->safe_psql('one', q{
 sub table_uuid
 {
 	return $node->safe_psql('one',
-		"SELECT tbl FROM docrep.peer_open('$_[0]', false, 1)");
+		"SELECT tbl FROM docrep.peer_open('$_[0]', false, 2)");
 }
 my $orders = table_uuid('orders');
 my $copy = table_uuid('copy');
+my $file = $node->safe_psql('one', q{SELECT _attachments->'att'->>'file' FROM orders WHERE _id = 'o3'});
+my $digest = $node->safe_psql('one', q{SELECT _attachments->'att'->>'digest' FROM orders WHERE _id = 'o3'});
 
 # The SQLSTATE of a statement run as a role ('': it succeeds).
 sub state_as
@@ -58,10 +61,15 @@ my %requests = (
 	'peer_get_local' => "SELECT docrep.peer_get_local('$orders', 'x')",
 	'peer_put_local' => "SELECT docrep.peer_put_local('$orders', 'x', '{}')",
 	'a checkpoint' => "SELECT docrep.peer_put_local('$orders', '$checkpoint_id', $checkpoint)",
+	'peer_att_read' => "SELECT docrep.peer_att_read('$orders', $file, 0, 100)",
+	'peer_att_have' => "SELECT docrep.peer_att_have('$orders', 'o3', '$digest', 12)",
+	'peer_att_append' => "SELECT docrep.peer_att_append('$orders', 1, 'abc')",
+	'peer_att_append and finish' =>
+	  "SELECT docrep.peer_att_append('$orders', 1, 'abc'); SELECT docrep.peer_att_finish('$orders', 1)",
 	'peer_wait' => "CALL docrep.peer_wait('$orders', '0', 100, NULL)",
 );
 my %reader_may = map { $_ => 1 } 'peer_changes', 'peer_diff', 'peer_fetch', 'peer_get_local',
-  'a checkpoint', 'peer_wait';
+  'a checkpoint', 'peer_wait', 'peer_att_read', 'peer_att_have';
 
 foreach my $what (sort keys %requests)
 {
@@ -76,12 +84,12 @@ is( $node->safe_psql('one', "SELECT get_byte(docrep.peer_write('$orders', $docum
 	'1', 'written again it is known');
 is(state_as('reader', "SELECT docrep.peer_put_local('$orders', '$checkpoint_id', '{\"a\": 1}')"),
 	'42501', 'what has only the id of a checkpoint is none');
-is(state_as('nobody', "SELECT docrep.peer_open('mine', true, 1)"),
+is(state_as('nobody', "SELECT docrep.peer_open('mine', true, 2)"),
 	'42501', 'peer_open makes no table where the role may not');
-is(state_as('writer', "SELECT docrep.peer_open('nix', false, 1)"), 'DR404', 'a missing table');
-is(state_as('writer', "SELECT docrep.peer_open('orders', false, 0)"), 'DR400', 'an old protocol');
+is(state_as('writer', "SELECT docrep.peer_open('nix', false, 2)"), 'DR404', 'a missing table');
+is(state_as('writer', "SELECT docrep.peer_open('orders', false, 1)"), 'DR400', 'an old protocol');
 is( $node->safe_psql('one', "SELECT protocol FROM docrep.peer_open('orders', false, 99)"),
-	'1', 'a newer client is answered with the newest protocol there is');
+	'2', 'a newer client is answered with the newest protocol there is');
 is(state_as('writer', "SELECT docrep.peer_changes('00000000-0000-0000-0000-000000000000', '0', 1, 1, false, false, NULL)"),
 	'DR404', 'no such table');
 is(state_as('writer', "SELECT docrep.peer_changes(NULL, '0', 1, 1, false, false, NULL)"),
@@ -128,12 +136,54 @@ $node->safe_psql('one', 'DROP TRIGGER lose_deadlocks ON copy');
 # ---- numbered writes ----------------------------------------------------------
 
 sub numbered { return "SELECT docrep.peer_write('$copy', $document, $_[0], 'r', 's', NULL, NULL);" }
-my $open = "SELECT docrep.peer_open('copy', false, 1);";
+my $open = "SELECT docrep.peer_open('copy', false, 2);";
 is(state_as('writer', $open . numbered(1) . numbered(2)), '', 'writes in order');
 is(state_as('writer', $open . numbered(2)), 'DR400', 'a write is missing');
 my ($rc, $out, $err) = $node->psql('one', "\\set VERBOSITY sqlstate\n$open"
 	  . numbered(1) . 'BEGIN; ' . numbered(2) . 'ROLLBACK; ' . numbered(3), on_error_stop => 0);
 like($err, qr/ERROR:\s+DR400/, 'a write that did not commit is missing too');
+
+# ---- contents of attachments ---------------------------------------------------
+
+is( $node->safe_psql('one', "SELECT convert_from(docrep.peer_att_read('$orders', $file, 2, 5), 'UTF8')"),
+	'short', 'a piece of a content');
+is( $node->safe_psql('one', "SELECT length(docrep.peer_att_read('$orders', $file, 12, 5)),
+		length(docrep.peer_att_read('$orders', $file, 1000, 5))"), '0|0', 'nothing behind its end');
+is(state_as('reader', "SELECT docrep.peer_att_read('$orders', 1, 0, 5)"), 'DR404', 'a file that is not there');
+is(state_as('writer', "SELECT docrep.peer_att_read('$copy', $file, 0, 5)"), 'DR404', 'nor is it in another table');
+is(state_as('reader', "SELECT docrep.peer_att_read('$orders', $file, $_->[0], $_->[1])"), 'DR400', "from $_->[0] on, $_->[1] bytes")
+  foreach [ -1, 5 ], [ 0, 0 ], [ 0, -1 ];
+is( $node->safe_psql('one', "SELECT docrep.peer_att_have('$orders', 'o3', '$digest', 12)"), $file, 'a content that is there');
+is( $node->safe_psql('one', "SELECT docrep.peer_att_have('$orders', $_)"), '', "a content that is not: $_")
+  foreach "'o4', '$digest', 12", "'o3', '$digest', 13", "'o3', 'md5-AAAAAAAAAAAAAAAAAAAAAA==', 12", "'nix', '$digest', 12";
+
+sub piece { return "SELECT docrep.peer_att_append('$orders', $_[0], '$_[1]');" }
+sub finish_upload { return "SELECT md5 = decode(md5('$_[1]'), 'hex'), length, docrep.peer_att_read('$orders', file, 0, 100) = '$_[1]'
+	FROM docrep.peer_att_finish('$orders', $_[0]);" }
+is( $node->safe_psql('one', piece(1, 'abc') . piece(1, '') . piece(1, 'def') . finish_upload(1, 'abcdef')),
+	"3\n3\n6\nt|6|t", 'an upload in pieces');
+is( $node->safe_psql('one', piece(1, 'ab') . piece(2, 'x') . piece(1, 'c') . finish_upload(2, 'x') . finish_upload(1, 'abc')),
+	"2\n1\n3\nt|1|t\nt|3|t", 'two at a time');
+is( $node->safe_psql('one', piece(5, '') . finish_upload(5, '')), "0\nt|0|t", 'an empty one');
+is(state_as('writer', piece(1, 'a') . finish_upload(1, 'a') . piece(1, 'b')), 'DR400', 'an upload that has ended');
+is(state_as('writer', piece(2, 'a') . piece(1, 'b')), 'DR400', 'numbers rise');
+is(state_as('writer', finish_upload(1, '')), 'DR400', 'none was begun');
+is(state_as('writer', piece(1, 'a') . "SELECT docrep.peer_att_append('$copy', 1, 'b')"), 'DR400', 'it was begun for another table');
+is(state_as('writer', join('', map { piece($_, 'a') } 1 .. 16)), '', 'several uploads');
+is(state_as('writer', join('', map { piece($_, 'a') } 1 .. 17)), 'DR400', 'too many uploads');
+foreach my $failing ("BEGIN; %s ROLLBACK;", "SET SESSION AUTHORIZATION nobody; %s RESET SESSION AUTHORIZATION;")
+{
+	my ($rc, $out, $err) = $node->psql('one', piece(1, 'a') . sprintf($failing, piece(1, 'b')) . '\set VERBOSITY sqlstate' . "\n"
+		  . piece(1, 'c') . finish_upload(1, 'ac'), on_error_stop => 0);
+	like($err, qr/ERROR:\s+DR4(00|12)\s+ERROR:\s+DR4(00|12)\s*$/, "a piece that failed spoils an upload: $failing");
+	($rc, $out, $err) = $node->psql('one', sprintf($failing, piece(1, 'a')) . '\set VERBOSITY sqlstate' . "\n"
+		  . piece(1, 'b') . finish_upload(1, 'b'), on_error_stop => 0);
+	like($err, qr/ERROR:\s+DR4(00|12)\s+ERROR:\s+DR4(00|12)\s*$/, "so does the first: $failing");
+}
+# a file that is not there is no fault of the document, which is to be tried again
+my $naming = q{('\x0144'::bytea || '\x01' || '\x026e3100' || '\x08' || '\x01' || '\x02' || decode(repeat('ce', 16), 'hex') ||
+	'\x01' || '\x08' || '\x016100' || '\x016200' || '\x01' || '\x0000000000000003' || '\x0000000000000007')};
+is(state_as('writer', "SELECT docrep.peer_write('$copy', $naming, NULL, 'r', 's', NULL, NULL)"), 'DR503', 'a document that names a lost file');
 
 # ---- hostile messages -----------------------------------------------------------
 
@@ -162,12 +212,21 @@ $node->safe_psql('one', q{
 			WHERE get_byte(message, i) <> v GROUP BY 1, 2
 	$$;
 });
+my $attachments = q{('\x0144'::bytea || '\x02' ||
+	'\x026e3300' || '\x0c' || '\x01' || '\x02' || decode(repeat('cd', 16), 'hex') || '\x00000002' || convert_to('{}', 'UTF8') || '\x03' ||
+		'\x05' || '\x016100' || '\x016200' || '\x01' || '\x0000000000000003' || '\x06' || convert_to('sha1-x', 'UTF8') || '\x00' || '\x03616263' ||
+		'\x06' || '\x016200' || '\x016200' || '\x01' || '\x0000000000000005' || '\x04677a697000' || '\x0000000000000003' || '\x0378797a' ||
+		'\x10' || '\x016300' || '\x016200' || '\x01' || '\x0000000000000005' ||
+	'\x026e3400' || '\x10' || '\x01' || '\x02' || decode(repeat('cd', 16), 'hex') || convert_to('DR400', 'UTF8') || '\x0362616400' ||
+		'\x01' || '\x03ff00fe' || '\x04ff007b80')};
 my $ids = q{('\x0149'::bytea || '\x02' || '\x026f3100' || '\x026f3200')};
 my %messages = (
 	'peer_diff' => [ "SELECT docrep.peer_diff('$orders', \$1)", $revs ],
 	'peer_fetch' => [ "SELECT docrep.peer_fetch('$orders', \$1, true)", $revs ],
 	'peer_write' =>
 	  [ "SELECT docrep.peer_write('$copy', \$1, NULL, 'r', 's', NULL, NULL)", $document ],
+	'peer_write of attachments' =>
+	  [ "SELECT docrep.peer_write('$copy', \$1, NULL, 'r', 's', NULL, NULL)", $attachments ],
 	'peer_write of what peer_fetch gave' => [
 		"SELECT docrep.peer_write('$copy', \$1, NULL, 'r', 's', NULL, NULL)",
 		"(SELECT f FROM docrep.peer_fetch('$orders', (
@@ -190,6 +249,9 @@ foreach my $what (sort keys %messages)
 	is("@{$seen{longer}}", 'DR400', "$what: something behind it");
 	like("@{$seen{changed}}", qr/^DR400( ok)?$/, "$what: a byte changed");
 }
+is( $node->safe_psql('one', q{SELECT id IS NULL, raw_id, reason, raw FROM docrep.rejected_docs
+	WHERE raw_id = '\xff00fe' AND error = 'DR400' AND reason = 'bad' AND length(raw) = 4 LIMIT 1}),
+	't|\xff00fe|bad|\xff007b80', 'what the source could not read is kept as it came');
 # A count that the message does not justify must not ask for memory.
 is(state_as('writer', "SELECT docrep.peer_write('$copy', '\\x0144ffffffff0f', NULL, '', '', NULL, NULL)"),
 	'DR400', 'a count of 4 billion documents');
