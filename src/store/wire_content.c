@@ -96,6 +96,15 @@ add_upload(int64 number, const pg_uuid_t *table)
 	return u;
 }
 
+/* The upload of a number, which begins if there is none. */
+static SessionUpload *
+obtain_upload(int64 number, const pg_uuid_t *table)
+{
+	SessionUpload *u = find_upload(number, table);
+
+	return u != NULL ? u : add_upload(number, table);
+}
+
 /* Forget an upload.  Cannot fail. */
 static void
 drop_upload(SessionUpload *u)
@@ -153,12 +162,9 @@ docrep_peer_att_append(PG_FUNCTION_ARGS)
 	pg_uuid_t  *table = PG_GETARG_UUID_P(0);
 	int64		number = PG_GETARG_INT64(1);
 	bytea	   *data = PG_GETARG_BYTEA_PP(2);
-	SessionUpload *u;
+	SessionUpload *const u = obtain_upload(number, table);
 
 	docrep_serve_prepare();
-	u = find_upload(number, table);
-	if (u == NULL)
-		u = add_upload(number, table);
 	PG_TRY();
 	{
 		docrep_serve_content_append(table, &u->upload, u->cxt, VARDATA_ANY(data),
