@@ -162,7 +162,7 @@ docrep_peer_att_append(PG_FUNCTION_ARGS)
 	pg_uuid_t  *table = PG_GETARG_UUID_P(0);
 	int64		number = PG_GETARG_INT64(1);
 	bytea	   *data = PG_GETARG_BYTEA_PP(2);
-	SessionUpload *const u = obtain_upload(number, table);
+	SessionUpload *volatile u = obtain_upload(number, table);
 
 	docrep_serve_prepare();
 	PG_TRY();
@@ -186,7 +186,7 @@ docrep_peer_att_finish(PG_FUNCTION_ARGS)
 {
 	pg_uuid_t  *table = PG_GETARG_UUID_P(0);
 	int64		number = PG_GETARG_INT64(1);
-	SessionUpload *u = find_upload(number, table);
+	SessionUpload *volatile u = find_upload(number, table);
 	bytea	   *md5 = palloc(VARHDRSZ + 16);
 	int64		file = 0;
 	int64		length = 0;

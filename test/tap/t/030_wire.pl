@@ -175,10 +175,10 @@ foreach my $failing ("BEGIN; %s ROLLBACK;", "SET SESSION AUTHORIZATION nobody; %
 {
 	my ($rc, $out, $err) = $node->psql('one', piece(1, 'a') . sprintf($failing, piece(1, 'b')) . '\set VERBOSITY sqlstate' . "\n"
 		  . piece(1, 'c') . finish_upload(1, 'ac'), on_error_stop => 0);
-	like($err, qr/ERROR:\s+DR4(00|12)\s+ERROR:\s+DR4(00|12)\s*$/, "a piece that failed spoils an upload: $failing");
+	is(() = $err =~ /ERROR:\s+DR4(?:00|12)$/mg, 2, "a piece that failed spoils an upload: $failing");
 	($rc, $out, $err) = $node->psql('one', sprintf($failing, piece(1, 'a')) . '\set VERBOSITY sqlstate' . "\n"
 		  . piece(1, 'b') . finish_upload(1, 'b'), on_error_stop => 0);
-	like($err, qr/ERROR:\s+DR4(00|12)\s+ERROR:\s+DR4(00|12)\s*$/, "so does the first: $failing");
+	is(() = $err =~ /ERROR:\s+DR4(?:00|12)$/mg, 2, "so does the first: $failing");
 }
 # a file that is not there is no fault of the document, which is to be tried again
 my $naming = q{('\x0144'::bytea || '\x01' || '\x026e3100' || '\x08' || '\x01' || '\x02' || decode(repeat('ce', 16), 'hex') ||

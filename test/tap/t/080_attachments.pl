@@ -105,7 +105,7 @@ sub fill
 		SELECT docrep.put('$table', jsonb_build_object('_id', 'small', '_attachments', jsonb_build_object(
 			'hello.txt', jsonb_build_object('content_type', 'text/plain', 'data', b64('Hello')),
 			'empty', jsonb_build_object('content_type', 'text/plain', 'data', ''),
-			'Überraschung 🎁/x y', jsonb_build_object('content_type', 'image/png', 'data', b64(blob('u', 700)))))));
+			'Überraschung 🎁/x y', jsonb_build_object('content_type', 'image/png', 'data', b64(blob('u', 700))))));
 		SELECT docrep.put('$table', jsonb_build_object('_id', 'medium', '_attachments', jsonb_build_object(
 			'at the limit', jsonb_build_object('data', b64(blob('m', 32768))),
 			'above it', jsonb_build_object('data', b64(blob('n', 32769))))));
@@ -164,6 +164,7 @@ foreach my $pair (@pairs)
 foreach my $pair (@pairs)
 {
 	my ($name, $source, $target, $from, $to) = @$pair;
+	replicate($near, 'one', $source, $target);
 	my $before = files(@$to);
 	my $bytes = $proxy->bytes;
 	$from->[0]->safe_psql($from->[1], qq{
