@@ -89,6 +89,7 @@ fill_doc(DocTable *table, Snapshot snapshot, const char *id, DocState *state, in
 		 DocrepDoc *doc)
 {
 	RevNode    *leaf = &state->tree->nodes[node];
+	Jsonb	   *atts;
 
 	doc->id = unconstify(char *, id);
 	doc->path = docrep_revtree_path(state->tree, node);
@@ -97,7 +98,7 @@ fill_doc(DocTable *table, Snapshot snapshot, const char *id, DocState *state, in
 	if (node == state->winner)
 		doc->body = state->doc;
 	else
-		return docrep_leaf_read(table, snapshot, id, &leaf->rev, &doc->body, &doc->modified) ||
+		return docrep_leaf_read(table, snapshot, id, &leaf->rev, &doc->body, &atts, &doc->modified) ||
 			leaf->deleted;
 	return true;
 }
@@ -373,6 +374,7 @@ docrep_doc_to_write(DocrepDoc *doc, DocWrite *write)
 	write->path = doc->path;
 	write->deleted = doc->deleted;
 	write->modified = doc->modified;
+	write->atts = doc->atts;
 	write->body = doc->body;
 	if (write->body == NULL && doc->json != NULL)
 	{
