@@ -87,6 +87,9 @@ extern const char *docrep_att_name_problem(const char *name, int len);
 extern char *docrep_md5_digest(const uint8 *md5);
 extern bool docrep_md5_from_digest(const char *digest, uint8 *md5);
 
+/* The 16 bytes of a content's MD5. */
+extern void docrep_content_md5(const char *data, Size len, uint8 *md5);
+
 /* ---------- contents: content.c.  All in a transaction. ---------- */
 
 /* A file is read or written by its number; it is immutable once complete. */
@@ -126,6 +129,9 @@ extern Size docrep_content_read(DocTable *table, int64 file, int64 offset, char 
 
 /* All of it, as a bytea without encoding; more than a bytea holds: DR413. */
 extern bytea *docrep_content_get(DocTable *table, const DocAtt *att);
+
+/* Up to len bytes from an offset of it, without encoding; what is beyond its end is left out. */
+extern bytea *docrep_content_get_part(DocTable *table, const DocAtt *att, int64 offset, Size len);
 
 /* Of any leaf of the document: the file with this digest and stored length, or 0. */
 extern int64 docrep_content_of_doc(DocTable *table, const char *id, const char *digest,

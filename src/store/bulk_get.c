@@ -149,7 +149,7 @@ docrep_bulk_get(PG_FUNCTION_ARGS)
 										  ACL_SELECT);
 	const JsonbContainer *array = docrep_docs_array(docrep_arg_jsonb(fcinfo, 1, "docs"), "docs");
 	bool		latest = docrep_arg_bool(fcinfo, 4);
-	DocShow		show = {0};
+	DocShow		show = {.table = table};
 	RawCursor	cursor;
 	RawMember	item;
 	RawBuilder	results;
@@ -158,6 +158,7 @@ docrep_bulk_get(PG_FUNCTION_ARGS)
 												  ALLOCSET_DEFAULT_SIZES);
 
 	show.revs = docrep_arg_bool(fcinfo, 2);
+	show.attachments = docrep_arg_bool(fcinfo, 3);
 	docrep_raw_begin(&cursor, array);
 	docrep_raw_init(&results, false, cursor.n);
 	while (docrep_raw_next(&cursor, &item))

@@ -15,6 +15,7 @@
 #include "access/xact.h"
 #include "executor/tuptable.h"
 #include "store/change.h"
+#include "store/change_atts.h"
 #include "store/companion.h"
 #include "store/document.h"
 #include "store/errcodes.h"
@@ -109,9 +110,17 @@ docrep_change_load_trunk(DocTable *table, DocChange *change)
 						change->id)));
 }
 
+/* Take a write in, with its attachments (n = 0: none). */
 static void
-add_write(DocChange *change, DocWrite *write)
+add_write(DocChange *change, DocWrite *write, const DocAtts *atts)
 {
+	if (atts->n > 0 && change->write_atts == NULL)
+		change->write_atts = palloc0((change->nwrites + 1) * sizeof(DocAtts));
+	else if (change->write_atts)
+		change->write_atts = repalloc(change->write_atts,
+									  (change->nwrites + 1) * sizeof(DocAtts));
+	if (change->write_atts)
+		change->write_atts[change->nwrites] = *atts;
 	if (change->writes == NULL)
 		change->writes = palloc(sizeof(DocWrite *));
 	else
@@ -135,16 +144,25 @@ contradicts(const RevTree *tree, const RevPath *path)
 	return parent >= 0 && !docrep_rev_eq(&tree->nodes[parent].rev, &path->revs[1]);
 }
 
-void
+bool
 docrep_change_merge(DocTable *table, DocChange *change, DocWrite *write)
 {
 	RevMergeResult result;
+	DocAtts		atts = {0};
 
 	if (contradicts(change->tree, &write->path))
 	{
 		write->rev = docrep_rev_copy(&write->path.revs[0]);
 		write->known = true;
-		return;
+		return true;
+	}
+	if (write->atts.n > 0)
+	{
+		/* what is known needs no contents, and a refusal must leave the tree alone */
+		docrep_change_load_trunk(table, change);
+		if (docrep_revtree_find(change->tree, &write->path.revs[0]) < 0 &&
+			!docrep_change_merge_atts(table, change, write, &atts))
+			return false;
 	}
 	result = docrep_revtree_merge(change->tree, &write->path, write->deleted);
 	if (result == REVMERGE_NEED_TRUNK)
@@ -155,7 +173,8 @@ docrep_change_merge(DocTable *table, DocChange *change, DocWrite *write)
 	write->rev = docrep_rev_copy(&write->path.revs[0]);
 	write->known = result == REVMERGE_KNOWN;
 	if (!write->known)
-		add_write(change, write);
+		add_write(change, write, &atts);
+	return true;
 }
 
 static bool
@@ -167,8 +186,8 @@ conflict(DocWrite *write)
 }
 
 /*
- * The node that an edit goes on from: index, or -1 for a new document.  False:
- * a conflict.  CouchDB's rules: any leaf may be edited, deleted ones too; a
+ * The node that an edit goes on from: index, or -1 for one that is not there.
+ * False: a conflict.  CouchDB's rules: any leaf may be edited, deleted ones too; a
  * _rev for an unknown id counts as its history; without a _rev a document
  * whose winner is deleted is created again on top of it.
  */
@@ -188,10 +207,7 @@ find_base(DocChange *change, DocWrite *write, int32 *base)
 		return true;
 	}
 	if (tree->n == 0)
-	{
-		*base = docrep_revtree_add(tree, -1, &write->path.revs[0], false);
 		return true;
-	}
 	*base = docrep_revtree_find(tree, &write->path.revs[0]);
 	return *base >= 0 && tree->nodes[*base].nchildren == 0;
 }
@@ -201,24 +217,35 @@ docrep_change_edit(DocTable *table, DocChange *change, DocWrite *write)
 {
 	RevTree    *tree = change->tree;
 	uint8	   *hash = palloc(REV_HASH_LEN);
-	Rev			parent;
+	const Rev  *parent = NULL;
+	Rev			base_rev;
 	int32		base;
+	uint32		gen;
+	DocAtts		atts;
 
 	if (!find_base(change, write, &base))
 		return conflict(write);
 	if (base >= 0)
 	{
-		parent = tree->nodes[base].rev;
-		if (parent.gen >= REV_MAX_GENERATION)
-			return conflict(write);
+		base_rev = tree->nodes[base].rev;
+		parent = &base_rev;
 	}
-	docrep_revision_hash(base >= 0 ? &parent : NULL, write->deleted, write->body, hash);
-	write->rev.gen = base >= 0 ? parent.gen + 1 : 1;
+	else if (write->path.n > 0)
+		parent = &write->path.revs[0];	/* an unknown document's */
+	if (parent && parent->gen >= REV_MAX_GENERATION)
+		return conflict(write);
+	gen = parent ? parent->gen + 1 : 1;
+	if (!docrep_change_edit_atts(table, change, write, base >= 0 ? parent : NULL, gen, &atts))
+		return false;
+	if (base < 0 && parent)
+		base = docrep_revtree_add(tree, -1, parent, false);
+	docrep_revision_hash(parent, write->deleted, write->body, &atts, hash);
+	write->rev.gen = gen;
 	write->rev.len = REV_HASH_LEN;
 	write->rev.hex = true;
 	write->rev.bytes = hash;
 	docrep_revtree_add(tree, base, &write->rev, write->deleted);
-	add_write(change, write);
+	add_write(change, write, &atts);
 	change->edit = true;
 	return true;
 }
@@ -245,13 +272,23 @@ docrep_change_old_doc(DocTable *table, DocChange *change)
 	return isnull ? NULL : DatumGetJsonbPCopy(d);
 }
 
+Jsonb *
+docrep_change_old_atts(DocTable *table, DocChange *change)
+{
+	bool		isnull;
+	Datum		d = old_attribute(table, change, table->info.a_attachments, Anum_dead_attachments,
+								  &isnull);
+
+	return isnull ? NULL : DatumGetJsonbPCopy(d);
+}
+
 /*
- * The body of a leaf, wherever it is now: just come in, in the stored row, or
- * among the losing leaves.
+ * The body of a leaf and its attachments, wherever it is now: just come in, in
+ * the stored row, or among the losing leaves.
  */
 static void
 find_body(DocTable *table, DocChange *change, const Rev *rev,
-		  Jsonb **doc, TimestampTz *modified)
+		  Jsonb **doc, Jsonb **atts, TimestampTz *modified)
 {
 	for (int i = change->nwrites - 1; i >= 0; i--)
 	{
@@ -260,20 +297,24 @@ find_body(DocTable *table, DocChange *change, const Rev *rev,
 		if (docrep_rev_eq(&w->rev, rev))
 		{
 			*doc = w->body;
+			*atts = change->write_atts ? docrep_atts_to_column(&change->write_atts[i]) : NULL;
 			*modified = w->modified != 0 ? w->modified : GetCurrentTimestamp();
 			return;
 		}
 	}
 	*doc = NULL;
+	*atts = NULL;
 	*modified = change->old_modified;
 	if (change->exists && docrep_rev_eq(&change->old_winner, rev))
 	{
 		*doc = docrep_change_old_doc(table, change);
+		*atts = docrep_change_old_atts(table, change);
 		return;
 	}
 	CommandCounterIncrement();
 	docrep_leaf_body(table, GetLatestSnapshot(), change->id,
-					 &change->tree->nodes[docrep_revtree_find(change->tree, rev)], doc, modified);
+					 &change->tree->nodes[docrep_revtree_find(change->tree, rev)], doc, atts,
+					 modified);
 }
 
 static bool
@@ -284,7 +325,7 @@ body_is_empty(Jsonb *doc)
 
 /*
  * Which rows of losing leaves come and go.  Every losing leaf that is live
- * has one; a deleted one only if it has a body.
+ * has one; a deleted one only if it has a body or attachments.
  */
 static void
 plan_leaves(DocTable *table, DocChange *change)
@@ -308,8 +349,8 @@ plan_leaves(DocTable *table, DocChange *change)
 
 			row->rev = node->rev;
 			row->deleted = node->deleted;
-			find_body(table, change, &node->rev, &row->doc, &row->modified);
-			if (!node->deleted || !body_is_empty(row->doc))
+			find_body(table, change, &node->rev, &row->doc, &row->atts, &row->modified);
+			if (!node->deleted || !body_is_empty(row->doc) || row->atts)
 				change->leaf_inserts = lappend(change->leaf_inserts, row);
 		}
 	}
@@ -393,7 +434,9 @@ docrep_change_finish(DocTable *table, DocChange *change, bool anything_new)
 	winner = docrep_revtree_winner(tree);
 	change->winner = tree->nodes[winner].rev;
 	change->now_live = !tree->nodes[winner].deleted;
-	find_body(table, change, &change->winner, &change->doc, &change->modified);
+	if (change->write_atts)
+		docrep_change_store_contents(table, &change, 1);
+	find_body(table, change, &change->winner, &change->doc, &change->atts, &change->modified);
 	if (change->nold_leaves > 1 || has_branches(tree))
 		plan_leaves(table, change);
 	pack_tree(table, change);
@@ -430,7 +473,8 @@ rehash_edit(DocTable *table, DocChange *change, Jsonb *doc)
 	write->body = doc;
 	change->doc = doc;
 	docrep_revision_hash(parent >= 0 ? &change->tree->nodes[parent].rev : NULL,
-						 false, doc, (uint8 *) write->rev.bytes);
+						 false, doc, change->write_atts ? &change->write_atts[0] : NULL,
+						 (uint8 *) write->rev.bytes);
 	change->rev_datum = docrep_rev_datum(&write->rev);
 	pack_tree(table, change);
 	take_trunk_along(table, change);
@@ -472,6 +516,9 @@ docrep_change_dead_values(DocTable *table, const DocChange *change, Datum *value
 	nulls[Anum_dead_doc - 1] = body_is_empty(change->doc);
 	if (!nulls[Anum_dead_doc - 1])
 		values[Anum_dead_doc - 1] = JsonbPGetDatum(change->doc);
+	nulls[Anum_dead_attachments - 1] = change->atts == NULL;
+	if (change->atts)
+		values[Anum_dead_attachments - 1] = JsonbPGetDatum(change->atts);
 	values[Anum_dead_rev - 1] = change->rev_datum;
 	values[Anum_dead_seq - 1] = Int64GetDatum(change->seq);
 	values[Anum_dead_modified - 1] = TimestampTzGetDatum(change->modified);
@@ -510,6 +557,9 @@ write_leaves(DocTable *table, DocChange *change)
 		nulls[Anum_leaf_doc - 1] = row->doc == NULL;
 		if (row->doc)
 			values[Anum_leaf_doc - 1] = JsonbPGetDatum(row->doc);
+		nulls[Anum_leaf_attachments - 1] = row->atts == NULL;
+		if (row->atts)
+			values[Anum_leaf_attachments - 1] = JsonbPGetDatum(row->atts);
 		values[Anum_leaf_deleted - 1] = BoolGetDatum(row->deleted);
 		values[Anum_leaf_modified - 1] = TimestampTzGetDatum(row->modified);
 		docrep_companion_insert(table, docrep_leaf_rel(table), values, nulls);
@@ -598,7 +648,7 @@ docrep_change_write_companions(DocTable *table, DocChange *change)
 
 DocWrite *
 docrep_gather_leaves(DocTable *table, const char *id, RevTree *tree, const Rev *winner,
-					 Jsonb *winner_doc, TimestampTz modified, int *n)
+					 Jsonb *winner_doc, Jsonb *winner_atts, TimestampTz modified, int *n)
 {
 	int32	   *leaves;
 	DocWrite   *writes;
@@ -609,6 +659,7 @@ docrep_gather_leaves(DocTable *table, const char *id, RevTree *tree, const Rev *
 	for (int i = 0; i < *n; i++)
 	{
 		RevNode    *node = &tree->nodes[leaves[i]];
+		Jsonb	   *atts = winner_atts;
 
 		writes[i].id = id;
 		writes[i].deleted = node->deleted;
@@ -619,9 +670,11 @@ docrep_gather_leaves(DocTable *table, const char *id, RevTree *tree, const Rev *
 		else
 		{
 			docrep_leaf_body(table, GetLatestSnapshot(), id, node,
-							 &writes[i].body, &writes[i].modified);
+							 &writes[i].body, &atts, &writes[i].modified);
 			(void) docrep_leaf_delete(table, id, &node->rev);
 		}
+		docrep_atts_from_column(atts, &writes[i].atts);
+		writes[i].own_atts = true;
 	}
 	CommandCounterIncrement();
 	return writes;

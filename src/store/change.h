@@ -27,6 +27,7 @@ typedef struct LeafRow
 {
 	Rev			rev;
 	Jsonb	   *doc;			/* NULL: {} */
+	Jsonb	   *atts;			/* NULL: none */
 	bool		deleted;
 	TimestampTz modified;
 } LeafRow;
@@ -49,6 +50,8 @@ typedef struct DocChange
 	/* what comes in; not owned */
 	DocWrite  **writes;
 	int			nwrites;
+	DocAtts    *write_atts;		/* of each write, with their digests; owned.  NULL: no
+								 * write has any */
 	bool		edit;			/* made by docrep_change_edit */
 
 	/* what is to be stored */
@@ -56,6 +59,7 @@ typedef struct DocChange
 	bool		now_live;
 	Rev			winner;
 	Jsonb	   *doc;			/* the winner's body; NULL: {} */
+	Jsonb	   *atts;			/* its attachments; NULL: none */
 	TimestampTz modified;
 	int64		seq;
 	Datum		rev_datum;
@@ -79,12 +83,15 @@ struct TupleTableSlot;
 extern void docrep_change_begin(DocTable *table, DocChange *change, const char *id,
 								bool in_dead, struct TupleTableSlot *slot, bool copy);
 
-/* Merge one write as it is; sets write->known and write->rev. */
-extern void docrep_change_merge(DocTable *table, DocChange *change, DocWrite *write);
+/*
+ * Merge one write as it is; sets write->known and write->rev.  False: it is
+ * refused because of its attachments (write->sqlstate DR400 or DR412).
+ */
+extern bool docrep_change_merge(DocTable *table, DocChange *change, DocWrite *write);
 
 /*
  * Make one edit; false and write->sqlstate DR409 if its _rev is missing or
- * not a leaf.  Sets write->rev.
+ * not a leaf, DR400 or DR412 for its attachments.  Sets write->rev.
  */
 extern bool docrep_change_edit(DocTable *table, DocChange *change, DocWrite *write);
 
@@ -104,6 +111,9 @@ extern void docrep_change_load_trunk(DocTable *table, DocChange *change);
 /* The body in the stored row. */
 extern Jsonb *docrep_change_old_doc(DocTable *table, DocChange *change);
 
+/* The attachments in the stored row, or NULL. */
+extern Jsonb *docrep_change_old_atts(DocTable *table, DocChange *change);
+
 /* Write the change's losing leaves and, if the document is or was a tombstone, that row. */
 extern void docrep_change_write_companions(DocTable *table, DocChange *change);
 
@@ -116,11 +126,11 @@ extern void docrep_change_arrive(DocTable *table, DocChange *change, Datum doc);
 
 /*
  * All leaves of a tree whose trunk is loaded as writes, to be merged
- * elsewhere; winner_doc is the body of the leaf "winner".  The rows of losing
- * leaves are read and deleted.
+ * elsewhere; winner_doc is the body of the leaf "winner", winner_atts its
+ * attachments.  The rows of losing leaves are read and deleted.
  */
 extern DocWrite *docrep_gather_leaves(DocTable *table, const char *id, RevTree *tree,
-									  const Rev *winner, Jsonb *winner_doc,
+									  const Rev *winner, Jsonb *winner_doc, Jsonb *winner_atts,
 									  TimestampTz modified, int *n);
 
 /* Revision bytes copied into CurrentMemoryContext. */

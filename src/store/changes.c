@@ -220,7 +220,8 @@ show_change(const ChangesRequest *request, const DocFeedRow *row, ChangeShown *s
 	shown->changes = request->all_docs ? all_leaves_array(state->tree) :
 		one_rev_array(&winner->rev);
 	shown->doc = request->include_docs ?
-		docrep_document_show(row->id, state->tree, state->winner, state->doc, &request->show) :
+		docrep_document_show(row->id, state->tree, state->winner, state->doc, state->atts,
+							 &request->show) :
 		NULL;
 }
 

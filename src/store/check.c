@@ -17,6 +17,7 @@
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "store/companion.h"
+#include "store/content.h"
 #include "store/rev_type.h"
 #include "store/seqs.h"
 #include "store/sql_support.h"
@@ -113,6 +114,7 @@ check_definition(Check *check)
 	check_later_triggers(check);
 	check_companion(check, info->dead_relid);
 	check_companion(check, info->leaf_relid);
+	check_companion(check, info->att_relid);
 	check_companion(check, info->seq_relid);
 }
 
@@ -158,6 +160,27 @@ check_state(Check *check, const char *id, const Rev *row_rev, DocState *state)
 	if (state->seq <= 0 || state->seq >= check->horizon)
 		report(check, id, psprintf("_seq " INT64_FORMAT " was never handed out", state->seq));
 	check_leaves(check, id, state);
+}
+
+/* Every attachment of a revision has its content. */
+static void
+check_atts(Check *check, const char *id, Datum column, bool isnull)
+{
+	DocAtts		atts;
+
+	if (isnull)
+		return;
+	docrep_atts_from_column(DatumGetJsonbP(column), &atts);
+	for (int i = 0; i < atts.n; i++)
+	{
+		TupleTableSlot *slot = docrep_att_first(check->table, check->snapshot,
+												atts.atts[i].file, 0, false);
+
+		if (slot == NULL || docrep_att_slot_part(slot) != 0 ||
+			slot_attisnull(slot, Anum_att_sha256))
+			report(check, id, psprintf("the content of attachment \"%s\" is missing",
+									   atts.atts[i].name));
+	}
 }
 
 /* Why the bookkeeping of a row cannot be read at all, or NULL. */
@@ -207,8 +230,9 @@ check_row(Check *check, bool in_dead, TupleTableSlot *slot)
 		return;
 	}
 	docrep_datum_rev(slot_getattr(slot, in_dead ? Anum_dead_rev : info->a_rev, &isnull), &rev);
-	docrep_state_from_slot(check->table, in_dead, slot, DOCSTATE_TRUNK, &state);
+	docrep_state_from_slot(check->table, in_dead, slot, DOCSTATE_TRUNK | DOCSTATE_ATTS, &state);
 	check_state(check, id, &rev, &state);
+	check_atts(check, id, JsonbPGetDatum(state.atts), state.atts == NULL);
 	if (in_dead && docrep_find_row(check->table, DOC_IN_REL, check->snapshot, id) != NULL)
 		report(check, id, "the document is live and among the tombstones at once");
 }
@@ -243,6 +267,8 @@ check_leaf_row(Check *check, TupleTableSlot *slot)
 		docrep_rev_print(&rev, text);
 		report(check, id, psprintf("a body is kept for revision %s, which is no losing leaf", text));
 	}
+	d = slot_getattr(slot, Anum_leaf_attachments, &isnull);
+	check_atts(check, id, d, isnull);
 }
 
 typedef void (*RowCheck) (Check *check, TupleTableSlot *slot);

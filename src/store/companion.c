@@ -19,6 +19,7 @@
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "store/companion.h"
+#include "store/companion_internal.h"
 #include "store/errcodes.h"
 #include "store/rev_type.h"
 #include "store/seqs.h"
@@ -28,38 +29,8 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-/* An index scan by id that is started over for every look-up. */
-typedef struct IdScan
-{
-	Relation	index;
-	IndexScanDesc scan;
-	TupleTableSlot *slot;
-} IdScan;
-
-/* What it takes to insert into a relation and its indexes. */
-typedef struct Writer
-{
-	Relation	rel;
-	EState	   *estate;
-	ResultRelInfo *rri;
-	TupleTableSlot *slot;
-} Writer;
-
-typedef struct Companions
-{
-	MemoryContext cxt;
-	Relation	dead;
-	Relation	leaf;
-	IdScan		rel_scan;
-	IdScan		dead_scan;
-	IdScan		leaf_scan;
-	RegProcedure rev_equality;	/* of the leaves' index, once it was needed */
-	Writer		writers[3];		/* dead, leaf, the table itself */
-	int			nwriters;
-} Companions;
-
-static Companions *
-get_companions(DocTable *table)
+Companions *
+docrep_companions_get(DocTable *table)
 {
 	if (table->companions == NULL)
 	{
@@ -85,14 +56,15 @@ open_companion(DocTable *table, Oid relid)
 	Relation	rel = table_open(relid, lockmode);
 
 	if (docrep_table_info_cached(table->info.relid) == NULL)
-		docrep_companion_check(rel, relid == table->info.dead_relid);
+		docrep_companion_check(rel, relid == table->info.dead_relid ? COMPANION_DEAD :
+							   relid == table->info.leaf_relid ? COMPANION_LEAF : COMPANION_ATT);
 	return rel;
 }
 
 Relation
 docrep_dead_rel(DocTable *table)
 {
-	Companions *c = get_companions(table);
+	Companions *c = docrep_companions_get(table);
 
 	if (c->dead == NULL)
 		c->dead = open_companion(table, table->info.dead_relid);
@@ -102,11 +74,21 @@ docrep_dead_rel(DocTable *table)
 Relation
 docrep_leaf_rel(DocTable *table)
 {
-	Companions *c = get_companions(table);
+	Companions *c = docrep_companions_get(table);
 
 	if (c->leaf == NULL)
 		c->leaf = open_companion(table, table->info.leaf_relid);
 	return c->leaf;
+}
+
+Relation
+docrep_att_rel(DocTable *table)
+{
+	Companions *c = docrep_companions_get(table);
+
+	if (c->att == NULL)
+		c->att = open_companion(table, table->info.att_relid);
+	return c->att;
 }
 
 static void
@@ -130,6 +112,8 @@ docrep_companions_close(DocTable *table)
 	end_scan(&c->rel_scan);
 	end_scan(&c->dead_scan);
 	end_scan(&c->leaf_scan);
+	end_scan(&c->att_scan);
+	end_scan(&c->sha_scan);
 	for (int i = 0; i < c->nwriters; i++)
 	{
 		ExecCloseIndices(c->writers[i].rri);
@@ -140,6 +124,8 @@ docrep_companions_close(DocTable *table)
 		table_close(c->dead, NoLock);
 	if (c->leaf)
 		table_close(c->leaf, NoLock);
+	if (c->att)
+		table_close(c->att, NoLock);
 	MemoryContextDelete(c->cxt);
 	table->companions = NULL;
 }
@@ -154,12 +140,12 @@ docrep_companions_forget(DocTable *table)
 
 /* ---------- looking up by id ---------- */
 
-static IdScan *
-begin_scan(DocTable *table, IdScan *s, Relation rel, Oid index_oid, int nkeys)
+IdScan *
+docrep_companion_scan(DocTable *table, IdScan *s, Relation rel, Oid index_oid, int nkeys)
 {
 	if (s->scan == NULL)
 	{
-		MemoryContext old = MemoryContextSwitchTo(get_companions(table)->cxt);
+		MemoryContext old = MemoryContextSwitchTo(docrep_companions_get(table)->cxt);
 
 		s->index = index_open(index_oid, AccessShareLock);
 		s->slot = table_slot_create(rel, NULL);
@@ -172,11 +158,11 @@ begin_scan(DocTable *table, IdScan *s, Relation rel, Oid index_oid, int nkeys)
 static IdScan *
 scan_for(DocTable *table, DocPlace place)
 {
-	Companions *c = get_companions(table);
+	Companions *c = docrep_companions_get(table);
 
 	if (place == DOC_IN_REL)
-		return begin_scan(table, &c->rel_scan, table->rel, table->info.pk_oid, 1);
-	return begin_scan(table, &c->dead_scan, docrep_dead_rel(table), table->info.dead_pk_oid, 1);
+		return docrep_companion_scan(table, &c->rel_scan, table->rel, table->info.pk_oid, 1);
+	return docrep_companion_scan(table, &c->dead_scan, docrep_dead_rel(table), table->info.dead_pk_oid, 1);
 }
 
 static Relation
@@ -208,10 +194,10 @@ rescan_id(IdScan *s, Snapshot snapshot, Datum id)
  * from one call to the next (the rows it found dead) is allocated on the way,
  * and callers look each document up in a context that they reset.
  */
-static bool
-next_row(DocTable *table, IdScan *s)
+bool
+docrep_companion_next(DocTable *table, IdScan *s)
 {
-	MemoryContext old = MemoryContextSwitchTo(get_companions(table)->cxt);
+	MemoryContext old = MemoryContextSwitchTo(docrep_companions_get(table)->cxt);
 	bool		found = index_getnext_slot(s->scan, ForwardScanDirection, s->slot);
 
 	MemoryContextSwitchTo(old);
@@ -224,7 +210,7 @@ docrep_find_row(DocTable *table, DocPlace place, Snapshot snapshot, const char *
 	IdScan	   *s = scan_for(table, place);
 
 	rescan_id(s, snapshot, CStringGetTextDatum(id));
-	if (!next_row(table, s))
+	if (!docrep_companion_next(table, s))
 		return NULL;
 	return s->slot;
 }
@@ -250,7 +236,7 @@ docrep_probe_row(DocTable *table, DocPlace place, const char *id,
 	*token = 0;
 	InitDirtySnapshot(dirty);
 	rescan_id(s, &dirty, CStringGetTextDatum(id));
-	found = next_row(table, s);
+	found = docrep_companion_next(table, s);
 	if (found)
 	{
 		*xwait = TransactionIdIsValid(dirty.xmin) ? dirty.xmin : dirty.xmax;
@@ -322,8 +308,8 @@ rev_equality(Relation index)
 TupleTableSlot *
 docrep_leaf_find(DocTable *table, Snapshot snapshot, const char *id, const Rev *rev)
 {
-	Companions *c = get_companions(table);
-	IdScan	   *s = begin_scan(table, &c->leaf_scan, docrep_leaf_rel(table),
+	Companions *c = docrep_companions_get(table);
+	IdScan	   *s = docrep_companion_scan(table, &c->leaf_scan, docrep_leaf_rel(table),
 							   table->info.leaf_pk_oid, 2);
 	ScanKeyData keys[2];
 
@@ -334,15 +320,15 @@ docrep_leaf_find(DocTable *table, Snapshot snapshot, const char *id, const Rev *
 						   c->rev_equality, docrep_rev_datum(rev));
 	s->scan->xs_snapshot = snapshot;
 	index_rescan(s->scan, keys, 2, NULL, 0);
-	return next_row(table, s) ? s->slot : NULL;
+	return docrep_companion_next(table, s) ? s->slot : NULL;
 }
 
 /* ---------- changing rows ---------- */
 
-static Writer *
-writer_for(DocTable *table, Relation rel)
+Writer *
+docrep_companion_writer(DocTable *table, Relation rel)
 {
-	Companions *c = get_companions(table);
+	Companions *c = docrep_companions_get(table);
 	Writer	   *w;
 	MemoryContext old;
 
@@ -366,7 +352,7 @@ writer_for(DocTable *table, Relation rel)
 void
 docrep_companion_insert(DocTable *table, Relation rel, Datum *values, bool *nulls)
 {
-	Writer	   *w = writer_for(table, rel);
+	Writer	   *w = docrep_companion_writer(table, rel);
 	HeapTuple	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
 
 	ExecForceStoreHeapTuple(tuple, w->slot, false);
@@ -380,7 +366,7 @@ docrep_companion_insert(DocTable *table, Relation rel, Datum *values, bool *null
 void
 docrep_row_update(DocTable *table, Relation rel, ItemPointer tid, HeapTuple newtuple)
 {
-	Writer	   *w = writer_for(table, rel);
+	Writer	   *w = docrep_companion_writer(table, rel);
 #if PG_VERSION_NUM >= 160000
 	TU_UpdateIndexes update_indexes;
 #else
@@ -416,17 +402,17 @@ docrep_leaf_delete(DocTable *table, const char *id, const Rev *rev)
 }
 
 /*
- * Insert speculatively; on a conflict take the row back.  Returns whether it
- * stands, still unconfirmed.
+ * Insert the writer's slot speculatively, a conflict being one in the index
+ * "arbiter".  Returns whether it stands, still unconfirmed.
  */
-static bool
-insert_speculatively(DocTable *table, Writer *w, Relation dead, uint32 *token)
+bool
+docrep_companion_speculate(Writer *w, Oid arbiter, uint32 *token)
 {
 	bool		conflict = false;
-	List	   *arbiters = list_make1_oid(table->info.dead_pk_oid);
+	List	   *arbiters = list_make1_oid(arbiter);
 
 	*token = SpeculativeInsertionLockAcquire(GetCurrentTransactionId());
-	table_tuple_insert_speculative(dead, w->slot, GetCurrentCommandId(true), 0, NULL, *token);
+	table_tuple_insert_speculative(w->rel, w->slot, GetCurrentCommandId(true), 0, NULL, *token);
 #if PG_VERSION_NUM >= 160000
 	ExecInsertIndexTuples(w->rri, w->slot, w->estate, false, true, &conflict, arbiters, false);
 #else
@@ -447,7 +433,7 @@ bool
 docrep_dead_insert_new(DocTable *table, const char *id, Datum *values, bool *nulls)
 {
 	Relation	dead = docrep_dead_rel(table);
-	Writer	   *w = writer_for(table, dead);
+	Writer	   *w = docrep_companion_writer(table, dead);
 	HeapTuple	tuple = heap_form_tuple(RelationGetDescr(dead), values, nulls);
 	TransactionId xwait = InvalidTransactionId;
 	uint32		token = 0;
@@ -457,7 +443,7 @@ docrep_dead_insert_new(DocTable *table, const char *id, Datum *values, bool *nul
 
 	ExecForceStoreHeapTuple(tuple, w->slot, false);
 	docrep_dead_mark_used(&table->info);
-	stands = insert_speculatively(table, w, dead, &own_token);
+	stands = docrep_companion_speculate(w, table->info.dead_pk_oid, &own_token);
 	if (stands)
 	{
 		docrep_dead_epoch_bump(&table->info);

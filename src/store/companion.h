@@ -30,7 +30,8 @@
 #define Anum_dead_modified	5
 #define Anum_dead_tree		6
 #define Anum_dead_trunk		7
-#define Natts_dead			7
+#define Anum_dead_attachments	8
+#define Natts_dead			8
 
 /* columns of leaf_<uuid> */
 #define Anum_leaf_id		1
@@ -38,7 +39,25 @@
 #define Anum_leaf_doc		3
 #define Anum_leaf_deleted	4
 #define Anum_leaf_modified	5
-#define Natts_leaf			5
+#define Anum_leaf_attachments	6
+#define Natts_leaf			6
+
+/*
+ * Columns of att_<uuid>.  Part 0 of a file is its header, and holds the data
+ * too if they fit into one part; only headers have sha256 (NULL: not complete
+ * yet), length, md5 and at.
+ */
+#define Anum_att_file		1
+#define Anum_att_part		2
+#define Anum_att_sha256		3
+#define Anum_att_length		4
+#define Anum_att_md5		5
+#define Anum_att_at			6
+#define Anum_att_data		7
+#define Natts_att			7
+
+/* bytes of data in a part: a row of it fills a page */
+#define DOCREP_ATT_PART		8000
 
 /* "kind_<32 hex digits>", allocated. */
 extern char *docrep_companion_name(const char *kind, const pg_uuid_t *uuid);
@@ -46,12 +65,21 @@ extern char *docrep_companion_name(const char *kind, const pg_uuid_t *uuid);
 /* An open table whose relation the caller opened and will close. */
 extern DocTable *docrep_table_attach(Relation rel);
 
-/* An error unless a companion (of tombstones, or of leaves) has the columns it was made with. */
-extern void docrep_companion_check(Relation rel, bool dead);
+/* The tables among the companions. */
+typedef enum CompanionKind
+{
+	COMPANION_DEAD,				/* tombstones */
+	COMPANION_LEAF,				/* losing leaves */
+	COMPANION_ATT				/* contents of attachments */
+} CompanionKind;
+
+/* An error unless a companion has the columns it was made with. */
+extern void docrep_companion_check(Relation rel, CompanionKind kind);
 
 /* Open on demand. */
 extern Relation docrep_dead_rel(DocTable *table);
 extern Relation docrep_leaf_rel(DocTable *table);
+extern Relation docrep_att_rel(DocTable *table);
 extern void docrep_companions_close(DocTable *table);
 
 /* After the rollback of the subtransaction that opened them. */
@@ -109,5 +137,28 @@ extern bool docrep_leaf_delete(DocTable *table, const char *id, const Rev *rev);
 /* Find a losing leaf's row as of a snapshot, or NULL. */
 extern TupleTableSlot *docrep_leaf_find(DocTable *table, Snapshot snapshot, const char *id,
 										const Rev *rev);
+
+/* ---------- contents of attachments: companion_att.c ---------- */
+
+/*
+ * The first row of a file from this part on, as of a snapshot, and those that
+ * follow; of any file from this one on if "any".  NULL: no more.  The slot
+ * belongs to the table.
+ */
+extern TupleTableSlot *docrep_att_first(DocTable *table, Snapshot snapshot, int64 file,
+										int32 part, bool any);
+extern TupleTableSlot *docrep_att_next(DocTable *table);
+
+/* The header of the complete file with these contents, or NULL. */
+extern TupleTableSlot *docrep_att_by_sha(DocTable *table, Snapshot snapshot, const uint8 *sha256);
+
+/*
+ * Insert a header whose sha256 is set; false, and nothing inserted: there is
+ * one of the same contents, or somebody is just inserting it.
+ */
+extern bool docrep_att_insert_header(DocTable *table, Datum *values, bool *nulls);
+
+/* Insert rows that are materialized in slots of att_<uuid>. */
+extern void docrep_att_insert_parts(DocTable *table, TupleTableSlot **slots, int n);
 
 #endif							/* DOCREP_STORE_COMPANION_H */

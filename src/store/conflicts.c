@@ -112,6 +112,7 @@ put_document(ConflictScan *s, const char *id, Tuplestorestate *store, TupleDesc 
 		const RevNode *node = &state.tree->nodes[leaves[i]];
 		bool		is_winner = leaves[i] == state.winner;
 		Jsonb	   *doc = state.doc;
+		Jsonb	   *atts;
 		TimestampTz modified = state.modified;
 		Datum		values[7];
 		bool		nulls[7] = {false, false, false, false, false, false, true};
@@ -119,7 +120,7 @@ put_document(ConflictScan *s, const char *id, Tuplestorestate *store, TupleDesc 
 		if (node->deleted)
 			continue;
 		if (!is_winner)
-			docrep_leaf_body(s->table, s->snapshot, id, node, &doc, &modified);
+			docrep_leaf_body(s->table, s->snapshot, id, node, &doc, &atts, &modified);
 		values[0] = CStringGetTextDatum(id);
 		values[1] = docrep_rev_datum(&node->rev);
 		values[2] = BoolGetDatum(is_winner);

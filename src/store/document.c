@@ -64,6 +64,8 @@ typedef struct SpecialMembers
 	RawValue	id;
 	RawValue	rev;
 	RawValue	revisions;
+	bool		has_attachments;
+	RawValue	attachments;
 	bool		deleted;
 } SpecialMembers;
 
@@ -177,10 +179,8 @@ take_member(SpecialMembers *special, const RawMember *member)
 		case MEMBER_ATTACHMENTS:
 			if (!docrep_raw_is_object(value))
 				wrong_type("_attachments", "an object");
-			if (JsonContainerSize((const JsonbContainer *) value->data) > 0)
-				ereport(ERROR,
-						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						 errmsg("_attachments: attachments are not supported yet")));
+			special->has_attachments = true;
+			special->attachments = *value;
 			break;
 		case MEMBER_IGNORED:
 			break;
@@ -309,6 +309,22 @@ parse_path(const SpecialMembers *special, bool new_edits, RevPath *path)
 	}
 }
 
+/* Read _attachments.  In a document given here whole there is nothing for contents to follow in. */
+static void
+parse_attachments(const SpecialMembers *special, DocAtts *atts)
+{
+	docrep_atts_from_json((const JsonbContainer *) special->attachments.data, atts);
+	for (int i = 0; i < atts->n; i++)
+	{
+		if (atts->atts[i].data == NULL && !atts->atts[i].stub)
+			ereport(ERROR,
+					(errcode(ERRCODE_DOCREP_BAD_REQUEST),
+					 errmsg("attachment \"%s\": \"follows\" is not possible here",
+							atts->atts[i].name),
+					 errhint("Give its content as \"data\", in base64.")));
+	}
+}
+
 /* Fill write from the "_" members. */
 static void
 apply_special(const SpecialMembers *special, bool new_edits, DocWrite *write)
@@ -325,6 +341,9 @@ apply_special(const SpecialMembers *special, bool new_edits, DocWrite *write)
 	}
 	write->deleted = special->deleted;
 	parse_path(special, new_edits, &write->path);
+	write->has_atts = special->has_attachments;
+	if (special->has_attachments)
+		parse_attachments(special, &write->atts);
 	if (new_edits)
 		return;
 
@@ -386,6 +405,11 @@ docrep_local_body(Jsonb *doc, bool *deleted)
 	if (!JB_ROOT_IS_OBJECT(doc))
 		not_an_object();
 	take_special(&doc->root, &special, &body);
+	if (special.has_attachments &&
+		JsonContainerSize((const JsonbContainer *) special.attachments.data) > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DOCREP_BAD_REQUEST),
+				 errmsg("a local document cannot have attachments")));
 	*deleted = special.deleted;
 	return body;
 }

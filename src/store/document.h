@@ -50,10 +50,11 @@ extern Rev docrep_rev_from_text(const char *text, int len, const char *where);
 
 /*
  * The 16 bytes of the revision that follows parent (NULL: a first one) with
- * this body (NULL: {}).  Equal for equal jsonb on any machine: numbers count
- * by value.
+ * this body (NULL: {}) and these attachments (NULL: none), whose digests are
+ * known.  Equal for equal jsonb on any machine: numbers count by value.
  */
-extern void docrep_revision_hash(const Rev *parent, bool deleted, Jsonb *body, uint8 *hash);
+extern void docrep_revision_hash(const Rev *parent, bool deleted, Jsonb *body,
+								 const DocAtts *atts, uint8 *hash);
 
 /*
  * Put the pieces of a document together: body plus _id, _rev, _deleted (if
@@ -66,9 +67,21 @@ typedef struct DocShow
 	bool		revs_info;		/* _revs_info */
 	bool		conflicts;		/* _conflicts, if there are any */
 	bool		deleted_conflicts;	/* _deleted_conflicts, likewise */
+	bool		attachments;	/* attachments with their data, not as stubs */
+	bool		has_since;		/* so only those that came after the newest ancestor among ... */
+	const Rev  *since;			/* ... these */
+	int			nsince;
+	DocTable   *table;			/* where contents are read from, if they are asked for */
 } DocShow;
 
 extern Jsonb *docrep_document_show(const char *id, const RevTree *tree, int32 node,
-								   Jsonb *body, const DocShow *show);
+								   Jsonb *body, Jsonb *atts, const DocShow *show);
+
+/*
+ * Add the member _attachments of a node, from its column (document_atts.c): as
+ * stubs, or with their data as show asks; nothing if there are none.
+ */
+extern void docrep_document_add_atts(RawBuilder *builder, const RevTree *tree, int32 node,
+									 Jsonb *atts, const DocShow *show);
 
 #endif							/* DOCREP_STORE_DOCUMENT_H */

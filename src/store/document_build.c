@@ -19,12 +19,12 @@ add_basics(RawBuilder *builder, const char *id, const Rev *rev, bool deleted, co
 		RawMember	member;
 
 		docrep_raw_begin(&cursor, &body->root);
-		docrep_raw_init(builder, true, cursor.n + 6);
+		docrep_raw_init(builder, true, cursor.n + 7);
 		while (docrep_raw_next(&cursor, &member))
 			docrep_raw_add_member(builder, &member);
 	}
 	else
-		docrep_raw_init(builder, true, 6);
+		docrep_raw_init(builder, true, 7);
 	docrep_raw_add_text(builder, "_id", id);
 	docrep_raw_add_rev(builder, "_rev", rev);
 	if (deleted)
@@ -100,12 +100,14 @@ add_conflicts(RawBuilder *builder, const char *key, const RevTree *tree, int32 s
 /* The document as JSON, with what show asks for; see document.h. */
 Jsonb *
 docrep_document_show(const char *id, const RevTree *tree, int32 node, Jsonb *body,
-					 const DocShow *show)
+					 Jsonb *atts, const DocShow *show)
 {
 	const RevNode *n = &tree->nodes[node];
 	RawBuilder	builder;
 
 	add_basics(&builder, id, &n->rev, n->deleted, body);
+	if (atts)
+		docrep_document_add_atts(&builder, tree, node, atts, show);
 	if (show->revs || show->revs_info)
 	{
 		RevPath		path = docrep_revtree_path(tree, node);

@@ -60,12 +60,12 @@ bad_open_revs(void)
 
 /*
  * get with open_revs: an array of {"ok": ...} and {"missing": ...}, or NULL.
- * As in CouchDB, of what else can be shown only _revisions is.
+ * As in CouchDB, of what else can be shown only _revisions and attachments are.
  */
 static Jsonb *
-get_open_revs(OpenDoc *doc, Jsonb *open_revs, bool latest, bool revs)
+get_open_revs(OpenDoc *doc, Jsonb *open_revs, bool latest, const DocShow *asked)
 {
-	DocShow		show = {.revs = revs};
+	DocShow		show = *asked;
 	RawBuilder	result;
 	RawCursor	cursor;
 	RawMember	item;
@@ -73,6 +73,7 @@ get_open_revs(OpenDoc *doc, Jsonb *open_revs, bool latest, bool revs)
 	int32	   *leaves;
 	int			n;
 
+	show.revs_info = show.conflicts = show.deleted_conflicts = false;
 	if (JB_ROOT_IS_OBJECT(open_revs))
 		bad_open_revs();
 	docrep_raw_begin(&cursor, &open_revs->root);
@@ -124,10 +125,37 @@ get_one(OpenDoc *doc, const Rev *rev, bool latest, const DocShow *show)
 	return docrep_open_doc_json(doc, leaf, show);
 }
 
+/* Read atts_since: an array of revisions. */
+static void
+parse_atts_since(const Jsonb *given, DocShow *show)
+{
+	RawCursor	cursor;
+	RawMember	item;
+	Rev		   *revs;
+
+	if (!JB_ROOT_IS_ARRAY(given) || JB_ROOT_IS_SCALAR(given))
+		ereport(ERROR,
+				(errcode(ERRCODE_DOCREP_BAD_REQUEST),
+				 errmsg("atts_since must be an array of revisions")));
+	docrep_raw_begin(&cursor, &given->root);
+	revs = palloc(Max(cursor.n, 1) * sizeof(Rev));
+	while (docrep_raw_next(&cursor, &item))
+	{
+		if (item.value.type != JENTRY_ISSTRING)
+			ereport(ERROR,
+					(errcode(ERRCODE_DOCREP_BAD_REQUEST),
+					 errmsg("atts_since must be an array of revisions")));
+		revs[show->nsince++] = docrep_rev_from_text(item.value.data, item.value.len,
+													"a member of atts_since");
+	}
+	show->since = revs;
+	show->has_since = true;
+	show->attachments = true;
+}
+
 /*
  * docrep.get(tbl, id, rev, revs, revs_info, conflicts, deleted_conflicts,
- * open_revs, latest, attachments, atts_since).  The last two have nothing to
- * act on until documents can have attachments.
+ * open_revs, latest, attachments, atts_since).
  */
 Datum
 docrep_get(PG_FUNCTION_ARGS)
@@ -136,7 +164,7 @@ docrep_get(PG_FUNCTION_ARGS)
 										  ACL_SELECT);
 	char	   *id = docrep_arg_id(fcinfo, 1, "id");
 	bool		latest = docrep_arg_bool(fcinfo, 8);
-	DocShow		show;
+	DocShow		show = {.table = table};
 	OpenDoc		doc = {0};
 	Jsonb	   *result;
 
@@ -144,13 +172,16 @@ docrep_get(PG_FUNCTION_ARGS)
 	show.revs_info = docrep_arg_bool(fcinfo, 4);
 	show.conflicts = docrep_arg_bool(fcinfo, 5);
 	show.deleted_conflicts = docrep_arg_bool(fcinfo, 6);
+	show.attachments = docrep_arg_bool(fcinfo, 9);
+	if (!PG_ARGISNULL(10))
+		parse_atts_since(PG_GETARG_JSONB_P(10), &show);
 	if (strncmp(id, LOCAL_PREFIX, strlen(LOCAL_PREFIX)) == 0)
 		result = docrep_local_get(&table->info, id + strlen(LOCAL_PREFIX));
 	else
 	{
 		docrep_open_doc(&doc, table, GetActiveSnapshot(), id, docrep_open_flags(&show, latest));
 		if (!PG_ARGISNULL(7))
-			result = get_open_revs(&doc, PG_GETARG_JSONB_P(7), latest, show.revs);
+			result = get_open_revs(&doc, PG_GETARG_JSONB_P(7), latest, &show);
 		else if (!PG_ARGISNULL(2))
 		{
 			text	   *given = PG_GETARG_TEXT_PP(2);

@@ -59,18 +59,26 @@ docrep_open_doc_leaves(OpenDoc *doc, const Rev *rev, bool latest, int32 **nodes)
 	return n;
 }
 
+/* A leaf's body and attachments. */
+void
+docrep_open_doc_leaf(OpenDoc *doc, int32 leaf, Jsonb **body, Jsonb **atts)
+{
+	TimestampTz modified;
+
+	*body = doc->state.doc;
+	*atts = doc->state.atts;
+	if (leaf != doc->state.winner)
+		docrep_leaf_body(doc->table, doc->snapshot, doc->id, &doc->state.tree->nodes[leaf],
+						 body, atts, &modified);
+}
+
 /* A leaf as JSON. */
 Jsonb *
 docrep_open_doc_json(OpenDoc *doc, int32 leaf, const DocShow *show)
 {
-	const RevTree *tree = doc->state.tree;
-	Jsonb	   *body = doc->state.doc;
+	Jsonb	   *body;
+	Jsonb	   *atts;
 
-	if (leaf != doc->state.winner)
-	{
-		TimestampTz modified;
-
-		docrep_leaf_body(doc->table, doc->snapshot, doc->id, &tree->nodes[leaf], &body, &modified);
-	}
-	return docrep_document_show(doc->id, tree, leaf, body, show);
+	docrep_open_doc_leaf(doc, leaf, &body, &atts);
+	return docrep_document_show(doc->id, doc->state.tree, leaf, body, atts, show);
 }

@@ -30,6 +30,9 @@ extern void docrep_open_doc(OpenDoc *doc, DocTable *table, Snapshot snapshot,
  */
 extern int	docrep_open_doc_leaves(OpenDoc *doc, const Rev *rev, bool latest, int32 **nodes);
 
+/* A leaf's body (NULL: {}) and column _attachments (NULL: none). */
+extern void docrep_open_doc_leaf(OpenDoc *doc, int32 leaf, Jsonb **body, Jsonb **atts);
+
 /* A leaf as JSON. */
 extern Jsonb *docrep_open_doc_json(OpenDoc *doc, int32 leaf, const DocShow *show);
 
@@ -37,7 +40,8 @@ extern Jsonb *docrep_open_doc_json(OpenDoc *doc, int32 leaf, const DocShow *show
 static inline int
 docrep_open_flags(const DocShow *show, bool latest)
 {
-	return DOCSTATE_BODY | (show->revs || show->revs_info || latest ? DOCSTATE_TRUNK : 0);
+	return DOCSTATE_BODY |
+		(show->revs || show->revs_info || show->has_since || latest ? DOCSTATE_TRUNK : 0);
 }
 
 #endif							/* DOCREP_STORE_OPEN_DOC_H */

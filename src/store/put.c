@@ -154,6 +154,8 @@ error_name(int sqlstate)
 			return "unauthorized";
 		case ERRCODE_DOCREP_NOT_FOUND:
 			return "not_found";
+		case ERRCODE_DOCREP_PRECONDITION_FAILED:
+			return "missing_stub";
 		case ERRCODE_DOCREP_TOO_LARGE:
 		case ERRCODE_PROGRAM_LIMIT_EXCEEDED:
 			return "document_too_large";

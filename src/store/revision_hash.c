@@ -11,8 +11,9 @@
  *		0x00, or 0x01 generation (4 bytes) length (2 bytes) identifier
  *										the parent revision
  *		0x00 or 0x01					deleted
- *		0x00 0x00 0x00 0x00				number of attachments: their digests will
- *										follow here once there are any
+ *		number of attachments (4 bytes), then for each, in the order of the bytes
+ *		of their names: name, content type, digest, encoding ("" for none), each
+ *		count bytes
  *		value							the body
  *
  *		value =	'n' | 'f' | 't'
@@ -250,12 +251,51 @@ put_container(uint8 *p, const JsonbContainer *container)
 	return p;
 }
 
+/* A string that may be missing. */
+static inline uint8 *
+put_text(uint8 *p, const char *text)
+{
+	return put_bytes(p, text ? text : "", text ? strlen(text) : 0);
+}
+
+/* An upper limit to what the attachments take. */
+static Size
+atts_size(const DocAtts *atts)
+{
+	Size		size = 0;
+
+	for (int i = 0; atts && i < atts->n; i++)
+	{
+		const DocAtt *att = &atts->atts[i];
+
+		size += 4 * 5 + strlen(att->name) + strlen(att->content_type) +
+			(att->digest ? strlen(att->digest) : 0) + (att->encoding ? strlen(att->encoding) : 0);
+	}
+	return size;
+}
+
+/* Their number and what tells one from another. */
+static uint8 *
+put_atts(uint8 *p, const DocAtts *atts)
+{
+	p = put_uint32(p, atts ? atts->n : 0);
+	for (int i = 0; atts && i < atts->n; i++)
+	{
+		p = put_text(p, atts->atts[i].name);
+		p = put_text(p, atts->atts[i].content_type);
+		p = put_text(p, atts->atts[i].digest);
+		p = put_text(p, atts->atts[i].encoding);
+	}
+	return p;
+}
+
 /*
  * The 16 bytes of the revision that follows parent (NULL: a first one) with
- * this body (NULL: {}).
+ * this body (NULL: {}) and these attachments (NULL: none).
  */
 void
-docrep_revision_hash(const Rev *parent, bool deleted, Jsonb *body, uint8 *hash)
+docrep_revision_hash(const Rev *parent, bool deleted, Jsonb *body, const DocAtts *atts,
+					 uint8 *hash)
 {
 	Size		body_size = body ? VARSIZE(body) : 0;
 	uint8	   *p;
@@ -265,7 +305,7 @@ docrep_revision_hash(const Rev *parent, bool deleted, Jsonb *body, uint8 *hash)
 	 * A value never takes more here than as jsonb, JEntry included, except
 	 * that the count of a string of 2 MB or more is a byte longer.
 	 */
-	reserve(64 + REV_MAX_LEN + body_size + body_size / (1024 * 1024));
+	reserve(64 + REV_MAX_LEN + body_size + body_size / (1024 * 1024) + atts_size(atts));
 	p = (uint8 *) buffer;
 	*p++ = HASH_FORM_VERSION;
 	if (parent)
@@ -280,7 +320,7 @@ docrep_revision_hash(const Rev *parent, bool deleted, Jsonb *body, uint8 *hash)
 	else
 		*p++ = 0;
 	*p++ = deleted ? 1 : 0;
-	p = put_uint32(p, 0);
+	p = put_atts(p, atts);
 	if (body)
 		p = put_container(p, &body->root);
 	else

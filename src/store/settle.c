@@ -111,9 +111,10 @@ slot_id(DocTable *table, TupleTableSlot *slot)
 static void
 go_on_from(DocTable *table, DocState *row, DocChange *tomb, DocChange *batched)
 {
-	DocWrite	edit = {.id = tomb->id, .body = row->doc};
+	DocWrite	edit = {.id = tomb->id, .body = row->doc, .own_atts = true};
 	ItemPointerData dead_tid = tomb->tid;
 
+	docrep_atts_from_column(row->atts, &edit.atts);
 	docrep_change_load_trunk(table, tomb);
 	docrep_change_edit(table, tomb, &edit);
 	docrep_change_finish(table, tomb, true);
@@ -150,6 +151,7 @@ merge_tombstone(DocTable *table, DocChange *tomb, DocChange *batched)
 	docrep_change_load_trunk(table, tomb);
 	writes = docrep_gather_leaves(table, tomb->id, tomb->tree, &tomb->old_winner,
 								  docrep_change_old_doc(table, tomb),
+								  docrep_change_old_atts(table, tomb),
 								  tomb->old_modified, &n);
 	docrep_row_delete(table, docrep_dead_rel(table), &tomb->tid);
 	CommandCounterIncrement();
@@ -166,12 +168,14 @@ goes_on_from(DocState *row, const Rev *tombstone)
 {
 	const Rev  *rev = &row->tree->nodes[row->winner].rev;
 	uint8		hash[REV_HASH_LEN];
+	DocAtts		atts;
 
 	if (docrep_revtree_find(row->tree, tombstone) >= 0)
 		return true;
 	if (rev->gen != tombstone->gen + 1 || rev->len != REV_HASH_LEN)
 		return false;
-	docrep_revision_hash(tombstone, false, row->doc, hash);
+	docrep_atts_from_column(row->atts, &atts);
+	docrep_revision_hash(tombstone, false, row->doc, &atts, hash);
 	return memcmp(hash, rev->bytes, REV_HASH_LEN) == 0;
 }
 
@@ -257,7 +261,7 @@ docrep_settle_delete(PG_FUNCTION_ARGS)
 	deletion.path.revs = &change.old_winner;
 	docrep_change_edit(table, &change, &deletion);
 	docrep_change_load_trunk(table, &change);
-	writes = docrep_gather_leaves(table, id, change.tree, &deletion.rev, NULL, 0, &n);
+	writes = docrep_gather_leaves(table, id, change.tree, &deletion.rev, NULL, NULL, 0, &n);
 	docrep_write_revisions(table, writes, n, false);
 	docrep_table_close(table, NoLock);
 	return PointerGetDatum(NULL);

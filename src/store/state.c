@@ -82,6 +82,7 @@ docrep_state_from_slot(DocTable *table, bool in_dead, TupleTableSlot *slot,
 
 	state->trunk = NULL;
 	state->doc = NULL;
+	state->atts = NULL;
 	if (!state->tree->trunk_loaded)
 	{
 		d = slot_getattr(slot, in_dead ? Anum_dead_trunk : info->a_trunk, &isnull);
@@ -101,6 +102,12 @@ docrep_state_from_slot(DocTable *table, bool in_dead, TupleTableSlot *slot,
 		d = slot_getattr(slot, in_dead ? Anum_dead_doc : info->a_doc, &isnull);
 		if (!isnull)
 			state->doc = DatumGetJsonbPCopy(d);
+	}
+	if (flags & (DOCSTATE_BODY | DOCSTATE_ATTS))
+	{
+		d = slot_getattr(slot, in_dead ? Anum_dead_attachments : info->a_attachments, &isnull);
+		if (!isnull)
+			state->atts = DatumGetJsonbPCopy(d);
 	}
 }
 
@@ -124,7 +131,7 @@ docrep_state_read(DocTable *table, Snapshot snapshot, const char *id,
 
 bool
 docrep_leaf_read(DocTable *table, Snapshot snapshot, const char *id,
-				 const Rev *rev, Jsonb **doc, TimestampTz *modified)
+				 const Rev *rev, Jsonb **doc, Jsonb **atts, TimestampTz *modified)
 {
 	TupleTableSlot *slot = docrep_leaf_find(table, snapshot, id, rev);
 	bool		isnull;
@@ -134,6 +141,8 @@ docrep_leaf_read(DocTable *table, Snapshot snapshot, const char *id,
 		return false;
 	d = slot_getattr(slot, Anum_leaf_doc, &isnull);
 	*doc = isnull ? NULL : DatumGetJsonbPCopy(d);
+	d = slot_getattr(slot, Anum_leaf_attachments, &isnull);
+	*atts = isnull ? NULL : DatumGetJsonbPCopy(d);
 	if (modified)
 		*modified = DatumGetTimestampTz(slot_getattr(slot, Anum_leaf_modified, &isnull));
 	return true;
@@ -141,12 +150,13 @@ docrep_leaf_read(DocTable *table, Snapshot snapshot, const char *id,
 
 void
 docrep_leaf_body(DocTable *table, Snapshot snapshot, const char *id,
-				 const RevNode *leaf, Jsonb **doc, TimestampTz *modified)
+				 const RevNode *leaf, Jsonb **doc, Jsonb **atts, TimestampTz *modified)
 {
 	char	   *text;
 
 	*doc = NULL;
-	if (docrep_leaf_read(table, snapshot, id, &leaf->rev, doc, modified) || leaf->deleted)
+	*atts = NULL;
+	if (docrep_leaf_read(table, snapshot, id, &leaf->rev, doc, atts, modified) || leaf->deleted)
 		return;
 	text = palloc(2 * (Size) leaf->rev.len + 16);
 	docrep_rev_print(&leaf->rev, text);

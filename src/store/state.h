@@ -22,11 +22,13 @@ typedef struct DocState
 	RevTree    *tree;			/* never NULL */
 	int32		winner;			/* index in tree->nodes */
 	Jsonb	   *doc;			/* the winner's body; NULL: not asked for, or {} */
+	Jsonb	   *atts;			/* its column _attachments; NULL: not asked for, or none */
 	bytea	   *trunk;			/* stored trunk, or NULL; detoasted when asked for */
 	ItemPointerData tid;		/* in rel or dead */
 } DocState;
 
-#define DOCSTATE_BODY	0x01	/* fetch the winner's body */
+#define DOCSTATE_BODY	0x01	/* fetch the winner's body and attachments */
+#define DOCSTATE_ATTS	0x04	/* fetch the winner's attachments; with the body they come anyway */
 #define DOCSTATE_TRUNK	0x02	/* load the trunk into the tree (all ancestors) */
 
 /*
@@ -48,9 +50,12 @@ extern void docrep_state_from_slot(DocTable *table, bool in_dead, struct TupleTa
 /* The tree of a row: NULL datum stands for the single revision rev. */
 extern RevTree *docrep_tree_from_datum(const Rev *rev, Datum tree, bool isnull);
 
-/* Body and modification time of a losing leaf; NULL body: {}.  False: not a stored leaf. */
+/*
+ * Body, column _attachments and modification time of a losing leaf; NULL body:
+ * {}; NULL attachments: none.  False: not a stored leaf.  modified may be NULL.
+ */
 extern bool docrep_leaf_read(DocTable *table, Snapshot snapshot, const char *id,
-							 const Rev *rev, Jsonb **doc, TimestampTz *modified);
+							 const Rev *rev, Jsonb **doc, Jsonb **atts, TimestampTz *modified);
 
 /*
  * The same of a node that is a losing leaf.  A deleted one that is not stored
@@ -58,7 +63,8 @@ extern bool docrep_leaf_read(DocTable *table, Snapshot snapshot, const char *id,
  * restored without its companions: an error.
  */
 extern void docrep_leaf_body(DocTable *table, Snapshot snapshot, const char *id,
-							 const RevNode *leaf, Jsonb **doc, TimestampTz *modified);
+							 const RevNode *leaf, Jsonb **doc, Jsonb **atts,
+							 TimestampTz *modified);
 
 /*
  * Where row security applies to the role: which of these ids it may see

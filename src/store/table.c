@@ -198,27 +198,60 @@ find_index(Relation rel, AttrNumber attno, bool primary, int nkeys)
 	return result;
 }
 
-/* The primary key of the losing leaves: scans rely on its being (_id, rev). */
+/* The primary key of a companion on two columns, as scans rely on. */
 static Oid
-find_leaf_index(Relation leaf)
+find_companion_index(Relation rel, AttrNumber first, AttrNumber second, const char *columns)
 {
-	Oid			result = docrep_primary_key_index(leaf);
+	Oid			result = docrep_primary_key_index(rel);
 	bool		fits = false;
 
 	if (OidIsValid(result))
 	{
 		Relation	index = index_open(result, AccessShareLock);
 
-		fits = is_usable(index, Anum_leaf_id, true, 2) &&
-			index->rd_index->indkey.values[1] == Anum_leaf_rev;
+		fits = is_usable(index, first, true, 2) && index->rd_index->indkey.values[1] == second;
 		index_close(index, AccessShareLock);
 	}
 	if (!fits)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("companion \"%s\" has lost its primary key on (_id, rev)",
-						RelationGetRelationName(leaf)),
+				 errmsg("companion \"%s\" has lost its primary key on %s",
+						RelationGetRelationName(rel), columns),
 				 errhint("Create it again.")));
+	return result;
+}
+
+/*
+ * The unique index that lets equal contents be stored once: on sha256 of the rows
+ * that have one.
+ */
+static Oid
+find_sha_index(Relation att)
+{
+	List	   *indexes = RelationGetIndexList(att);
+	ListCell   *lc;
+	Oid			result = InvalidOid;
+
+	foreach(lc, indexes)
+	{
+		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+		Form_pg_index form = index->rd_index;
+
+		if (form->indisunique && form->indisvalid && form->indimmediate &&
+			form->indnkeyatts == 1 && form->indkey.values[0] == Anum_att_sha256 &&
+			index->rd_rel->relam == BTREE_AM_OID && index->rd_indoption[0] == 0)
+			result = RelationGetRelid(index);
+		index_close(index, AccessShareLock);
+		if (OidIsValid(result))
+			break;
+	}
+	list_free(indexes);
+	if (!OidIsValid(result))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("companion \"%s\" has lost its unique index on sha256",
+						RelationGetRelationName(att)),
+				 errhint("Create it again, with WHERE sha256 IS NOT NULL.")));
 	return result;
 }
 
@@ -282,21 +315,32 @@ docrep_table_check_columns(Relation rel, DocTableInfo *info)
 	info->a_modified = find_column(rel, "_modified", TIMESTAMPTZOID);
 	info->a_tree = find_column(rel, "_tree", docrep_type("revtree"));
 	info->a_trunk = find_column(rel, "_trunk", BYTEAOID);
+	info->a_attachments = find_column(rel, "_attachments", JSONBOID);
 }
 
 void
-docrep_companion_check(Relation rel, bool dead)
+docrep_companion_check(Relation rel, CompanionKind kind)
 {
-	static const char *const dead_names[] = {"_id", "doc", "_rev", "_seq", "_modified", "_tree", "_trunk"};
-	static const char *const leaf_names[] = {"_id", "rev", "doc", "deleted", "modified"};
+	static const char *const dead_names[] = {"_id", "doc", "_rev", "_seq", "_modified", "_tree", "_trunk", "_attachments"};
+	static const char *const leaf_names[] = {"_id", "rev", "doc", "deleted", "modified", "_attachments"};
+	static const char *const att_names[] = {"file", "part", "sha256", "length", "md5", "at", "data"};
 	const Oid	rev = docrep_type("rev");
-	const Oid	dead_types[] = {TEXTOID, JSONBOID, rev, INT8OID, TIMESTAMPTZOID, docrep_type("revtree"), BYTEAOID};
-	const Oid	leaf_types[] = {TEXTOID, rev, JSONBOID, BOOLOID, TIMESTAMPTZOID};
+	const Oid	dead_types[] = {TEXTOID, JSONBOID, rev, INT8OID, TIMESTAMPTZOID, docrep_type("revtree"), BYTEAOID, JSONBOID};
+	const Oid	leaf_types[] = {TEXTOID, rev, JSONBOID, BOOLOID, TIMESTAMPTZOID, JSONBOID};
+	const Oid	att_types[] = {INT8OID, INT4OID, BYTEAOID, INT8OID, BYTEAOID, TIMESTAMPTZOID, BYTEAOID};
 
-	if (dead)
-		check_companion(rel, Natts_dead, dead_names, dead_types);
-	else
-		check_companion(rel, Natts_leaf, leaf_names, leaf_types);
+	switch (kind)
+	{
+		case COMPANION_DEAD:
+			check_companion(rel, Natts_dead, dead_names, dead_types);
+			break;
+		case COMPANION_LEAF:
+			check_companion(rel, Natts_leaf, leaf_names, leaf_types);
+			break;
+		case COMPANION_ATT:
+			check_companion(rel, Natts_att, att_names, att_types);
+			break;
+	}
 }
 
 /*
@@ -324,10 +368,10 @@ check_belongs(DocTableInfo *info, Relation rel, Oid companion)
 static void
 fill_companions(DocTableInfo *info, Relation rel)
 {
-	Oid			oids[3];
-	const char *kinds[] = {"dead", "leaf", "seq"};
+	Oid			oids[4];
+	const char *kinds[] = {"dead", "leaf", "att", "seq"};
 
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < 4; i++)
 	{
 		oids[i] = companion_relid(kinds[i], &info->uuid);
 		if (!OidIsValid(oids[i]))
@@ -338,12 +382,13 @@ fill_companions(DocTableInfo *info, Relation rel)
 							docrep_companion_name(kinds[i], &info->uuid))));
 		check_belongs(info, rel, oids[i]);
 	}
-	if (get_rel_relkind(oids[2]) != RELKIND_SEQUENCE)
+	if (get_rel_relkind(oids[3]) != RELKIND_SEQUENCE)
 		wrong_column(rel, "_seq");
 	info->dead_relid = oids[0];
 	info->leaf_relid = oids[1];
-	info->seq_relid = oids[2];
-	for (int i = 0; i < 3; i++)
+	info->att_relid = oids[2];
+	info->seq_relid = oids[3];
+	for (int i = 0; i < 4; i++)
 	{
 		CompanionEntry *entry = hash_search(companions, &oids[i], HASH_ENTER, NULL);
 
@@ -356,6 +401,7 @@ fill_info(DocTableInfo *info, Relation rel, const char *uuid_text)
 {
 	Relation	dead;
 	Relation	leaf;
+	Relation	att;
 
 	info->uuid = *DatumGetUUIDP(DirectFunctionCall1(uuid_in, CStringGetDatum(uuid_text)));
 	fill_companions(info, rel);
@@ -364,14 +410,19 @@ fill_info(DocTableInfo *info, Relation rel, const char *uuid_text)
 	info->seqidx_oid = find_index(rel, info->a_seq, false, 1);
 
 	dead = table_open(info->dead_relid, AccessShareLock);
-	docrep_companion_check(dead, true);
+	docrep_companion_check(dead, COMPANION_DEAD);
 	info->dead_pk_oid = find_index(dead, Anum_dead_id, true, 1);
 	info->dead_seqidx_oid = find_index(dead, Anum_dead_seq, false, 1);
 	table_close(dead, NoLock);
 	leaf = table_open(info->leaf_relid, AccessShareLock);
-	docrep_companion_check(leaf, false);
-	info->leaf_pk_oid = find_leaf_index(leaf);
+	docrep_companion_check(leaf, COMPANION_LEAF);
+	info->leaf_pk_oid = find_companion_index(leaf, Anum_leaf_id, Anum_leaf_rev, "(_id, rev)");
 	table_close(leaf, NoLock);
+	att = table_open(info->att_relid, AccessShareLock);
+	docrep_companion_check(att, COMPANION_ATT);
+	info->att_pk_oid = find_companion_index(att, Anum_att_file, Anum_att_part, "(file, part)");
+	info->att_sha_oid = find_sha_index(att);
+	table_close(att, NoLock);
 	info->revs_limit = docrep_read_revs_limit(&info->uuid);
 }
 

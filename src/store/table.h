@@ -6,8 +6,8 @@
  * A document table carries the row trigger docrep_track with the table's
  * uuid as argument; that trigger is the registry.  Beside it live, in schema
  * docrep_data and named by the uuid, "dead_<uuid>" (documents whose winner is
- * a tombstone), "leaf_<uuid>" (bodies of losing leaves) and the sequence
- * "seq_<uuid>".
+ * a tombstone), "leaf_<uuid>" (bodies of losing leaves), "att_<uuid>" (contents
+ * of attachments) and the sequence "seq_<uuid>".
  *
  *-------------------------------------------------------------------------
  */
@@ -33,12 +33,15 @@ typedef struct DocTableInfo
 	pg_uuid_t	uuid;
 	Oid			dead_relid;
 	Oid			leaf_relid;
+	Oid			att_relid;
 	Oid			seq_relid;
 	Oid			pk_oid;			/* primary key index on _id */
 	Oid			seqidx_oid;		/* unique index on _seq */
 	Oid			dead_pk_oid;
 	Oid			dead_seqidx_oid;
 	Oid			leaf_pk_oid;
+	Oid			att_pk_oid;
+	Oid			att_sha_oid;	/* unique index on complete contents' sha256 */
 	int			revs_limit;
 	AttrNumber	a_id,
 				a_doc,
@@ -46,7 +49,8 @@ typedef struct DocTableInfo
 				a_seq,
 				a_modified,
 				a_tree,
-				a_trunk;
+				a_trunk,
+				a_attachments;
 } DocTableInfo;
 
 /* An open document table.  Valid in the transaction that opened it. */

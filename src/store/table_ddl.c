@@ -56,7 +56,7 @@
 #include "utils/syscache.h"
 #include "utils/varlena.h"
 
-static const char *const companion_kinds[] = {"dead", "leaf", "seq"};
+static const char *const companion_kinds[] = {"dead", "leaf", "att", "seq"};
 
 /* ---------- statements ---------- */
 
@@ -130,14 +130,27 @@ create_companions(const pg_uuid_t *uuid)
 {
 	char	   *dead = companion_qualified("dead", uuid);
 	char	   *leaf = companion_qualified("leaf", uuid);
+	char	   *att = companion_qualified("att", uuid);
 
 	execute(psprintf("CREATE TABLE %s (_id text COLLATE \"C\" PRIMARY KEY, doc jsonb,"
 					 " _rev docrep.rev NOT NULL, _seq bigint NOT NULL UNIQUE,"
-					 " _modified timestamptz NOT NULL, _tree docrep.revtree, _trunk bytea)", dead));
+					 " _modified timestamptz NOT NULL, _tree docrep.revtree, _trunk bytea,"
+					 " _attachments jsonb)", dead));
 	execute(psprintf("ALTER TABLE %s ALTER _trunk SET STORAGE EXTERNAL", dead));
 	execute(psprintf("CREATE TABLE %s (_id text COLLATE \"C\" NOT NULL, rev docrep.rev NOT NULL,"
 					 " doc jsonb, deleted boolean NOT NULL, modified timestamptz NOT NULL,"
-					 " PRIMARY KEY (_id, rev))", leaf));
+					 " _attachments jsonb, PRIMARY KEY (_id, rev))", leaf));
+
+	/*
+	 * A part fills a page, so it is never compressed nor moved out.  The columns
+	 * come in one go with their storage, so that no TOAST table is made.
+	 */
+	execute(psprintf("CREATE TABLE %s (file bigint NOT NULL, part int NOT NULL,"
+					 " PRIMARY KEY (file, part))", att));
+	execute(psprintf("ALTER TABLE %s ADD sha256 bytea, ADD length bigint, ADD md5 bytea,"
+					 " ADD at timestamptz, ADD data bytea, ALTER sha256 SET STORAGE PLAIN,"
+					 " ALTER md5 SET STORAGE PLAIN, ALTER data SET STORAGE PLAIN", att));
+	execute(psprintf("CREATE UNIQUE INDEX ON %s (sha256) WHERE sha256 IS NOT NULL", att));
 
 	/* to pg_dump and ALTER OWNER a sequence that depends on a table is a column's: so be it */
 	execute(psprintf("CREATE SEQUENCE %s INCREMENT BY 128 OWNED BY %s._seq",
@@ -192,6 +205,7 @@ set_companion_owners(const pg_uuid_t *uuid, Oid owner)
 
 	execute(psprintf("ALTER TABLE %s OWNER TO %s", companion_qualified("dead", uuid), role));
 	execute(psprintf("ALTER TABLE %s OWNER TO %s", companion_qualified("leaf", uuid), role));
+	execute(psprintf("ALTER TABLE %s OWNER TO %s", companion_qualified("att", uuid), role));
 }
 
 static void
@@ -228,7 +242,7 @@ ensure_companions(Relation rel, const pg_uuid_t *uuid)
 	Oid			relid = RelationGetRelid(rel);
 	Oid			owner = rel->rd_rel->relowner;
 	Oid			nsp = get_namespace_oid("docrep_data", false);
-	Oid			oids[3];
+	Oid			oids[4];
 	int			have = 0;
 	bool		owners_differ = false;
 	int64		highest = 0;
@@ -237,7 +251,7 @@ ensure_companions(Relation rel, const pg_uuid_t *uuid)
 
 	docrep_table_check_columns(rel, &info);
 
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < 4; i++)
 	{
 		oids[i] = get_relname_relid(docrep_companion_name(companion_kinds[i], uuid), nsp);
 		if (!OidIsValid(oids[i]))
@@ -252,9 +266,9 @@ ensure_companions(Relation rel, const pg_uuid_t *uuid)
 			identity_taken(rel, uuid);
 		owners_differ |= table_owner(oids[i]) != owner;
 	}
-	if (have == 3 && !owners_differ && docrep_companion_table(oids[0]) == relid)
+	if (have == 4 && !owners_differ && docrep_companion_table(oids[0]) == relid)
 		return;
-	if (have != 0 && have != 3)
+	if (have != 0 && have != 4)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("document table \"%s\" has lost a companion in schema docrep_data",
@@ -278,7 +292,7 @@ ensure_companions(Relation rel, const pg_uuid_t *uuid)
 	docrep_internal_end(&sql);
 
 	CommandCounterIncrement();
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < 4; i++)
 	{
 		oids[i] = get_relname_relid(docrep_companion_name(companion_kinds[i], uuid), nsp);
 		if (get_rel_relkind(oids[i]) == RELKIND_RELATION &&
@@ -325,7 +339,7 @@ column_depends(Oid relid, AttrNumber attno, Oid extension)
 static void
 ensure_column_dependencies(Relation rel)
 {
-	static const char *const columns[] = {"_seq", "_modified", "_trunk"};
+	static const char *const columns[] = {"_seq", "_modified", "_trunk", "_attachments"};
 	Oid			extension = get_extension_oid("docrep", false);
 
 	for (size_t i = 0; i < lengthof(columns); i++)
@@ -528,7 +542,8 @@ create_main_table(const char *qualified, const pg_uuid_t *uuid)
 
 	execute(psprintf("CREATE TABLE %s (_id text COLLATE \"C\" PRIMARY KEY, doc jsonb NOT NULL,"
 					 " _rev docrep.rev NOT NULL, _seq bigint NOT NULL UNIQUE,"
-					 " _modified timestamptz NOT NULL, _tree docrep.revtree, _trunk bytea)",
+					 " _modified timestamptz NOT NULL, _tree docrep.revtree, _trunk bytea,"
+					 " _attachments jsonb)",
 					 qualified));
 	execute(psprintf("ALTER TABLE %s ALTER _trunk SET STORAGE EXTERNAL", qualified));
 	execute(psprintf("CREATE TRIGGER \"" DOCREP_TRACK_TRIGGER "\" BEFORE INSERT OR UPDATE OR DELETE"

@@ -80,6 +80,7 @@ set_bookkeeping(const DocTableInfo *info, NewColumns *cols, DocChange *change,
 	else if (old)
 		trunk = slot_getattr(old, info->a_trunk, &isnull);
 	set_column(cols, info->a_trunk, trunk, isnull);
+	set_column(cols, info->a_attachments, JsonbPGetDatum(change->atts), change->atts == NULL);
 }
 
 /*
@@ -183,7 +184,8 @@ read_document(const DocTableInfo *info, TupleTableSlot *slot, DocWrite *write, b
 static void
 check_insert_columns(Relation rel, const DocTableInfo *info, TupleTableSlot *slot)
 {
-	const AttrNumber attnos[] = {info->a_seq, info->a_modified, info->a_tree, info->a_trunk};
+	const AttrNumber attnos[] = {info->a_seq, info->a_modified, info->a_tree, info->a_trunk,
+	info->a_attachments};
 
 	/* native logical replication brings the publisher's: they are not ours */
 	if (SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA)
@@ -213,19 +215,30 @@ given_rev(const DocTableInfo *info, TupleTableSlot *slot, DocWrite *write, Rev *
 	return true;
 }
 
-/* A document of an id that has no tombstone: nothing to look up, nothing to merge. */
+/* A document without attachments of an id that has no tombstone: nothing to look up, nothing to merge. */
 static void
 first_revision(const DocTableInfo *info, DocWrite *write, NewColumns *cols)
 {
 	uint8		hash[REV_HASH_LEN];
 	Rev			rev = {.gen = 1, .len = REV_HASH_LEN, .hex = true, .bytes = hash};
 
-	docrep_revision_hash(NULL, false, write->body, hash);
+	docrep_revision_hash(NULL, false, write->body, NULL, hash);
 	set_column(cols, info->a_rev, docrep_rev_datum(&rev), false);
 	set_column(cols, info->a_seq, Int64GetDatum(docrep_seq_take(info)), false);
 	set_column(cols, info->a_modified, TimestampTzGetDatum(GetCurrentTimestamp()), false);
 	set_column(cols, info->a_tree, (Datum) 0, true);
 	set_column(cols, info->a_trunk, (Datum) 0, true);
+	set_column(cols, info->a_attachments, (Datum) 0, true);
+}
+
+/* The edit that a row makes; what is wrong with its attachments is raised. */
+static void
+edit_or_raise(DocTable *table, DocChange *change, DocWrite *write)
+{
+	if (!docrep_change_edit(table, change, write))
+		ereport(ERROR,
+				(errcode(write->sqlstate),
+				 errmsg("%s", write->reason)));
 }
 
 /*
@@ -261,11 +274,11 @@ over_tombstone(Relation rel, const DocTableInfo *info, DocWrite *write, const Re
 	if (given && (dead ? !docrep_rev_eq(given, &change.old_winner) :
 				  !is_current(table, write->id, given)))
 		update_conflict(write->id);
-	if (dead == NULL)
+	if (dead == NULL && write->atts.n == 0)
 		first_revision(info, write, cols);
 	else
 	{
-		docrep_change_edit(table, &change, write);
+		edit_or_raise(table, &change, write);
 		docrep_change_finish(table, &change, true);
 		set_bookkeeping(info, cols, &change, NULL);
 	}
@@ -281,7 +294,7 @@ insert_columns(TriggerData *td, const DocTableInfo *info, TupleTableSlot *slot,
 
 	docrep_seq_register(info);
 	write->path.n = 0;
-	if (!has_rev && !docrep_dead_maybe_used(info))
+	if (!has_rev && write->atts.n == 0 && !docrep_dead_maybe_used(info))
 	{
 		first_revision(info, write, cols);
 		return;
@@ -391,7 +404,8 @@ same_column(TupleDesc desc, AttrNumber attno, TupleTableSlot *old, TupleTableSlo
 static void
 check_update_columns(TriggerData *td, const DocTableInfo *info, DocWrite *write)
 {
-	const AttrNumber attnos[] = {info->a_seq, info->a_modified, info->a_tree, info->a_trunk};
+	const AttrNumber attnos[] = {info->a_seq, info->a_modified, info->a_tree, info->a_trunk,
+	info->a_attachments};
 	TupleDesc	desc = RelationGetDescr(td->tg_relation);
 	TupleTableSlot *old = td->tg_trigslot;
 	TupleTableSlot *new = td->tg_newslot;
@@ -425,7 +439,7 @@ row_id(const DocTableInfo *info, TupleTableSlot *slot)
 
 /*
  * A new _id: the old document is deleted, and what is left of the row is a
- * document inserted under the new id.
+ * document inserted under the new id, with its attachments.
  */
 static void
 update_id(TriggerData *td, const DocTableInfo *info, const char *old_id, DocWrite *write,
@@ -438,7 +452,13 @@ update_id(TriggerData *td, const DocTableInfo *info, const char *old_id, DocWrit
 	docrep_change_begin(table, &change, old_id, false, td->tg_trigslot, true);
 	tombstone.path.n = 1;
 	tombstone.path.revs = &change.old_winner;
-	docrep_change_edit(table, &change, &tombstone);
+	edit_or_raise(table, &change, &tombstone);
+	if (write->keep_atts)
+	{
+		docrep_atts_from_column(docrep_change_old_atts(table, &change), &write->atts);
+		write->own_atts = true;
+		write->keep_atts = false;
+	}
 	docrep_change_finish(table, &change, true);
 	if (change.now_live)
 		ereport(ERROR,
@@ -461,7 +481,7 @@ update_same_id(TriggerData *td, const DocTableInfo *info, DocWrite *write, NewCo
 	docrep_change_begin(table, &change, write->id, false, td->tg_trigslot, false);
 	write->path.n = 1;
 	write->path.revs = &change.old_winner;
-	docrep_change_edit(table, &change, write);
+	edit_or_raise(table, &change, write);
 	docrep_change_finish(table, &change, true);
 	set_bookkeeping(info, cols, &change, td->tg_trigslot);
 	docrep_change_write_companions(table, &change);
@@ -495,6 +515,7 @@ track_update(TriggerData *td, const DocTableInfo *info)
 
 		read_document(info, slot, &write, &id_changed, &doc_changed);
 		check_update_columns(td, info, &write);
+		write.keep_atts = !write.has_atts;
 		if (strcmp(old_id, write.id) == 0)
 			update_same_id(td, info, &write, &cols);
 		else
@@ -528,7 +549,7 @@ track_delete(TriggerData *td, const DocTableInfo *info)
 	docrep_change_begin(table, &change, id, false, td->tg_trigslot, true);
 	write.path.n = 1;
 	write.path.revs = &change.old_winner;
-	docrep_change_edit(table, &change, &write);
+	edit_or_raise(table, &change, &write);
 
 	/* a live conflict comes to light: settle.c inserts it once the row is gone */
 	if (docrep_revtree_live_leaves(change.tree) == 0)

@@ -21,6 +21,7 @@
 #include "miscadmin.h"
 #include "store/batch_rows.h"
 #include "store/change.h"
+#include "store/change_atts.h"
 #include "store/companion.h"
 #include "store/errcodes.h"
 #include "store/seqs.h"
@@ -99,8 +100,18 @@ check_without_statement(DocTable *table, const DocWrite *write)
 					   write->path.n > 0 ? ACL_UPDATE : ACL_INSERT);
 }
 
-/* Lock the stored row, work the group's writes into it. */
+/* A write of a revision as it is was refused; without isolation that is raised. */
 static void
+refused_as_it_is(WriteJob *job, const DocWrite *write)
+{
+	if (!job->isolate)
+		ereport(ERROR,
+				(errcode(write->sqlstate),
+				 errmsg("%s", write->reason)));
+}
+
+/* Lock the stored row, work the group's writes into it.  Returns whether there is anything new. */
+static bool
 prepare_change(WriteJob *job, DocGroup *group, DocChange *change)
 {
 	DocTable   *table = job->table;
@@ -131,13 +142,14 @@ prepare_change(WriteJob *job, DocGroup *group, DocChange *change)
 		}
 		else
 		{
-			docrep_change_merge(table, change, write);
-			anything_new |= !write->known;
+			if (docrep_change_merge(table, change, write))
+				anything_new |= !write->known;
+			else
+				refused_as_it_is(job, write);
 		}
 	}
 	/* a known revision may have come with ancestors that were not */
-	anything_new |= change->tree->changed;
-	docrep_change_finish(table, change, anything_new);
+	return anything_new || change->tree->changed;
 }
 
 static void
@@ -182,13 +194,19 @@ run_range(WriteJob *job, int lo, int hi)
 	int			n = hi - lo;
 	DocChange  *changes = palloc0(n * sizeof(DocChange));
 	DocChange **pointers = palloc(n * sizeof(DocChange *));
+	bool	   *anything_new = palloc(n * sizeof(bool));
 	bool		has[CHANGE_DEAD + 1] = {false};
 
 	docrep_seq_register(&table->info);
 	for (int i = 0; i < n; i++)
 	{
-		prepare_change(job, &job->groups[lo + i], &changes[i]);
+		anything_new[i] = prepare_change(job, &job->groups[lo + i], &changes[i]);
 		pointers[i] = &changes[i];
+	}
+	docrep_change_store_contents(table, pointers, n);
+	for (int i = 0; i < n; i++)
+	{
+		docrep_change_finish(table, &changes[i], anything_new[i]);
 		has[changes[i].action] = true;
 	}
 

@@ -24,6 +24,10 @@ typedef struct DocWrite
 								 * digest that does not fit the content: DR400 */
 	bool		keep_atts;		/* an edit that does not speak of attachments (plain
 								 * UPDATE) keeps its parent's; atts counts for nothing */
+	bool		own_atts;		/* atts are as a row of this table has them: their files
+								 * are not looked at */
+	bool		has_atts;		/* set by docrep_document_parse: the document has a member
+								 * _attachments */
 
 	/* out */
 	Rev			rev;			/* the revision now stored (bytes allocated) */
