@@ -9,7 +9,8 @@
  * So the header is locked FOR UPDATE here, passing over those that are locked,
  * and then all documents are looked at again that have changed since the
  * snapshot: whoever had the lock before is committed and seen, whoever comes
- * after waits and then finds the file gone.
+ * after waits and then finds the file gone.  Documents in docrep.rejected keep
+ * their files, too.
  *
  *-------------------------------------------------------------------------
  */
@@ -24,6 +25,7 @@
 #include "store/content.h"
 #include "store/errcodes.h"
 #include "store/feed.h"
+#include "store/rejected.h"
 #include "store/seqs.h"
 #include "store/sql_support.h"
 #include "utils/builtins.h"
@@ -55,8 +57,9 @@ typedef struct Compaction
 /* ---------- files in use ---------- */
 
 static void
-note_used(Compaction *c, Jsonb *column)
+note_used(void *arg, Jsonb *column)
 {
+	Compaction *c = arg;
 	DocAtts		atts;
 
 	docrep_atts_from_column(column, &atts);
@@ -142,7 +145,7 @@ scan_changed(Compaction *c, bool in_dead, Snapshot snapshot)
 	index_close(index, AccessShareLock);
 }
 
-/* Look at what has been committed since the last look. */
+/* Look at what has been committed since the last look, and at all that was rejected. */
 static void
 look_again(Compaction *c)
 {
@@ -152,6 +155,7 @@ look_again(Compaction *c)
 	scan_changed(c, false, snapshot);
 	scan_changed(c, true, snapshot);
 	UnregisterSnapshot(snapshot);
+	docrep_rejected_attachments(c->table, note_used, c);
 	c->seen = horizon;
 }
 

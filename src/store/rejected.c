@@ -125,6 +125,8 @@ keep_atts(DocTable *table, const DocrepDoc *doc)
 
 		if (att->data != NULL)
 			att->file = docrep_content_store(table, att->data, att->datalen, NULL);
+		else if (att->file != 0)
+			(void) docrep_content_pin(table, att->file, NULL, NULL);
 		att->stub = att->file == 0;
 	}
 	return docrep_atts_to_column(&atts);
@@ -210,6 +212,31 @@ docrep_rejected_keep(DocTable *table, const DocrepDocs *docs, const DocrepWriteO
 	{
 		if (docs->docs[i].sqlstate != 0)
 			keep_one(table, &docs->docs[i], origin, atts[i]);
+	}
+	docrep_internal_end(&sql);
+}
+
+void
+docrep_rejected_attachments(DocTable *table, void (*function) (void *arg, Jsonb *column),
+							void *arg)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[] = {UUIDOID};
+	Datum		values[1];
+	InternalSql sql;
+
+	values[0] = UUIDPGetDatum(&table->info.uuid);
+	docrep_internal_begin(&sql);
+	docrep_internal_execute(&plan,
+							"SELECT attachments FROM docrep.rejected"
+							" WHERE tbl = $1 AND attachments IS NOT NULL",
+							1, types, values, NULL, false, 0);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+		Datum		d = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull);
+
+		function(arg, DatumGetJsonbP(d));
 	}
 	docrep_internal_end(&sql);
 }

@@ -26,6 +26,13 @@ extern void docrep_rejected_keep(DocTable *table, const DocrepDocs *docs,
 extern void docrep_rejected_retry(DocTable *table, const DocrepWriteOrigin *origin);
 
 /*
+ * Call a function for the attachments of each of the table's rejected documents
+ * that has any, as of now: their contents are kept.
+ */
+extern void docrep_rejected_attachments(DocTable *table, void (*function) (void *arg, Jsonb *column),
+										void *arg);
+
+/*
  * SET CONSTRAINTS ALL IMMEDIATE for this transaction: a deferred constraint
  * would otherwise fail all of the batch at its commit.
  */
