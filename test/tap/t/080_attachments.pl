@@ -260,6 +260,7 @@ $near->safe_psql('one', q{
 	ALTER TABLE picky ADD CONSTRAINT nothing_large CHECK (_id NOT IN ('large', 'small', 'medium'))});
 my $result = replicate($near, 'one', 'src', 'picky');
 is($result->{doc_write_failures}, 4, 'a constraint refuses documents with attachments');
+$near->safe_psql('one', q{SELECT docrep.compact('picky', '0')});
 $near->safe_psql('one', q{ALTER TABLE picky DROP CONSTRAINT nothing_large});
 is($near->safe_psql('one', q{SELECT docrep.retry_rejected('picky')}), 4, 'which are taken without it');
 same('tried again', [ $near, 'one', 'src' ], [ $near, 'one', 'picky' ]);
@@ -302,6 +303,8 @@ cmp_ok($other->safe_psql('far', 'SELECT count(*) FROM ' . companion($other, 'far
 replicate($near, 'one', 'heavy', by_proxy('heavy'));
 same('after the death of the target', [ $near, 'one', 'heavy' ], [ $other, 'far', 'heavy' ]);
 is(files($other, 'far', 'heavy'), 3, 'every content is there once');
+is($other->safe_psql('far', q{SELECT (docrep.compact('heavy', '0')->>'incomplete_removed')::int > 0}), 't', 'what was left is removed');
+same('after compaction', [ $near, 'one', 'heavy' ], [ $other, 'far', 'heavy' ]);
 check_table($other, 'far', 'heavy');
 
 # The same with the source.
