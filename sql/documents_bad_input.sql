@@ -35,7 +35,7 @@ INSERT INTO bad (doc) VALUES
 	('{"_id": "x", "_rev": "2-c", "_revisions": {"start": 2, "ids": ["b", "a"]}}'),
 	('{"_id": "x", "_rev": "3-b", "_revisions": {"start": 2, "ids": ["b", "a"]}}'),
 	('{"_id": "x", "_rev": "1-b", "_revisions": {"start": 0, "ids": []}}'),
-	('{"_id": "x", "_attachments": []}'), ('{"_id": "x", "_attachments": {"a": {"data": ""}}}');
+	('{"_id": "x", "_attachments": []}'), ('{"_id": "x", "_attachments": {"a": {"data": "?"}}}');
 SELECT left(doc::text, 90) AS doc, attempt(format('SELECT docrep.put(''t'', %L)', doc)) AS put FROM bad ORDER BY n;
 -- bulk_docs says the same, for both values of new_edits, and so does a plain INSERT
 SELECT n, doc FROM bad

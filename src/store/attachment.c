@@ -18,7 +18,6 @@
 
 #define DIGEST_PREFIX		"md5-"
 #define DIGEST_BASE64_LEN	24	/* of 16 bytes */
-#define DEFAULT_TYPE		"application/octet-stream"
 
 /* ---------- names and digests ---------- */
 
@@ -137,7 +136,7 @@ docrep_atts_from_column(Jsonb *column, DocAtts *atts)
 		att->name = pnstrdup(member.key, member.keylen);
 		att->content_type = text_member(object, "content_type");
 		if (att->content_type == NULL)
-			att->content_type = pstrdup(DEFAULT_TYPE);
+			att->content_type = DOCREP_ATT_DEFAULT_TYPE;
 		att->digest = text_member(object, "digest");
 		att->length = Max(int_member(object, "length"), 0);
 		att->encoding = text_member(object, "encoding");
@@ -219,7 +218,7 @@ optional_count(const JsonbContainer *object, const char *name, const char *key)
 	return result;
 }
 
-/* Take "data" over: decoded, its length noted, and compared with a digest that came along. */
+/* Take "data" over: decoded, and its length noted. */
 static void
 take_data(DocAtt *att, const RawValue *data)
 {
@@ -235,27 +234,13 @@ take_data(DocAtt *att, const RawValue *data)
 	att->length = att->datalen;
 	att->encoded_length = att->datalen;
 
-	/* inline data is what a user gets, whatever form it once was stored in */
+	/*
+	 * Inline data is what a user gets, whatever form it once was stored in; a
+	 * digest beside an encoding is of that form.
+	 */
 	if (att->encoding)
 		att->digest = NULL;
 	att->encoding = NULL;
-}
-
-/*
- * Compare a digest that came along.  With an "encoding" it is that of the
- * encoded form, which is not here.
- */
-static void
-check_digest(DocAtt *att)
-{
-	uint8		given[MD5_DIGEST_LENGTH];
-	uint8		md5[MD5_DIGEST_LENGTH];
-
-	if (att->digest == NULL || att->data == NULL)
-		return;
-	docrep_content_md5(att->data, att->datalen, md5);
-	if (!docrep_md5_from_digest(att->digest, given) || memcmp(given, md5, sizeof(md5)) != 0)
-		bad_attachment(att->name, "its data does not have the digest that was given");
 }
 
 /* One attachment of the member _attachments. */
@@ -274,8 +259,6 @@ read_attachment(const RawMember *member, DocAtt *att)
 	if (!docrep_raw_is_object(&member->value))
 		bad_attachment(att->name, "must be an object");
 	att->content_type = optional_text(object, att->name, "content_type");
-	if (att->content_type == NULL)
-		att->content_type = pstrdup(DEFAULT_TYPE);
 	att->digest = optional_text(object, att->name, "digest");
 	att->encoding = optional_text(object, att->name, "encoding");
 	att->length = optional_count(object, att->name, "length");
@@ -290,7 +273,8 @@ read_attachment(const RawMember *member, DocAtt *att)
 		take_data(att, &data);
 	else if (!att->stub && !true_member(object, "follows"))
 		bad_attachment(att->name, "needs \"data\", or \"stub\": true");
-	check_digest(att);
+	if (att->content_type == NULL && !att->stub)
+		att->content_type = DOCREP_ATT_DEFAULT_TYPE;
 }
 
 void

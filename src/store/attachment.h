@@ -30,6 +30,8 @@
 #define DOCREP_ATT_INLINE		(32 * 1024)
 /* ... as long as one document has no more than this of them */
 #define DOCREP_ATT_INLINE_DOC	(1024 * 1024)
+/* what is said of a content whose type nobody gave */
+#define DOCREP_ATT_DEFAULT_TYPE	"application/octet-stream"
 /* longer names are refused with DR400 */
 #define DOCREP_MAX_ATT_NAME		1000
 
@@ -37,7 +39,7 @@
 typedef struct DocAtt
 {
 	char	   *name;			/* UTF-8, not empty */
-	char	   *content_type;
+	const char *content_type;	/* NULL: as in the revision that a stub stands for */
 	char	   *digest;			/* "md5-<base64>" of the content as stored; as it came;
 								 * NULL: not known yet */
 	int64		length;			/* of the content as a user gets it */
@@ -76,7 +78,9 @@ extern DocAtt *docrep_atts_find(const DocAtts *atts, const char *name);
  * The member _attachments of a document as put() and bulk_docs() take it and
  * CouchDB sends it: "data" (base64), or "stub": true, or "follows": true (the
  * content comes by another way: neither data nor stub).  Malformed: DR400
- * naming the attachment.  A digest that does not fit the data: DR400.
+ * naming the attachment.  Digests are compared with the data when the document
+ * is written, so that a wrong one is that document's error and no more; except
+ * one beside "encoding" and "data", which is of a form that is not here.
  */
 extern void docrep_atts_from_json(const JsonbContainer *member, DocAtts *atts);
 

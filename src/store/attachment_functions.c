@@ -23,8 +23,6 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-#define DEFAULT_TYPE		"application/octet-stream"
-
 /* ---------- uploads of this session ---------- */
 
 typedef struct UploadEntry
@@ -262,7 +260,7 @@ docrep_put_attachment(PG_FUNCTION_ARGS)
 	docrep_table_check_any(table, ACL_INSERT | ACL_UPDATE | ACL_DELETE);
 	PreventCommandIfReadOnly("docrep.put_attachment()");
 	att.name = arg_name(fcinfo, 2);
-	att.content_type = PG_ARGISNULL(3) ? DEFAULT_TYPE : docrep_arg_id(fcinfo, 3, "content_type");
+	att.content_type = PG_ARGISNULL(3) ? DOCREP_ATT_DEFAULT_TYPE : docrep_arg_id(fcinfo, 3, "content_type");
 	if (PG_ARGISNULL(4) == PG_ARGISNULL(6))
 		ereport(ERROR,
 				(errcode(ERRCODE_DOCREP_BAD_REQUEST),

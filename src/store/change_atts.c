@@ -202,6 +202,8 @@ take_file(DocTable *table, DocWrite *write, DocAtt *att)
 static bool
 take_content(DocTable *table, DocWrite *write, DocAtt *att)
 {
+	if (att->content_type == NULL)
+		att->content_type = DOCREP_ATT_DEFAULT_TYPE;
 	if (write->own_atts)
 		return true;
 	if (att->data)
@@ -292,7 +294,8 @@ docrep_change_merge_atts(DocTable *table, DocChange *change, DocWrite *write, Do
 				return missing_stub(table, write, att);
 			*att = *found;
 			att->name = stub.name;
-			att->content_type = stub.content_type;
+			if (stub.content_type)
+				att->content_type = stub.content_type;
 			if (stub.revpos != 0)
 				att->revpos = stub.revpos;
 		}

@@ -26,6 +26,7 @@ BEGIN
 	RETURN QUERY EXECUTE format('SELECT ''live '' || t::text FROM %s t ORDER BY _id', tbl);
 	RETURN QUERY EXECUTE format('SELECT ''dead '' || t::text FROM docrep_data.dead_%s t ORDER BY _id', hex);
 	RETURN QUERY EXECUTE format('SELECT ''leaf '' || t::text FROM docrep_data.leaf_%s t ORDER BY _id, rev', hex);
+	RETURN QUERY EXECUTE format('SELECT ''att '' || t::text FROM docrep_data.att_%s t ORDER BY file, part', hex);
 	RETURN QUERY EXECUTE format('SELECT ''seq '' || last_value || is_called FROM docrep_data.seq_%s t', hex);
 	RETURN QUERY SELECT 'local ' || l::text FROM docrep.local_docs l WHERE l.tbl = uuid ORDER BY id;
 	RETURN QUERY SELECT 'epoch ' || e::text FROM docrep.epochs e WHERE e.tbl = uuid ORDER BY start_seq;
@@ -73,7 +74,7 @@ $node->safe_psql('shop', <<'SQL');
 CREATE SCHEMA "Notes";
 CREATE TABLE country (code text PRIMARY KEY);
 INSERT INTO country VALUES ('de');
-SELECT docrep.create_table('orders', 500), docrep.create_table('"Notes".n', 3), docrep.create_table('archive'), docrep.create_table('pulled');
+SELECT docrep.create_table('orders', 500), docrep.create_table('"Notes".n', 3), docrep.create_table('archive'), docrep.create_table('pulled'), docrep.create_table('album');
 ALTER TABLE orders ADD country text GENERATED ALWAYS AS (doc->>'country') STORED REFERENCES country,
 	ADD note text, ADD CONSTRAINT n_positive CHECK ((doc->>'n')::int > 0);
 CREATE FUNCTION stamp() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -94,17 +95,21 @@ SELECT docrep.bulk_docs('orders', '[{"_id": "conflict", "_rev": "2-b", "_revisio
 INSERT INTO "Notes".n VALUES ('a', '{"é": "ü", "x": [1.0, 1e3]}'), ('_design/x', '{}');
 UPDATE "Notes".n SET doc = doc;
 SELECT docrep.put_local('orders', 'mine', '{"x": 1}');
+SELECT docrep.put_attachment('album', 'photo', 'small.txt', 'text/plain', 'small'),
+	docrep.put_attachment('album', 'copy', 'same.txt', 'text/plain', 'small'),
+	docrep.put_attachment('album', 'film', 'large.bin', NULL, convert_to(repeat('0123456789', 5000), 'UTF8'));
 SQL
 is(run('shop', 'orders', 'archive'), '26, 26, 25', 'a replication between two tables, with one document refused');
 is(run('shop', $far, 'pulled'), '50, 50, 50', 'a replication from another database');
 $node->safe_psql('shop', q{SELECT docrep.replicate('"Notes".n', 'archive', '{"continuous": true}')});
-my @tables = ('orders', '"Notes".n', 'archive', 'pulled');
+my @tables = ('orders', '"Notes".n', 'archive', 'pulled', 'album');
 wait_for_query($node, 'shop', q{SELECT count(*) FROM archive WHERE _id = 'a'}, '1');
 wait_for_query($node, 'shop', q{SELECT state FROM docrep.active_tasks}, 'idle');
 my $before = state_of('shop', @tables);
 like($before, qr/^orders \S+ dead \(longgone.*^orders \S+ leaf \(conflict.*^orders \S+ local .*"source_last_seq".*^orders \S+ setting /ms,
 	'there is something of everything');
 like($before, qr/^archive \S+ rejected .*plain7/m, 'rejected documents too');
+like($before, qr/^album \S+ att /m, 'and contents of attachments');
 is(problems('shop'), '', 'and it is sound');
 
 # ---- whole database, in several formats --------------------------------------
@@ -125,6 +130,11 @@ foreach my $format (sort keys %restore)
 	$node->command_ok([ @{ $restore{$format} }, $format ], "restore: $format");
 	is(state_of($format, @tables), $before, "$format: everything is there as it was");
 	is(problems($format), '', "$format: it is sound");
+	is( $node->safe_psql($format, q{SELECT docrep.get_attachment('album', 'film', 'large.bin') = convert_to(repeat('0123456789', 5000), 'UTF8')
+			AND docrep.get_attachment('album', 'copy', 'same.txt') = 'small'}), 't', "$format: attachments can be read");
+	$node->safe_psql($format, q{SELECT docrep.put_attachment('album', 'again', 'same', NULL, 'small')});
+	is( $node->safe_psql($format, q{SELECT count(DISTINCT _attachments->(SELECT jsonb_object_keys(_attachments))->'file') FROM album}),
+		'2', "$format: and an equal one is stored once");
 	is($node->safe_psql($format, 'SELECT count(*) FROM docrep.active_tasks'), '0', "$format: nothing starts by itself");
 }
 
@@ -147,7 +157,7 @@ my $expected = $node->safe_psql('shop', $revisions);
 is($node->safe_psql($_, $revisions), $expected, "$_: the same edits made the same revisions") foreach 'plain', 'custom';
 is( $node->safe_psql('plain', q{SELECT count(*) > 1 FROM docrep.epochs e JOIN docrep.document_tables t ON t.uuid = e.tbl WHERE t.tbl = 'orders'::regclass}),
 	't', 'numbers from here on are of another epoch');
-$node->safe_psql('plain', 'DROP TABLE orders; DROP TABLE archive, pulled; DROP SCHEMA "Notes" CASCADE');
+$node->safe_psql('plain', 'DROP TABLE orders; DROP TABLE archive, pulled, album; DROP SCHEMA "Notes" CASCADE');
 is( $node->safe_psql('plain', q{SELECT (SELECT count(*) FROM pg_class WHERE relnamespace = 'docrep_data'::regnamespace)
 		|| ' ' || (SELECT count(*) FROM docrep.local_docs) || ' ' || (SELECT count(*) FROM docrep.epochs)}),
 	'0 0 0', 'restored tables take their companions with them');
@@ -194,6 +204,21 @@ is((sqlstate($node, 'alone', q{DELETE FROM orders WHERE _id = 'plain3'}))[0],
 	'XX001', 'nor does it become the document');
 $node->safe_psql('alone', q{SELECT docrep.purge('orders', '{"plain3": ["1-0"]}'); DELETE FROM orders WHERE _id = 'plain3'});
 is(problems('alone'), '', 'purging it mends the table');
+
+# Contents of attachments are in a companion, too.
+$node->command_ok([ 'pg_dump', '-t', 'album', '-f', "$dump.album", 'shop' ], 'pg_dump -t of a table with attachments');
+$node->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', "$dump.album", '-d', 'alone' ], 'it is restored');
+is( problems('alone'), join("\n", 'album|copy|the content of attachment "same.txt" is missing',
+		'album|film|the content of attachment "large.bin" is missing',
+		'album|photo|the content of attachment "small.txt" is missing'), 'missing contents are told');
+is($node->safe_psql('alone', q{SELECT docrep.get('album', 'film')->'_attachments'->'large.bin'->'length'}), '50000', 'documents show them');
+is((sqlstate($node, 'alone', $_))[0], 'DR404', "their content is an error: $_")
+	foreach q{SELECT docrep.get_attachment('album', 'film', 'large.bin')}, q{SELECT docrep.get('album', 'film', attachments => true)};
+$node->safe_psql('alone', q{UPDATE album SET doc = '{"title": "x"}'; SELECT docrep.put_attachment('album', 'film', 'large.bin', NULL,
+	convert_to(repeat('0123456789', 5000), 'UTF8'), (SELECT _rev::text FROM album WHERE _id = 'film'))});
+is( problems('alone'), join("\n", 'album|copy|the content of attachment "same.txt" is missing',
+		'album|photo|the content of attachment "small.txt" is missing'), 'storing one again mends that');
+
 # the other table of the same identity
 $node->safe_psql('shop', 'ALTER TABLE pulled RENAME TO other');
 my ($rc, $out, $err) = $node->psql('shop', slurp_file("$dump.one") =~ s/public\.(orders|country)\b/public.${1}_2/gr, on_error_stop => 0);
