@@ -38,4 +38,11 @@ extern void docrep_rejected_attachments(DocTable *table, void (*function) (void 
  */
 extern void docrep_constraints_immediate(void);
 
+/*
+ * Was a revision refused that the current role may know of?  Then its SQLSTATE
+ * and the reason, allocated in cxt.  In a transaction, with a snapshot.
+ */
+extern bool docrep_rejected_find(const pg_uuid_t *table, const char *id, const char *rev,
+								 MemoryContext cxt, char **error, char **reason);
+
 #endif							/* DOCREP_STORE_REJECTED_H */
