@@ -32,7 +32,7 @@
 #define NBUCKETS		(256 * 1024)
 /* Documents that seem to differ are looked at again when they are so many. */
 #define MAX_SUSPECTS	10000
-/* So many documents are not compared again when the other side's feed names them. */
+/* So many equal documents are not compared again when the other side's feed names them. */
 #define MAX_SEEN		1000000
 /* A document that changes all the time is given up on after so many looks. */
 #define MAX_ROUNDS		10
@@ -54,7 +54,7 @@ typedef struct Search
 	MemoryContext chunk_cxt;	/* of chunk */
 	const char **chunk;
 	int			nchunk;
-	HTAB	   *seen;			/* digests of ids that were reported, or cleared */
+	HTAB	   *seen;			/* digests of ids that were compared */
 } Search;
 
 /* ---------- talking to whoever runs us ---------- */
@@ -215,15 +215,13 @@ compare_suspects(const void *a, const void *b)
 	return strcmp(((const Suspect *) a)->id, ((const Suspect *) b)->id);
 }
 
-/* Note that a document is done with; true: it was before. */
-static bool
+/* Note that a document need not be compared when it is met again. */
+static void
 mark_seen(Search *search, const char *id)
 {
 	Digest		key = docrep_digest_text(search->v, id, strlen(id));
-	bool		found;
 
-	(void) hash_search(search->seen, &key, HASH_ENTER, &found);
-	return found;
+	(void) hash_search(search->seen, &key, HASH_ENTER, NULL);
 }
 
 static void
@@ -261,8 +259,7 @@ look_again(Search *search, Suspect *suspects, int n, bool last, int *kept)
 			continue;
 		if (same || last)
 		{
-			if (!mark_seen(search, suspects[i].id))
-				docrep_verify_compare(v, &pairs[i], true, !same);
+			docrep_verify_compare(v, &pairs[i], true, !same);
 			continue;
 		}
 		search->suspects[*kept] = suspects[i];
@@ -320,8 +317,9 @@ compare_chunk(Search *search)
 				v->stats.missing_revisions_found++;
 				add_suspect(search, &pairs[i]);
 			}
-			else if (hash_get_num_entries(search->seen) < MAX_SEEN)
-				(void) mark_seen(search, pairs[i].id);
+			else if (hash_get_num_entries(search->seen) >= MAX_SEEN)
+				continue;
+			mark_seen(search, pairs[i].id);
 		}
 		MemoryContextDelete(cxt);
 	}
@@ -372,7 +370,6 @@ search_side(Search *search, int side)
 		show_progress(v, NULL, NULL);
 	}
 	compare_chunk(search);
-	settle_suspects(search);
 	docrep_reader_end(&reader);
 }
 
@@ -389,7 +386,6 @@ search_ids(Search *search)
 		look_at(search, inspection->doc_ids[i]);
 	}
 	compare_chunk(search);
-	settle_suspects(search);
 }
 
 static void
@@ -417,13 +413,15 @@ verify(Verify *v)
 	show_progress(v, NULL, NULL);
 	search_begin(&search, v);
 	if (v->inspection->doc_ids)
-	{
 		search_ids(&search);
-		return;
+	else
+	{
+		sum_up(v);
+		for (int side = SOURCE; side <= TARGET && !v->stopped && !sums_agree(v); side++)
+			search_side(&search, side);
 	}
-	sum_up(v);
-	for (int side = SOURCE; side <= TARGET && !v->stopped && !sums_agree(v); side++)
-		search_side(&search, side);
+	if (!v->stopped)
+		settle_suspects(&search);
 }
 
 /* ---------- a run ---------- */

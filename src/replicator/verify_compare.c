@@ -258,9 +258,9 @@ compare_paths(Comparison *c, const Leaf *source, const Leaf *target)
 }
 
 static StringInfo
-body_detail(const Leaf *leaf)
+body_detail(const DocSide *side, const Leaf *leaf)
 {
-	StringInfo	detail = new_detail();
+	StringInfo	detail = leaf_detail(side, leaf);
 
 	if (leaf->problem)
 		docrep_json_put_text(detail, "problem", leaf->problem);
@@ -271,7 +271,8 @@ static void
 compare_bodies(Comparison *c, const Leaf *source, const Leaf *target)
 {
 	if (c->v->inspection->bodies && !digest_equal(source->body, target->body))
-		add_row(c, &source->rev, "body", body_detail(source), body_detail(target));
+		add_row(c, &source->rev, "body", body_detail(&c->pair->side[SOURCE], source),
+				body_detail(&c->pair->side[TARGET], target));
 }
 
 /* The digest of an attachment's content as a user gets it; read if it must be. */
