@@ -92,6 +92,10 @@ typedef struct Verify
 
 	Digest	   *buckets;		/* sums of the source's minus the target's, by id */
 
+	/* does a side have revisions that it rejected, as far as we may know? */
+	bool		rejected_asked[2];
+	bool		rejected_any[2];
+
 	/* the answer */
 	StringInfoData rows;
 	int			nrows;

@@ -193,13 +193,20 @@ why_lacking(Comparison *c, int side, const Rev *rev)
 	char	   *reason = NULL;
 	pg_uuid_t	table;
 
-	if (!c->report || strcmp(peer->ops->kind, "local") != 0)
+	if (!c->report || strcmp(peer->ops->kind, "local") != 0 ||
+		(c->v->rejected_asked[side] && !c->v->rejected_any[side]))
 		return NULL;
 	docrep_rev_print(rev, text);
 	table = *DatumGetUUIDP(DirectFunctionCall1(uuid_in, CStringGetDatum(peer->uuid)));
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	if (docrep_rejected_find(&table, c->pair->id, text, cxt, &error, &reason))
+	if (!c->v->rejected_asked[side])
+	{
+		c->v->rejected_asked[side] = true;
+		c->v->rejected_any[side] = docrep_rejected_any(&table);
+	}
+	if (c->v->rejected_any[side] &&
+		docrep_rejected_find(&table, c->pair->id, text, cxt, &error, &reason))
 	{
 		MemoryContextSwitchTo(cxt);
 		detail = new_detail();

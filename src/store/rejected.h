@@ -45,4 +45,7 @@ extern void docrep_constraints_immediate(void);
 extern bool docrep_rejected_find(const pg_uuid_t *table, const char *id, const char *rev,
 								 MemoryContext cxt, char **error, char **reason);
 
+/* Are there any such revisions of the table at all?  Likewise. */
+extern bool docrep_rejected_any(const pg_uuid_t *table);
+
 #endif							/* DOCREP_STORE_REJECTED_H */
