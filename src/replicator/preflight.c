@@ -354,7 +354,8 @@ judge_design(Preflight *p, Jsonb *body)
 						 quote(key.val.string.val, key.val.string.len));
 		if (value.type == jbvBinary)
 			appendStringInfo(&parts, " (%d)", (int) JsonContainerSize(value.val.binary.data));
-		else if (value.type == jbvString && value.val.string.len <= 20)
+		else if (value.type == jbvString && key.val.string.len == 8 &&
+				 memcmp(key.val.string.val, "language", 8) == 0)
 			appendStringInfo(&parts, ": %s", quote(value.val.string.val, value.val.string.len));
 	}
 	add_once(p, KIND_DESIGN, parts.data, body_bytes(p->doc));

@@ -281,6 +281,7 @@ settle_suspects(Search *search)
 		int			kept = 0;
 
 		qsort(search->suspects, search->nsuspects, sizeof(Suspect), compare_suspects);
+		show_progress(v, NULL, NULL);
 		pause_for(v, v->inspection->settle);
 		for (int i = 0; i < search->nsuspects && !verify_is_full(v) && !should_stop(v);
 			 i += GATHER_MAX)

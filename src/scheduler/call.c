@@ -17,7 +17,6 @@
 #include "storage/ipc.h"
 #include "storage/proc.h"
 #include "store/errcodes.h"
-#include "tcop/utility.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -63,7 +62,6 @@ docrep_job_check_caller(const char *doing, const char *function)
 				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
 				 errmsg("cannot %s during recovery", doing),
 				 errhint("Call %s on the primary.", function)));
-	PreventCommandIfReadOnly(function);
 	if (InSecurityRestrictedOperation())
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),

@@ -12,6 +12,7 @@
 #include "scheduler/jobs.h"
 #include "store/errcodes.h"
 #include "store/table.h"
+#include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -207,6 +208,7 @@ replicate_document(Jsonb *document)
 	replication = docrep_replication_parse(document);
 	if (replication->cancel)
 		return JsonbPGetDatum(ok_result(cancel_job(replication)));
+	PreventCommandIfReadOnly("docrep.replicate()");
 	docrep_job_check_caller("replicate", "docrep.replicate()");
 	result = run_job(replication, &id);
 	if (replication->continuous)
