@@ -178,6 +178,13 @@ run_progress(void *arg, const ReplicationStats *figures, bool idle)
 		pgstat_report_stat(false);
 }
 
+/* What stands before a job's id in the log: the ids of others than replications say what they are. */
+static const char *
+log_prefix(void)
+{
+	return kind == JOB_REPLICATE ? "replication " : "";
+}
+
 /* Put what a failed run left behind in order, and keep its error. */
 static void
 catch_error(MemoryContext cxt)
@@ -194,7 +201,7 @@ catch_error(MemoryContext cxt)
 	docrep_job_error_copy(&last_error, edata);
 	ereport(LOG,
 			(errcode(last_error.sqlstate),
-			 errmsg("%s %s failed: %s", docrep_job_kind_name(kind),
+			 errmsg("%s%s failed: %s", log_prefix(),
 					MyBgworkerEntry->bgw_name + strlen("docrep worker: "), last_error.message),
 			 last_error.detail[0] != '\0' ? errdetail_internal("%s", last_error.detail) : 0));
 }
@@ -300,10 +307,9 @@ docrep_worker_main(Datum arg)
 	}
 
 	ereport(continuous ? LOG : DEBUG1,
-			(errmsg("%s %s from %s to %s starts", docrep_job_kind_name(kind), job.id,
-					job.source, job.target)));
+			(errmsg("%s%s from %s to %s starts", log_prefix(), job.id, job.source, job.target)));
 	run_job(&job);
-	ereport(continuous ? LOG : DEBUG1, (errmsg("%s %s ends", docrep_job_kind_name(kind), job.id)));
+	ereport(continuous ? LOG : DEBUG1, (errmsg("%s%s ends", log_prefix(), job.id)));
 	pgstat_report_stat(true);
 	proc_exit(0);
 }
