@@ -8,13 +8,10 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "postgres.h"
-
-#include <xxhash.h>
-
-#include "lib/stringinfo.h"
-#include "mb/pg_wchar.h"
 #include "replicator/json_scan.h"
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
 
 /* Numbers of this length are reported for it. */
 #define LONG_NUMBER		1000
@@ -50,7 +47,9 @@ typedef struct Scan
 	int			keys_cap;
 	const char *member;			/* of the top object */
 	int			memberlen;
-	StringInfoData plain;		/* a name without its escapes */
+	char	   *plain;			/* a string without its escapes */
+	size_t		plainlen;
+	size_t		plain_cap;
 } Scan;
 
 static void
@@ -81,14 +80,62 @@ hex4(const char *p, const char *end)
 	return value;
 }
 
-/* Add a character to the plain form of the string that is being read. */
-static void
-add_plain(Scan *scan, pg_wchar c)
+/* Twice the room for an array. */
+static void *
+grow(void *array, size_t size)
 {
-	unsigned char bytes[MAX_MULTIBYTE_CHAR_LEN + 1];
+#ifdef DOCREP_STANDALONE
+	return repalloc(array, size);
+#else
+	return repalloc_huge(array, size);
+#endif
+}
 
-	unicode_to_utf8(c, bytes);
-	appendBinaryStringInfo(&scan->plain, (char *) bytes, pg_utf_mblen(bytes));
+/* Add bytes to the plain form of the string that is being read. */
+static void
+add_bytes(Scan *scan, const char *bytes, size_t len)
+{
+	while (scan->plainlen + len > scan->plain_cap)
+		scan->plain = grow(scan->plain, scan->plain_cap *= 2);
+	memcpy(scan->plain + scan->plainlen, bytes, len);
+	scan->plainlen += len;
+}
+
+/* Add a character, as UTF-8. */
+static void
+add_char(Scan *scan, int c)
+{
+	char		bytes[4];
+	size_t		len = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+
+	for (size_t i = len - 1; i > 0; i--)
+	{
+		bytes[i] = 0x80 | (c & 0x3F);
+		c >>= 6;
+	}
+	bytes[0] = len == 1 ? c : (0xF00 >> len & 0xFF) | c;
+	add_bytes(scan, bytes, len);
+}
+
+/* The length of the UTF-8 character at p; 0: there is none. */
+static int
+utf8_length(const unsigned char *p, size_t left)
+{
+	int			len = p[0] < 0x80 ? 1 : p[0] < 0xC2 ? 0 : p[0] < 0xE0 ? 2 : p[0] < 0xF0 ? 3 :
+		p[0] < 0xF5 ? 4 : 0;
+
+	if (len == 0 || (size_t) len > left)
+		return 0;
+	for (int i = 1; i < len; i++)
+	{
+		if ((p[i] & 0xC0) != 0x80)
+			return 0;
+	}
+	/* longer than need be, surrogates, beyond Unicode */
+	if ((p[0] == 0xE0 && p[1] < 0xA0) || (p[0] == 0xED && p[1] > 0x9F) ||
+		(p[0] == 0xF0 && p[1] < 0x90) || (p[0] == 0xF4 && p[1] > 0x8F))
+		return 0;
+	return len;
 }
 
 /* "\uXXXX" at p, which stands behind the u; moves on. */
@@ -114,7 +161,7 @@ scan_unicode(Scan *scan)
 		report(scan, JSON_SCAN_SURROGATE, start, 6);
 	else if (c == 0)
 		report(scan, JSON_SCAN_NUL, start, 6);
-	add_plain(scan, c);
+	add_char(scan, c);
 }
 
 /* Behind a backslash; moves on. */
@@ -134,7 +181,7 @@ scan_escape(Scan *scan)
 	else
 	{
 		found = c != '\0' ? strchr(from, c) : NULL;
-		appendStringInfoChar(&scan->plain, found ? to[found - from] : c);
+		add_bytes(scan, found ? &to[found - from] : &c, 1);
 	}
 }
 
@@ -143,20 +190,20 @@ static void
 scan_char(Scan *scan)
 {
 	const unsigned char *c = (const unsigned char *) scan->p;
-	int			len = 1;
+	int			len = utf8_length(c, scan->end - scan->p);
 
-	if (*c >= 0x80)
+	if (len == 0)
 	{
-		len = pg_utf_mblen(c);
 		/* the three bytes of a surrogate are no UTF-8 either, but tell more */
-		if (scan->end - scan->p >= 3 && c[0] == 0xED && c[1] >= 0xA0 && c[1] <= 0xBF)
-			report(scan, JSON_SCAN_SURROGATE, scan->p, len = 3);
-		else if (len > scan->end - scan->p || !pg_utf8_islegal(c, len))
-			report(scan, JSON_SCAN_UTF8, scan->p, len = 1);
+		bool		surrogate = scan->end - scan->p >= 3 && c[0] == 0xED && c[1] >= 0xA0 &&
+			c[1] <= 0xBF;
+
+		len = surrogate ? 3 : 1;
+		report(scan, surrogate ? JSON_SCAN_SURROGATE : JSON_SCAN_UTF8, scan->p, len);
 	}
 	else if (*c == 0)
 		report(scan, JSON_SCAN_NUL, scan->p, 1);
-	appendBinaryStringInfo(&scan->plain, scan->p, len);
+	add_bytes(scan, scan->p, len);
 	scan->p += len;
 }
 
@@ -164,7 +211,7 @@ scan_char(Scan *scan)
 static void
 scan_string(Scan *scan)
 {
-	resetStringInfo(&scan->plain);
+	scan->plainlen = 0;
 	scan->p++;
 	while (scan->p < scan->end && *scan->p != '"')
 	{
@@ -199,14 +246,14 @@ scan_key(Scan *scan, ScanFrame *frame)
 	if (scan->nkeys >= scan->keys_cap)
 	{
 		scan->keys_cap *= 2;
-		scan->keys = repalloc_huge(scan->keys, scan->keys_cap * sizeof(ScanKey));
+		scan->keys = grow(scan->keys, scan->keys_cap * sizeof(ScanKey));
 	}
 	key = &scan->keys[scan->nkeys++];
-	key->hash = XXH3_64bits(scan->plain.data, scan->plain.len);
+	key->hash = XXH3_64bits(scan->plain, scan->plainlen);
 	key->text = start;
 	key->len = scan->p - start;
 	frame->want_key = false;
-	if (scan->depth == 1 && scan->plain.len > 0 && scan->plain.data[0] == '_')
+	if (scan->depth == 1 && scan->plainlen > 0 && scan->plain[0] == '_')
 		report(scan, JSON_SCAN_SPECIAL, start, key->len);
 }
 
@@ -219,6 +266,14 @@ scan_word(Scan *scan)
 	bool		zero = true;
 	int			len;
 
+	/* true, false, null; or a single character between values */
+	if (*start != '-' && (*start < '0' || *start > '9'))
+	{
+		do
+			scan->p++;
+		while (scan->p < scan->end && *scan->p >= 'a' && *scan->p <= 'z');
+		return;
+	}
 	while (scan->p < scan->end && strchr("+-.0123456789eE", *scan->p) != NULL && *scan->p != '\0')
 	{
 		exponent |= (*scan->p | 0x20) == 'e';
@@ -226,9 +281,7 @@ scan_word(Scan *scan)
 		scan->p++;
 	}
 	len = scan->p - start;
-	if (len == 0)
-		scan->p++;				/* of a word, or no JSON: on to the next character */
-	else if (exponent || len >= LONG_NUMBER || (*start == '-' && zero && len > 1))
+	if (exponent || len >= LONG_NUMBER || (*start == '-' && zero && len > 1))
 		report(scan, JSON_SCAN_NUMBER, start, len);
 }
 
@@ -240,7 +293,7 @@ open_frame(Scan *scan, bool object)
 	if (scan->depth >= scan->frames_cap)
 	{
 		scan->frames_cap *= 2;
-		scan->frames = repalloc_huge(scan->frames, scan->frames_cap * sizeof(ScanFrame));
+		scan->frames = grow(scan->frames, scan->frames_cap * sizeof(ScanFrame));
 	}
 	frame = &scan->frames[scan->depth++];
 	frame->object = frame->want_key = object;
@@ -280,7 +333,7 @@ close_frame(Scan *scan)
 }
 
 int
-docrep_json_scan(const char *text, Size len, JsonScanFound found, void *arg)
+docrep_json_scan(const char *text, size_t len, JsonScanFound found, void *arg)
 {
 	Scan		scan = {.p = text, .end = text + len, .found = found, .arg = arg};
 
@@ -288,7 +341,8 @@ docrep_json_scan(const char *text, Size len, JsonScanFound found, void *arg)
 	scan.frames = palloc(scan.frames_cap * sizeof(ScanFrame));
 	scan.keys_cap = 64;
 	scan.keys = palloc(scan.keys_cap * sizeof(ScanKey));
-	initStringInfo(&scan.plain);
+	scan.plain_cap = 256;
+	scan.plain = palloc(scan.plain_cap);
 	while (scan.p < scan.end)
 	{
 		ScanFrame  *frame = scan.depth > 0 ? &scan.frames[scan.depth - 1] : NULL;
@@ -317,6 +371,6 @@ docrep_json_scan(const char *text, Size len, JsonScanFound found, void *arg)
 	}
 	pfree(scan.frames);
 	pfree(scan.keys);
-	pfree(scan.plain.data);
+	pfree(scan.plain);
 	return scan.max_depth;
 }

@@ -3,12 +3,14 @@
  * json_scan.h
  *		Looking through JSON text for what jsonb or text would not keep.
  *
+ * Pure C, as the revision floor is, so that it is tested alone.
+ *
  *-------------------------------------------------------------------------
  */
 #ifndef DOCREP_REPLICATOR_JSON_SCAN_H
 #define DOCREP_REPLICATOR_JSON_SCAN_H
 
-#include "postgres.h"
+#include "revision/port.h"
 
 typedef enum JsonScanKind
 {
@@ -35,6 +37,6 @@ typedef void (*JsonScanFound) (void *arg, JsonScanKind kind, const char *text, i
  * Any text will do: what is no JSON is passed over.  Memory is taken from
  * CurrentMemoryContext and given back.
  */
-extern int	docrep_json_scan(const char *text, Size len, JsonScanFound found, void *arg);
+extern int	docrep_json_scan(const char *text, size_t len, JsonScanFound found, void *arg);
 
 #endif							/* DOCREP_REPLICATOR_JSON_SCAN_H */
