@@ -77,6 +77,54 @@ SELECT docrep.purge('s', '{"body": ["1-a"], "flag": ["1-a"], "path": ["3-a"]}')-
 	docrep.purge('t', '{"body": ["1-a"], "flag": ["1-a"], "path": ["3-a"]}')->'purge_seq';
 SELECT * FROM differences();
 
+-- attachments: names, types, lengths, digests
+SELECT docrep.bulk_docs('s', '[
+	{"_id": "att same", "_rev": "1-a", "_attachments": {"a": {"content_type": "text/plain", "data": "aGVsbG8="}, "b": {"data": ""}}},
+	{"_id": "att content", "_rev": "1-a", "_attachments": {"a": {"data": "aGVsbG8="}, "b": {"data": "aGVsbG8="}}},
+	{"_id": "att name", "_rev": "1-a", "_attachments": {"a": {"data": "aGVsbG8="}, "c": {"data": "aGVsbG8="}}},
+	{"_id": "att none", "_rev": "1-a"},
+	{"_id": "att type", "_rev": "1-a", "_attachments": {"a": {"content_type": "text/plain", "data": "aGVsbG8="}}}]', false);
+SELECT docrep.bulk_docs('t', '[
+	{"_id": "att same", "_rev": "1-a", "_attachments": {"b": {"data": ""}, "a": {"content_type": "text/plain", "data": "aGVsbG8="}}},
+	{"_id": "att content", "_rev": "1-a", "_attachments": {"a": {"data": "aGVsbG8="}, "b": {"data": "SGVsbG8="}}},
+	{"_id": "att name", "_rev": "1-a", "_attachments": {"a": {"data": "aGVsbG8="}, "b": {"data": "aGVsbG8="}}},
+	{"_id": "att none", "_rev": "1-a", "_attachments": {"a": {"data": "aGVsbG8="}}},
+	{"_id": "att type", "_rev": "1-a", "_attachments": {"a": {"content_type": "text/html", "data": "aGVsbG8="}}}]', false);
+SELECT * FROM differences();
+SELECT id, difference FROM differences('{"attachments": "digests"}');
+SELECT * FROM differences('{"attachments": false}');
+SELECT kind, n, bytes, detail IS NOT NULL AS explained FROM docrep.preflight('t', '{"large_attachment": 5}') WHERE kind LIKE '%attachment%' AND id IS NULL;
+SELECT id, detail, bytes FROM docrep.preflight('t', '{"large_attachment": 5, "max_per_kind": 2}') WHERE kind = 'large_attachment' AND id IS NOT NULL;
+SELECT count(docrep.purge(t.tbl, d.revs)) FROM (VALUES ('s'::regclass), ('t')) t(tbl),
+	(SELECT jsonb_object_agg(id, '["1-a"]'::jsonb) AS revs FROM (VALUES ('att content'), ('att name'), ('att none'), ('att type')) v(id)) d;
+SELECT * FROM differences();
+
+-- one side has compressed: digests are of what is stored, and contents decide; small ones come
+-- along with the document, large ones are read.  Only a peer stores such contents, so
+-- they are forged here.
+SELECT docrep.bulk_docs('s', jsonb_build_array(
+	jsonb_build_object('_id', 'zip', '_rev', '1-a', '_attachments', jsonb_build_object(
+		'large', jsonb_build_object('data', encode(convert_to(repeat('x', 300000), 'UTF8'), 'base64')),
+		'small', jsonb_build_object('data', encode('hello hello hello hello hello', 'base64')))),
+	jsonb_build_object('_id', 'zip other', '_rev', '1-a', '_attachments', jsonb_build_object(
+		'large', jsonb_build_object('data', encode(convert_to(repeat('x', 299999) || 'y', 'UTF8'), 'base64')),
+		'small', jsonb_build_object('data', encode('hello hello hello hello jello', 'base64'))))), false);
+SELECT docrep.bulk_docs('t', jsonb_agg(jsonb_build_object('_id', id, '_rev', '1-a', '_attachments', jsonb_build_object(
+	'large', jsonb_build_object('data', encode('\x1f8b08000000000002ffedc1010d000000c2a0da8f6f0f07140000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000fc18cd2ac8b3e0930400', 'base64')),
+	'small', jsonb_build_object('data', encode('\x1f8b08000000000002ffcb48cdc9c957c8c04e0200f6d253381d000000', 'base64'))))), false)
+FROM (VALUES ('zip'), ('zip other')) v(id);
+SELECT count(*) FROM differences();
+ALTER TABLE t DISABLE TRIGGER USER;
+UPDATE t SET _attachments = jsonb_build_object(
+	'large', _attachments->'large' || jsonb_build_object('encoding', 'gzip', 'encoded_length', _attachments->'large'->'length', 'length', 300000),
+	'small', _attachments->'small' || jsonb_build_object('encoding', 'gzip', 'encoded_length', _attachments->'small'->'length', 'length', 29))
+WHERE _id LIKE 'zip%';
+ALTER TABLE t ENABLE TRIGGER USER;
+SELECT id, difference, at_source, at_target FROM differences();
+SELECT id, difference FROM differences('{"attachments": "digests"}');
+SELECT count(docrep.purge(tbl, '{"zip other": ["1-a"]}')) FROM (VALUES ('s'::regclass), ('t')) t(tbl);
+SELECT * FROM differences();
+
 -- a document that the target has refused says why it is missing
 ALTER TABLE t ADD CONSTRAINT positive CHECK ((doc->>'n')::int > 0);
 INSERT INTO s VALUES ('refused', '{"n": -1}');

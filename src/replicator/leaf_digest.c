@@ -72,7 +72,7 @@ docrep_digest_body(Verify *v, const DocrepDoc *doc)
 	}
 	/* a revision's hash takes numbers by their value and members in one order */
 	hash[0] = MARK_JSONB;
-	docrep_revision_hash(NULL, false, body, (uint8 *) hash + 1);
+	docrep_revision_hash(NULL, false, body, NULL, (uint8 *) hash + 1);
 	return docrep_digest_text(v, hash, sizeof(hash));
 }
 

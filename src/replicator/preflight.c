@@ -315,7 +315,7 @@ try_body(const DocrepDoc *doc, char **reason)
 	*reason = doc->reason;
 	if (doc->unreadable)
 		return NULL;
-	memset(&copy.atts, 0, sizeof(copy.atts));
+	copy.atts_at_target = true; /* their contents do not matter */
 	if (!docrep_doc_to_write(&copy, &write))
 	{
 		*reason = copy.reason;

@@ -59,6 +59,10 @@ $near->safe_psql('one', qq{
 	SELECT docrep.bulk_docs('src', '[
 		{"_id": "fight", "_rev": "2-b", "_revisions": {"start": 2, "ids": ["b", "a"]}, "who": "b"},
 		{"_id": "fight", "_rev": "2-c", "_revisions": {"start": 2, "ids": ["c", "a"]}, "who": "c"}]', false)});
+$near->safe_psql('one', q{
+	SELECT docrep.put_attachment('src', 'doc5', 'small', 'text/plain', 'hello'::bytea, (SELECT _rev::text FROM src WHERE _id = 'doc5'));
+	SELECT docrep.put_attachment('src', 'doc6', 'large', 'text/plain', convert_to(repeat('0123456789', 50000), 'UTF8'),
+		(SELECT _rev::text FROM src WHERE _id = 'doc6'))});
 my $far = pg_url($other, 'far', table => 'copy');
 my $back = pg_url($near, 'one', table => 'src');
 replicate($near, 'one', 'src', $far, create_target => JSON::PP::true);
@@ -90,6 +94,19 @@ my $here = sprintf $expected, ('source_ahead') x 2, 'source', 'target', 'source'
 like(differences('src', $far), qr/^$there$/, 'what differs at the target is told');
 like(differences($far, 'src'), qr/^$here$/, 'and the other way round');
 like(differences($back, $far), qr/^$there$/, 'also between two remote ones');
+
+# Digests of another kind prove nothing: contents are read, here and there.
+$other->safe_psql('far', q{
+	ALTER TABLE copy DISABLE TRIGGER USER;
+	UPDATE copy SET _attachments = replace(_attachments::text, 'md5-', 'other-')::jsonb WHERE _attachments IS NOT NULL;
+	ALTER TABLE copy ENABLE TRIGGER USER});
+my @with_atts = (doc_ids => [ 'doc5', 'doc6' ]);
+is(differences('src', $far, @with_atts, attachments => 'digests'),
+	"doc5|2-" . substr($near->safe_psql('one', q{SELECT docrep.rev_hash_part(_rev) FROM src WHERE _id = 'doc5'}), 0, 4) . "|attachments\n" .
+	"doc6|2-" . substr($near->safe_psql('one', q{SELECT docrep.rev_hash_part(_rev) FROM src WHERE _id = 'doc6'}), 0, 4) . '|attachments',
+	'digests of attachments differ');
+is(differences('src', $far, @with_atts), '', 'but their contents are equal');
+is(differences($far, $back, @with_atts), '', 'also between two remote ones');
 
 # --- preflight -----------------------------------------------------------------
 
