@@ -9,7 +9,6 @@
 #include "postgres.h"
 
 #include <limits.h>
-#include <xxhash.h>
 
 #include "replicator/inspection.h"
 #include "replicator/json_members.h"
@@ -249,28 +248,21 @@ read_options(Inspection *inspection)
 }
 
 /*
- * The id of the job: a digest of all that is asked for, so that who asks for the
- * same at the same time shares it.
+ * The id of the job: random, as nobody shares it.  Who asks later may know of a
+ * change that a job which runs already has read past.
  */
 static char *
 make_id(const Inspection *inspection)
 {
-	XXH128_canonical_t digest;
-	StringInfoData text;
+	uint8		bytes[16];
 	StringInfoData id;
 
-	initStringInfo(&text);
-	appendStringInfo(&text, "%zu:%s;", strlen(inspection->source->identity),
-					 inspection->source->identity);
-	if (inspection->target)
-		appendStringInfo(&text, "%zu:%s;", strlen(inspection->target->identity),
-						 inspection->target->identity);
-	(void) JsonbToCString(&text, &inspection->options->root, VARSIZE(inspection->options));
-	XXH128_canonicalFromHash(&digest, XXH3_128bits(text.data, text.len));
+	if (!pg_strong_random(bytes, sizeof(bytes)))
+		elog(ERROR, "could not generate random values");
 	initStringInfo(&id);
 	appendStringInfoString(&id, inspection->verify ? "verify-" : "preflight-");
-	for (size_t i = 0; i < sizeof(digest.digest); i++)
-		appendStringInfo(&id, "%02x", digest.digest[i]);
+	for (size_t i = 0; i < sizeof(bytes); i++)
+		appendStringInfo(&id, "%02x", bytes[i]);
 	return id.data;
 }
 

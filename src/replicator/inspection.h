@@ -31,7 +31,7 @@ typedef struct Inspection
 	bool		verify;			/* else preflight */
 	DocrepEndpoint *source;
 	DocrepEndpoint *target;		/* of verify */
-	char	   *id;				/* of the job: equal requests have equal ids */
+	char	   *id;				/* of the job; every request has its own */
 	Jsonb	   *options;		/* as given */
 
 	/* from the options */
