@@ -73,7 +73,7 @@ static const KindText kinds[NKINDS] = {
 	[KIND_CONFLICT] = {"conflict", "documents with more than one live leaf", true},
 	[KIND_DESIGN] = {"design_document", "design documents: stored, but not run", false},
 	[KIND_NOT_STORABLE] = {"not_storable", "revisions that would be rejected for another reason", false},
-	[KIND_NUL_IN_ID] = {"nul_in_id", "ids that text cannot hold: rejected", false},
+	[KIND_NUL_IN_ID] = {"nul_in_id", "ids with \\u0000: rejected", false},
 	[KIND_ID_TOO_LONG] = {"id_too_long", "ids that are too long: rejected", false},
 	[KIND_INVALID_ID] = {"invalid_id", "ids that are not taken: rejected", false},
 	[KIND_NUL] = {"nul_in_string", "revisions with \\u0000 in a string: rejected", false},
@@ -97,7 +97,7 @@ typedef struct KindCount
 /* A document of the batch that may turn out to be in conflict. */
 typedef struct Branching
 {
-	const char *id;
+	char	   *id;
 	int			live;
 } Branching;
 
@@ -203,7 +203,7 @@ add_once(Preflight *p, Kind kind, const char *detail, int64 bytes)
 	const DocrepDoc *doc = p->doc;
 
 	if (!p->found[kind])
-		add_finding(p, kind, doc->id ? doc->id : "", doc->path.n > 0 ? &doc->path.revs[0] : NULL,
+		add_finding(p, kind, doc->id, doc->path.n > 0 ? &doc->path.revs[0] : NULL,
 					detail, bytes);
 	p->found[kind] = true;
 }
@@ -278,6 +278,9 @@ scan_found(void *arg, JsonScanKind what, const char *text, int len,
 	/* of a text that is no document, CouchDB's own members are there too */
 	if (kind == KIND_SPECIAL && p->doc->unreadable)
 		return;
+	/* judge_id has said it */
+	if (p->doc->raw_id && memberlen == 3 && memcmp(member, "_id", 3) == 0)
+		return;
 	where = member && memberlen > 0 ? psprintf(", in member \"%s\"", quote(member, memberlen)) : "";
 	if (kind == KIND_NUMBER)
 		judge_number(p, text, len, where);
@@ -295,8 +298,11 @@ judge_id(Preflight *p)
 
 	if (doc->raw_id)
 	{
-		add_once(p, KIND_NUL_IN_ID,
-				 psprintf("as bytes: %s", quote(doc->raw_id, doc->raw_idlen)), doc->raw_idlen);
+		bool		nul = memchr(doc->raw_id, 0, doc->raw_idlen) != NULL;
+
+		add_once(p, nul ? KIND_NUL_IN_ID : KIND_INVALID_ID,
+				 psprintf("%s: %s", nul ? "it holds a NUL" : "it is no UTF-8",
+						  quote(doc->raw_id, doc->raw_idlen)), doc->raw_idlen);
 		return;
 	}
 	problem = docrep_id_problem(doc->id, strlen(doc->id));
@@ -421,10 +427,13 @@ take_doc(void *arg, const DocrepDoc *doc)
 {
 	Preflight  *p = arg;
 	MemoryContext old = MemoryContextSwitchTo(p->scratch);
-	Branching	wanted = {.id = doc->id};
+	DocrepDoc	copy = *doc;
+	Branching	wanted;
 	Branching  *branching = NULL;
 
-	p->doc = doc;
+	/* what could not be read may have no id at all */
+	copy.id = wanted.id = doc->id ? doc->id : pstrdup("");
+	p->doc = doc = &copy;
 	memset(p->found, 0, sizeof(p->found));
 	p->stats.docs_read++;
 	p->counts[KIND_LEAVES].n++;

@@ -131,7 +131,7 @@ sum_doc(void *arg, const DocrepDoc *doc)
 	Summing    *s = arg;
 
 	s->v->stats.docs_read++;
-	if (doc->raw_id)
+	if (doc->raw_id || doc->id == NULL)
 	{
 		/* no one can ask for it by its id */
 		if (!verify_is_full(s->v))

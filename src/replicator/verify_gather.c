@@ -123,7 +123,8 @@ static void
 take_doc(void *arg, const DocrepDoc *doc)
 {
 	Gathering  *g = arg;
-	DocSide    *side = doc->raw_id || doc->path.n == 0 ? NULL : find_side(g, doc->id);
+	DocSide    *side = doc->raw_id || doc->id == NULL || doc->path.n == 0 ? NULL :
+		find_side(g, doc->id);
 	MemoryContext old;
 	Leaf	   *leaf;
 
