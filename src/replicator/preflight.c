@@ -118,6 +118,7 @@ typedef struct Preflight
 	/* of the current revision */
 	const DocrepDoc *doc;
 	bool		found[NKINDS];	/* counted for it already */
+	bool		explained;		/* it has been said why it would be rejected */
 } Preflight;
 
 /* ---------- rows ---------- */
@@ -247,6 +248,7 @@ judge_number(Preflight *p, const char *text, int len, const char *where)
 	char	   *shown = stored_number(number, &fits);
 	char	   *detail;
 
+	p->explained |= !fits;
 	if (!fits)
 		detail = psprintf("%s is beyond what is stored: rejected%s", quote(text, len), where);
 	else if (shown)
@@ -282,6 +284,7 @@ scan_found(void *arg, JsonScanKind what, const char *text, int len,
 	if (p->doc->raw_id && memberlen == 3 && memcmp(member, "_id", 3) == 0)
 		return;
 	where = member && memberlen > 0 ? psprintf(", in member \"%s\"", quote(member, memberlen)) : "";
+	p->explained |= kind != KIND_NUMBER && kind != KIND_DUPLICATE;
 	if (kind == KIND_NUMBER)
 		judge_number(p, text, len, where);
 	else if (kind == KIND_DUPLICATE || kind == KIND_SPECIAL)
@@ -303,9 +306,11 @@ judge_id(Preflight *p)
 		add_once(p, nul ? KIND_NUL_IN_ID : KIND_INVALID_ID,
 				 psprintf("%s: %s", nul ? "it holds a NUL" : "it is no UTF-8",
 						  quote(doc->raw_id, doc->raw_idlen)), doc->raw_idlen);
+		p->explained = true;
 		return;
 	}
 	problem = docrep_id_problem(doc->id, strlen(doc->id));
+	p->explained |= problem != NULL;
 	if (problem)
 		add_once(p, strlen(doc->id) > DOCREP_MAX_ID_LEN ? KIND_ID_TOO_LONG : KIND_INVALID_ID,
 				 problem, strlen(doc->id));
@@ -329,15 +334,6 @@ try_body(const DocrepDoc *doc, char **reason)
 	}
 	/* {} if the write has none */
 	return write.body ? write.body : docrep_json_parse("{}");
-}
-
-/* Has it been said already why the current revision would be rejected? */
-static bool
-is_explained(const Preflight *p)
-{
-	return p->found[KIND_NUL_IN_ID] || p->found[KIND_ID_TOO_LONG] || p->found[KIND_INVALID_ID] ||
-		p->found[KIND_NUL] || p->found[KIND_SURROGATE] || p->found[KIND_UTF8] ||
-		p->found[KIND_NUMBER] || p->found[KIND_DEPTH];
 }
 
 /* What parts a design document has: "views (3), validate_doc_update". */
@@ -389,18 +385,22 @@ judge_body(Preflight *p)
 {
 	const DocrepDoc *doc = p->doc;
 	int64		bytes = body_bytes(doc);
+	int			depth = 0;
 	char	   *reason;
 	Jsonb	   *body;
 
 	if (doc->json)
-	{
-		int			depth = docrep_json_scan(doc->json, doc->jsonlen, scan_found, p);
-
-		if (depth > DEEP)
-			add_once(p, KIND_DEPTH, psprintf("%d levels", depth), bytes);
-	}
+		depth = docrep_json_scan(doc->json, doc->jsonlen, scan_found, p);
 	body = try_body(doc, &reason);
-	if (body == NULL && !is_explained(p))
+	if (depth > DEEP)
+	{
+		bool		rejected = body == NULL && !p->explained;
+
+		add_once(p, KIND_DEPTH, psprintf("%d levels%s%s", depth, rejected ? ", rejected: " : "",
+										 rejected ? reason : ""), bytes);
+		p->explained |= rejected;
+	}
+	if (body == NULL && !p->explained)
 		add_once(p, KIND_NOT_STORABLE, reason, bytes);
 	if (bytes >= p->inspection->large_document)
 		add_once(p, KIND_LARGE_DOCUMENT, NULL, bytes);
@@ -435,6 +435,7 @@ take_doc(void *arg, const DocrepDoc *doc)
 	copy.id = wanted.id = doc->id ? doc->id : pstrdup("");
 	p->doc = doc = &copy;
 	memset(p->found, 0, sizeof(p->found));
+	p->explained = false;
 	p->stats.docs_read++;
 	p->counts[KIND_LEAVES].n++;
 	p->counts[KIND_LEAVES].bytes += body_bytes(doc);
