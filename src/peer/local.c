@@ -394,6 +394,7 @@ local_flush(DocrepPeer *base)
 
 static const DocrepPeerOps local_ops = {
 	.kind = "local",
+	.keeps_refused = true,
 	.open = local_open,
 	.close = local_close,
 	.get_local = local_get_local,

@@ -45,6 +45,8 @@ typedef struct DocrepPeerOptions
 typedef struct DocrepPeerOps
 {
 	const char *kind;			/* "local", "postgres", "couchdb" */
+	bool		keeps_refused;	/* what cannot be written is kept at the target, in
+								 * docrep.rejected_docs */
 
 	/*
 	 * Connect, find the database or table.  Missing: if create, make it; else

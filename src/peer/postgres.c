@@ -528,6 +528,7 @@ docrep_pgatts_of(DocrepPeer *base)
 
 static const DocrepPeerOps postgres_ops = {
 	.kind = "postgres",
+	.keeps_refused = true,
 	.open = postgres_open,
 	.close = postgres_close,
 	.get_local = postgres_get_local,

@@ -23,6 +23,8 @@
 #define PORTION_BYTES		(4 * 1024 * 1024)
 /* No new batch is asked for while the living ones hold more than this. */
 #define MAX_LIVE_BYTES		(16 * 1024 * 1024)
+/* Refused documents that one run names in the server's log. */
+#define MAX_REFUSED_LOGGED	20
 /* Requests under way at one peer: changes or a diff per batch, a fetch or writes. */
 #define QUEUE_SIZE			(4 * MAX_BATCHES)
 
@@ -113,6 +115,7 @@ typedef struct Run
 	int64		pending_after_read; /* changes after read_seq; -1: not known */
 
 	ReplicationStats stats;
+	int			refused_logged; /* documents named in the log as refused */
 
 	/* the session, for checkpoints */
 	char		session_id[SESSION_ID_SIZE];

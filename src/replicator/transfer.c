@@ -309,6 +309,34 @@ docrep_transfer_send_write(Run *run, Batch *batch)
 	batch->all_sent = portion->last;
 }
 
+/*
+ * A document that the target has refused and does not keep: the server's log
+ * is the only place to tell of it.  After some of them the run falls silent.
+ */
+static void
+log_refused(Run *run, const DocrepDoc *doc)
+{
+	char		rev[REV_TEXT_SIZE];
+
+	if (run->target->ops->keeps_refused || run->refused_logged > MAX_REFUSED_LOGGED)
+		return;
+	if (run->refused_logged++ == MAX_REFUSED_LOGGED)
+	{
+		ereport(LOG,
+				(errmsg("%s has refused more documents, which are not listed",
+						run->target->display)));
+		return;
+	}
+	rev[0] = '\0';
+	if (doc->path.n > 0)
+		(void) docrep_rev_print(&doc->path.revs[0], rev);
+	ereport(LOG,
+			(errmsg("document \"%s\", revision %s, was not written to %s",
+					doc->id ? doc->id : "", rev, run->target->display),
+			 errdetail("%s: %s", unpack_sql_state(doc->sqlstate),
+					   doc->reason ? doc->reason : "no reason was given")));
+}
+
 /* A write has been answered: count what became of each document. */
 void
 docrep_transfer_recv_write(Run *run, Batch *batch, Portion *portion)
@@ -331,7 +359,10 @@ docrep_transfer_recv_write(Run *run, Batch *batch, Portion *portion)
 			stats->docs_read++;
 		}
 		if (doc->sqlstate != 0)
+		{
 			stats->doc_write_failures++;
+			log_refused(run, doc);
+		}
 		else
 			stats->docs_written++;
 	}
