@@ -45,7 +45,7 @@ sub problems
 {
 	my ($db) = @_;
 	return $node->safe_psql($db,
-		'SELECT t.tbl, c.* FROM docrep.document_tables t, docrep.check(t.tbl) c');
+		'SELECT t.tbl, c.* FROM docrep.document_tables t, docrep.check(t.tbl) c ORDER BY t.tbl::text, c.id, c.problem');
 }
 
 # "revisions looked at, documents read, written" of a replication
