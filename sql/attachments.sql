@@ -199,7 +199,15 @@ SELECT attempt($$SELECT docrep.put('att', '{"_id": "e", "_rev": "2-a", "_attachm
 SELECT left(docrep.put('att', '{"_id": "e", "_rev": "2-a", "_attachments": {"of a": {"stub": true}, "new": {"data": ""}}}')::text, 2) AS rev;
 SELECT name, length, revpos FROM docrep.attachments('att', 'e');
 SELECT docrep.get_attachment('att', 'e', 'of b', '2-b');
--- two edits of one document in one batch
+-- revisions of one batch find what came before them in it; so do edits
+SELECT docrep.bulk_docs('att', '[{"_id": "chain", "_rev": "1-a", "_attachments": {"x": {"data": "eA=="}}},
+	{"_id": "chain", "_rev": "2-b", "_revisions": {"start": 2, "ids": ["b", "a"]}, "_attachments": {"x": {"stub": true}}}]', false);
+SELECT docrep.get_attachment('att', 'chain', 'x', '2-b');
+SELECT docrep.put('att', '{"_id": "pair2", "_attachments": {"x": {"data": "eA=="}}}') AS rev \gset
+SELECT id, error FROM docrep.bulk_docs('att', jsonb_build_array('{"_id": "pair", "_attachments": {"x": {"data": "eA=="}}}'::jsonb,
+	jsonb_build_object('_id', 'pair', '_rev', :'rev', '_attachments', '{"x": {"stub": true}, "y": {"data": ""}}'::jsonb)));
+SELECT name, length, revpos FROM docrep.attachments('att', 'pair');
+-- one content in two documents
 SELECT count(rev) FROM docrep.bulk_docs('att', '[{"_id": "twice", "_attachments": {"x": {"data": "eA=="}}}, {"_id": "twice2", "_attachments": {"x": {"data": "eA=="}}}]');
 SELECT * FROM docrep.check('att');
 

@@ -61,6 +61,11 @@
 #define MarkGUCPrefixReserved(prefix) EmitWarningsOnPlaceholders(prefix)
 #endif
 
+/* pg_cryptohash_error came with 15 */
+#if PG_VERSION_NUM < 150000
+#define pg_cryptohash_error(ctx) "unknown error"
+#endif
+
 /* the ownership checks were made one in 16 */
 #if PG_VERSION_NUM >= 160000
 #define docrep_is_owner(relid) object_ownercheck(RelationRelationId, relid, GetUserId())

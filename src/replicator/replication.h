@@ -65,6 +65,12 @@ extern void docrep_replication_identify(Replication *replication);
 extern char *docrep_replication_serialize(const Replication *replication);
 extern Replication *docrep_replication_deserialize(const char *text);
 
+/* An endpoint as a member of such a form, and back (NULL: none of that name). */
+struct StringInfoData;
+extern void docrep_flat_put_endpoint(struct StringInfoData *out, const char *name,
+									 const DocrepEndpoint *endpoint);
+extern DocrepEndpoint *docrep_flat_get_endpoint(JsonbContainer *flat, const char *name);
+
 /* CouchDB's sequences grow with its number of shards: some 250 characters for 8. */
 #define STATS_SEQ_SIZE		512
 

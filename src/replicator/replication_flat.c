@@ -15,8 +15,8 @@
 #include "utils/json.h"
 
 /* An endpoint as a member of the flat form. */
-static void
-put_endpoint(StringInfo out, const char *name, const DocrepEndpoint *endpoint)
+void
+docrep_flat_put_endpoint(StringInfo out, const char *name, const DocrepEndpoint *endpoint)
 {
 	if (endpoint == NULL)
 		return;
@@ -30,8 +30,8 @@ put_endpoint(StringInfo out, const char *name, const DocrepEndpoint *endpoint)
 }
 
 /* The endpoint of that name, or NULL. */
-static DocrepEndpoint *
-get_endpoint(JsonbContainer *flat, const char *name)
+DocrepEndpoint *
+docrep_flat_get_endpoint(JsonbContainer *flat, const char *name)
 {
 	JsonbValue	value;
 	DocrepEndpoint *endpoint;
@@ -87,8 +87,8 @@ docrep_replication_serialize(const Replication *replication)
 
 	initStringInfo(&out);
 	appendStringInfoChar(&out, '{');
-	put_endpoint(&out, "source", replication->source);
-	put_endpoint(&out, "target", replication->target);
+	docrep_flat_put_endpoint(&out, "source", replication->source);
+	docrep_flat_put_endpoint(&out, "target", replication->target);
 	docrep_json_put_bool(&out, "create_target", replication->create_target);
 	docrep_json_put_bool(&out, "continuous", replication->continuous);
 	docrep_json_put_bool(&out, "cancel", replication->cancel);
@@ -124,8 +124,8 @@ docrep_replication_deserialize(const char *text)
 	DocrepPeerOptions *options = &replication->peer_options;
 	JsonbValue	value;
 
-	replication->source = get_endpoint(flat, "source");
-	replication->target = get_endpoint(flat, "target");
+	replication->source = docrep_flat_get_endpoint(flat, "source");
+	replication->target = docrep_flat_get_endpoint(flat, "target");
 	replication->create_target = docrep_json_member_bool(flat, "create_target", false);
 	replication->continuous = docrep_json_member_bool(flat, "continuous", false);
 	replication->cancel = docrep_json_member_bool(flat, "cancel", false);

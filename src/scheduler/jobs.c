@@ -41,6 +41,7 @@ find_job(const JobRequest *request)
 static void
 fill_job(Job *job, const JobRequest *request, dsa_pointer text)
 {
+	job->kind = request->kind;
 	strlcpy(job->id, request->id, sizeof(job->id));
 	job->database = request->database;
 	job->role = request->role;
@@ -220,6 +221,7 @@ copy_job(const Job *job, JobView *view)
 
 	view->ref.index = i;
 	view->ref.generation = job->generation;
+	view->kind = job->kind;
 	view->state = job->state;
 	view->stop = job->stop;
 	strlcpy(view->id, job->id, sizeof(view->id));
@@ -449,4 +451,19 @@ docrep_job_state_name(JobState state)
 			break;
 	}
 	return "free";
+}
+
+const char *
+docrep_job_kind_name(JobKind kind)
+{
+	switch (kind)
+	{
+		case JOB_REPLICATE:
+			break;
+		case JOB_VERIFY:
+			return "verify";
+		case JOB_PREFLIGHT:
+			return "preflight";
+	}
+	return "replication";
 }

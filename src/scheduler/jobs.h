@@ -16,8 +16,10 @@
 
 #include "compat.h"
 #include "datatype/timestamp.h"
+#include "fmgr.h"
 #include "postmaster/bgworker.h"
 #include "replicator/replication.h"
+#include "utils/tuplestore.h"
 
 /* "32 hex digits", "+continuous", "+create_target", and room for what is to come */
 #define JOB_ID_SIZE			128
@@ -46,6 +48,14 @@ typedef enum JobState
 	JOB_CRASHING,				/* no process; started again at next_start */
 	JOB_FINISHED				/* no process, never again; kept for its callers */
 } JobState;
+
+/* What a job does. */
+typedef enum JobKind
+{
+	JOB_REPLICATE = 0,
+	JOB_VERIFY,
+	JOB_PREFLIGHT
+} JobKind;
 
 /* In order of strength: a stronger one replaces a weaker one. */
 typedef enum JobStop
@@ -84,20 +94,22 @@ typedef struct JobStart
 /* A job that is asked for. */
 typedef struct JobRequest
 {
-	const char *id;				/* full replication id */
+	JobKind		kind;
+	const char *id;				/* full replication id, or another text of its own */
 	Oid			database;
 	Oid			role;
 	Oid			extension;		/* of docrep in that database */
 	bool		continuous;
 	const char *source;			/* for people */
 	const char *target;
-	const char *request;		/* serialized Replication */
+	const char *request;		/* serialized Replication or Inspection */
 } JobRequest;
 
 /* A copy of a job, for views and callers. */
 typedef struct JobView
 {
 	JobRef		ref;
+	JobKind		kind;
 	JobState	state;
 	JobStop		stop;
 	char		id[JOB_ID_SIZE];
@@ -173,7 +185,7 @@ extern bool docrep_job_look(JobRef ref, JobView *view);
 extern int	docrep_jobs_list(JobView **views);
 
 /*
- * The job's serialized Replication, allocated; NULL: the slot has another use by
+ * The job's serialized request, allocated; NULL: the slot has another use by
  * now.  It holds credentials: for those who may stop the job.
  */
 extern char *docrep_job_request(JobRef ref);
@@ -204,8 +216,27 @@ extern void docrep_jobs_send_away(Oid database, bool one_shots);
 /* The statement is over: what was sent away may start at once. */
 extern void docrep_jobs_call_back(Oid database);
 
-/* "running" and so on; static. */
+/* "running" and so on, "replication" and so on; static. */
 extern const char *docrep_job_state_name(JobState state);
+extern const char *docrep_job_kind_name(JobKind kind);
+
+/* --- for SQL functions: call.c --- */
+
+/*
+ * What must hold before a job is asked for: raised if it does not.  For
+ * messages: doing is what the user wants ("replicate"), function what was called.
+ */
+extern void docrep_job_check_caller(const char *doing, const char *function);
+
+/*
+ * Run a job, or take part in one that runs already.  Fills in whose it is.
+ * Returns a one-shot's result, NULL for a continuous one, which only has to be
+ * established; *id, if wanted, is what the job is called in the end.
+ */
+extern char *docrep_job_call(JobRequest *request, const char **id);
+
+/* A tuplestore as the result of a set-returning function; *desc its rows' type (views.c). */
+extern Tuplestorestate *docrep_begin_rows(FunctionCallInfo fcinfo, TupleDesc *desc);
 
 /* --- processes of jobs: process.c --- */
 
@@ -224,7 +255,7 @@ extern bool docrep_process_take_start(JobRef ref, JobStart *start);
 /* For the worker: become the job's process; false: not wanted any more. */
 extern bool docrep_process_enter(const JobStart *start);
 
-/* The serialized Replication, allocated. */
+/* The serialized Replication or Inspection, allocated. */
 extern char *docrep_process_request(JobRef ref);
 
 /* The replication turned out to have another id than it was asked for under (see replicator). */

@@ -1,239 +1,25 @@
 /*-------------------------------------------------------------------------
  *
  * replicate.c
- *		docrep.replicate(): start a job and wait for it, or cancel one.
+ *		docrep.replicate(): a job that replicates, or the end of one.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "access/xact.h"
-#include "access/xlog.h"
-#include "catalog/pg_authid.h"
-#include "commands/extension.h"
-#include "compat.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "scheduler/jobs.h"
-#include "storage/ipc.h"
-#include "storage/proc.h"
 #include "store/errcodes.h"
 #include "store/table.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
-#include "utils/syscache.h"
-#include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(docrep_replicate);
 PG_FUNCTION_INFO_V1(docrep_replicate_endpoints);
-
-/* How a caller waits: for the end of a one-shot, or until a continuous job runs. */
-typedef struct Wait
-{
-	JobRef		ref;
-	JobStart	start;			/* if we asked for the process */
-	BackgroundWorkerHandle *handle; /* NULL: another asked for it */
-	bool		until_established;
-	TimestampTz checked_locks;	/* when we last looked whether it waits for us */
-} Wait;
-
-/* A role without LOGIN cannot have a worker of its own. */
-static void
-check_role(void)
-{
-	HeapTuple	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(GetUserId()));
-	bool		login = !DOCREP_WORKER_NEEDS_LOGIN;
-
-	if (HeapTupleIsValid(tuple))
-	{
-		login = login || ((Form_pg_authid) GETSTRUCT(tuple))->rolcanlogin;
-		ReleaseSysCache(tuple);
-	}
-	if (!login)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
-				 errmsg("role \"%s\" cannot run a replication because it is not permitted to log in",
-						GetUserNameFromId(GetUserId(), false)),
-				 errdetail("A replication runs in a background worker that is connected as the role that asks for it."),
-				 errhint("Use a role with LOGIN, or ALTER ROLE ... LOGIN.")));
-}
-
-/* What must hold before anything is started. */
-static void
-check_caller(void)
-{
-	if (RecoveryInProgress())
-		ereport(ERROR,
-				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
-				 errmsg("cannot replicate during recovery"),
-				 errhint("Run the replication on the primary.")));
-	PreventCommandIfReadOnly("docrep.replicate()");
-	if (InSecurityRestrictedOperation())
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("cannot start a replication within a security-restricted operation")));
-	if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
-		ereport(ERROR,
-				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-				 errmsg("cannot replicate in a transaction that has written"),
-				 errdetail("The replication runs in another process, which does not see what this transaction has written and may have to wait for its locks."),
-				 errhint("Commit first, or call docrep.replicate() in a transaction of its own.")));
-	if (docrep_paused)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("replication is paused on this server"),
-				 errhint("Set docrep.paused to off in the configuration and reload it.")));
-	check_role();
-}
-
-/* Add the backends that block process pid to *pids; true if we are one of them. */
-static bool
-add_blockers(int pid, List **pids)
-{
-	Datum		value = DirectFunctionCall1(pg_blocking_pids, Int32GetDatum(pid));
-	ArrayType  *array = DatumGetArrayTypeP(value);
-	int			n = ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array));
-	int32	   *blockers = (int32 *) ARR_DATA_PTR(array);
-
-	for (int i = 0; i < n; i++)
-	{
-		if (blockers[i] == MyProcPid)
-			return true;
-		if (blockers[i] != 0)
-			*pids = list_append_unique_int(*pids, blockers[i]);
-	}
-	return false;
-}
-
-/*
- * We wait for the worker with a latch, which the deadlock detector does not
- * see.  So look whether the worker waits, perhaps by way of others, for a lock
- * of ours; if so neither would ever go on.
- */
-static void
-check_deadlock(int worker_pid)
-{
-	List	   *pids = list_make1_int(worker_pid);
-
-	for (int i = 0; i < list_length(pids) && i < 100; i++)
-	{
-		if (add_blockers(list_nth_int(pids, i), &pids))
-			ereport(ERROR,
-					(errcode(ERRCODE_T_R_DEADLOCK_DETECTED),
-					 errmsg("deadlock detected"),
-					 errdetail("The replication waits for a lock that this transaction holds, and this transaction waits for the replication."),
-					 errhint("Call docrep.replicate() in a transaction of its own.")));
-	}
-	list_free(pids);
-}
-
-/* Our worker was registered: notice when it ends without having come. */
-static void
-check_process(Wait *wait, const JobView *job)
-{
-	pid_t		pid;
-	JobError	problem;
-
-	if (wait->handle == NULL || job->state != JOB_STARTING || job->pid != 0 ||
-		GetBackgroundWorkerPid(wait->handle, &pid) != BGWH_STOPPED)
-		return;
-	docrep_job_error_set(&problem, ERRCODE_INSUFFICIENT_RESOURCES,
-						 "the process of the replication could not be started", NULL,
-						 "The server log may say why.");
-	docrep_process_missing(&wait->start, &problem);
-}
-
-/* Wait for what the caller wants to know. */
-static void
-wait_for_job(Wait *wait)
-{
-	JobView	   *job = palloc(sizeof(JobView));
-	int			lap = Max(DeadlockTimeout, 100);
-
-	wait->checked_locks = GetCurrentTimestamp();
-	while (docrep_job_prepare_wait(wait->ref) && docrep_job_look(wait->ref, job))
-	{
-		if (job->state == JOB_FINISHED || (wait->until_established && job->established))
-			break;
-		check_process(wait, job);
-		docrep_job_sleep(lap);
-		if (TimestampDifferenceExceeds(wait->checked_locks, GetCurrentTimestamp(), lap))
-		{
-			if (job->pid != 0)
-				check_deadlock(job->pid);
-			wait->checked_locks = GetCurrentTimestamp();
-		}
-	}
-	docrep_job_end_wait();
-	pfree(job);
-}
-
-/* Raise what went wrong with a job that has finished; returns if nothing did. */
-static void
-raise_outcome(const Wait *wait)
-{
-	JobView	   *job = palloc(sizeof(JobView));
-	JobError   *error = palloc(sizeof(JobError));
-
-	if (!docrep_job_look(wait->ref, job))
-		elog(ERROR, "a replication job vanished while it was waited for");
-	if (wait->until_established && job->established)
-		return;
-	if (job->stop != JOB_STOP_NONE)
-		ereport(ERROR,
-				(errcode(ERRCODE_DOCREP_INTERNAL),
-				 errmsg("shutdown"),
-				 errdetail(job->stop == JOB_STOP_CANCELLED ?
-						   "The replication was cancelled." :
-						   "The replication's database or extension went away.")));
-	docrep_job_error(wait->ref, error);
-	if (error->sqlstate != 0)
-		docrep_job_error_raise(error);
-	pfree(job);
-	pfree(error);
-}
-
-/* Cleanup: the caller is interrupted, or ends. */
-static void
-leave_on_error(int code, Datum arg)
-{
-	docrep_job_leave(((Wait *) DatumGetPointer(arg))->ref);
-}
-
-/* Ask for the process of a job that we made. */
-static void
-start_process(Wait *wait, const char *id)
-{
-	JobError   *problem = palloc(sizeof(JobError));
-
-	wait->handle = docrep_process_register(&wait->start, id, problem);
-	if (wait->handle == NULL)
-	{
-		docrep_process_missing(&wait->start, problem);
-		docrep_job_error_raise(problem);
-	}
-	pfree(problem);
-}
-
-/* Join the job, waiting for one that is just ending to be gone. */
-static void
-join_job(const JobRequest *request, Wait *wait, bool *created)
-{
-	while (!docrep_job_join(request, &wait->ref, created, &wait->start))
-	{
-		JobView		job;
-
-		if (docrep_job_prepare_wait(wait->ref) && docrep_job_look(wait->ref, &job) &&
-			job.state != JOB_FINISHED && job.state != JOB_CRASHING)
-			docrep_job_sleep(JOB_GRACE);
-		docrep_job_end_wait();
-		docrep_jobs_press();
-	}
-}
 
 /*
  * Run a replication, or take part in one that runs already.  Returns the
@@ -244,35 +30,14 @@ static char *
 run_job(const Replication *replication, const char **id)
 {
 	JobRequest	request;
-	Wait	   *wait = palloc0(sizeof(Wait));
-	JobView    *job = palloc(sizeof(JobView));
-	bool		created;
-	char	   *result = NULL;
 
+	request.kind = JOB_REPLICATE;
 	request.id = replication->full_id;
-	request.database = MyDatabaseId;
-	request.role = GetUserId();
-	request.extension = get_extension_oid("docrep", false);
 	request.continuous = replication->continuous;
 	request.source = replication->source->display;
 	request.target = replication->target->display;
 	request.request = docrep_replication_serialize(replication);
-	wait->until_established = replication->continuous;
-
-	join_job(&request, wait, &created);
-	PG_ENSURE_ERROR_CLEANUP(leave_on_error, PointerGetDatum(wait));
-	{
-		if (created)
-			start_process(wait, request.id);
-		wait_for_job(wait);
-		raise_outcome(wait);
-		if (!replication->continuous)
-			result = docrep_job_result(wait->ref);
-		*id = docrep_job_look(wait->ref, job) ? job->id : replication->full_id;
-	}
-	PG_END_ENSURE_ERROR_CLEANUP(leave_on_error, PointerGetDatum(wait));
-	docrep_job_leave(wait->ref);
-	return result;
+	return docrep_job_call(&request, id);
 }
 
 /* How jobs that are to be cancelled are looked for. */
@@ -294,7 +59,8 @@ same_names(const JobView *job, const Replication *asked)
 	Replication *running;
 	char	   *request;
 
-	if (strcmp(job->source, asked->source->display) != 0 ||
+	if (job->kind != JOB_REPLICATE ||
+		strcmp(job->source, asked->source->display) != 0 ||
 		strcmp(job->target, asked->target->display) != 0)
 		return false;
 	request = docrep_job_request(job->ref);
@@ -442,7 +208,8 @@ replicate_document(Jsonb *document)
 	replication = docrep_replication_parse(document);
 	if (replication->cancel)
 		return JsonbPGetDatum(ok_result(cancel_job(replication)));
-	check_caller();
+	PreventCommandIfReadOnly("docrep.replicate()");
+	docrep_job_check_caller("replicate", "docrep.replicate()");
 	result = run_job(replication, &id);
 	if (replication->continuous)
 		return JsonbPGetDatum(ok_result(id));

@@ -22,6 +22,7 @@ typedef struct Job
 	JobStop		stop;
 	TimestampTz stop_at;		/* with stop: when to send SIGTERM */
 
+	JobKind		kind;
 	char		id[JOB_ID_SIZE];
 	Oid			database;
 	Oid			role;

@@ -20,11 +20,10 @@
 
 PG_FUNCTION_INFO_V1(docrep_active_tasks);
 
-#define ACTIVE_TASKS_COLUMNS	25
+#define ACTIVE_TASKS_COLUMNS	26
 
-/* A tuplestore as the result of a set-returning function; *desc its rows' type. */
-static Tuplestorestate *
-begin_rows(FunctionCallInfo fcinfo, TupleDesc *desc)
+Tuplestorestate *
+docrep_begin_rows(FunctionCallInfo fcinfo, TupleDesc *desc)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	Tuplestorestate *rows;
@@ -127,6 +126,7 @@ fill_row(Row *row, const JobView *job)
 	put(row, Int32GetDatum(job->failures), false);
 	put_text(row, job->error_sqlstate == 0 ? "" : job->error_message);
 	put(row, TimestampTzGetDatum(job->next_start), job->state != JOB_CRASHING);
+	put_text(row, docrep_job_kind_name(job->kind));
 }
 
 /* docrep.active_tasks(): one row a job that is not finished */
@@ -134,7 +134,7 @@ Datum
 docrep_active_tasks(PG_FUNCTION_ARGS)
 {
 	TupleDesc	desc;
-	Tuplestorestate *rows = begin_rows(fcinfo, &desc);
+	Tuplestorestate *rows = docrep_begin_rows(fcinfo, &desc);
 	JobView    *jobs;
 	int			n = docrep_jobs_list(&jobs);
 	Oid			extension = get_extension_oid("docrep", false);

@@ -18,6 +18,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
+#include "replicator/inspection.h"
 #include "scheduler/jobs.h"
 #include "storage/condition_variable.h"
 #include "storage/ipc.h"
@@ -32,6 +33,7 @@
 #define LOCK_TIMEOUT	"30s"
 
 static JobStart start;
+static JobKind kind;
 static bool continuous;
 static bool orphaned = false;
 static JobError last_error;
@@ -39,7 +41,7 @@ static emit_log_hook_type previous_log_hook = NULL;
 
 /* what the figures were when the run began, to see whether it got anywhere */
 static bool first_progress = true;
-static Replication *replication;	/* what is run */
+static Replication *replication;	/* what is run, if it is one */
 static char first_checkpoint[sizeof(((ReplicationStats *) NULL)->checkpointed_source_seq)];
 
 /* Keep what ends this process, as nothing else tells it to an exit callback. */
@@ -161,7 +163,7 @@ run_progress(void *arg, const ReplicationStats *figures, bool idle)
 	bool		healthy;
 
 	/* before anybody waiting is told that the job runs */
-	if (first_progress)
+	if (first_progress && replication)
 		docrep_process_identify(start.ref, replication->full_id);
 	if (first_progress)
 		strlcpy(first_checkpoint, figures->checkpointed_source_seq, sizeof(first_checkpoint));
@@ -174,6 +176,13 @@ run_progress(void *arg, const ReplicationStats *figures, bool idle)
 	pgstat_report_activity(idle ? STATE_IDLE : STATE_RUNNING, (const char *) arg);
 	if (!IsTransactionOrTransactionBlock())
 		pgstat_report_stat(false);
+}
+
+/* What stands before a job's id in the log: the ids of others than replications say what they are. */
+static const char *
+log_prefix(void)
+{
+	return kind == JOB_REPLICATE ? "replication " : "";
 }
 
 /* Put what a failed run left behind in order, and keep its error. */
@@ -192,9 +201,44 @@ catch_error(MemoryContext cxt)
 	docrep_job_error_copy(&last_error, edata);
 	ereport(LOG,
 			(errcode(last_error.sqlstate),
-			 errmsg("replication %s failed: %s",
+			 errmsg("%s%s failed: %s", log_prefix(),
 					MyBgworkerEntry->bgw_name + strlen("docrep worker: "), last_error.message),
 			 last_error.detail[0] != '\0' ? errdetail_internal("%s", last_error.detail) : 0));
+}
+
+/* Do the job's work; returns its result. */
+static char *
+do_work(const ReplicationHooks *hooks)
+{
+	char	   *request = docrep_process_request(start.ref);
+
+	switch (kind)
+	{
+		case JOB_REPLICATE:
+			break;
+		case JOB_VERIFY:
+			return docrep_verify_run(docrep_inspection_deserialize(request), hooks);
+		case JOB_PREFLIGHT:
+			return docrep_preflight_run(docrep_inspection_deserialize(request), hooks);
+	}
+	replication = docrep_replication_deserialize(request);
+	return docrep_replication_run(replication, hooks);
+}
+
+/* What pg_stat_activity shows. */
+static char *
+describe(const JobView *job)
+{
+	switch (kind)
+	{
+		case JOB_REPLICATE:
+			break;
+		case JOB_VERIFY:
+			return psprintf("compare %s with %s", job->source, job->target);
+		case JOB_PREFLIGHT:
+			return psprintf("look through %s", job->source);
+	}
+	return psprintf("replicate %s to %s", job->source, job->target);
 }
 
 /* One run, in memory of its own. */
@@ -207,7 +251,7 @@ run_job(const JobView *job)
 	ReplicationHooks hooks;
 
 	MemoryContextSwitchTo(cxt);
-	activity = psprintf("replicate %s to %s", job->source, job->target);
+	activity = describe(job);
 	hooks.arg = activity;
 	hooks.progress = run_progress;
 	hooks.should_stop = run_should_stop;
@@ -215,10 +259,8 @@ run_job(const JobView *job)
 
 	PG_TRY();
 	{
-		char	   *result;
+		char	   *result = do_work(&hooks);
 
-		replication = docrep_replication_deserialize(docrep_process_request(start.ref));
-		result = docrep_replication_run(replication, &hooks);
 		if (!continuous)
 			docrep_process_set_result(start.ref, result);
 		last_error.sqlstate = 0;
@@ -247,6 +289,7 @@ docrep_worker_main(Datum arg)
 	before_shmem_exit(leave_job, (Datum) 0);
 	if (!docrep_process_enter(&start) || !docrep_job_look(start.ref, &job))
 		proc_exit(0);
+	kind = job.kind;
 	continuous = job.continuous;
 
 	previous_log_hook = emit_log_hook;
@@ -264,9 +307,9 @@ docrep_worker_main(Datum arg)
 	}
 
 	ereport(continuous ? LOG : DEBUG1,
-			(errmsg("replication %s from %s to %s starts", job.id, job.source, job.target)));
+			(errmsg("%s%s from %s to %s starts", log_prefix(), job.id, job.source, job.target)));
 	run_job(&job);
-	ereport(continuous ? LOG : DEBUG1, (errmsg("replication %s ends", job.id)));
+	ereport(continuous ? LOG : DEBUG1, (errmsg("%s%s ends", log_prefix(), job.id)));
 	pgstat_report_stat(true);
 	proc_exit(0);
 }

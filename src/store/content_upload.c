@@ -14,6 +14,7 @@
 #include "access/transam.h"
 #include "access/xact.h"
 #include "common/cryptohash.h"
+#include "compat.h"
 #include "miscadmin.h"
 #include "store/companion.h"
 #include "store/content.h"

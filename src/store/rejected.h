@@ -38,4 +38,14 @@ extern void docrep_rejected_attachments(DocTable *table, void (*function) (void 
  */
 extern void docrep_constraints_immediate(void);
 
+/*
+ * Was a revision refused that the current role may know of?  Then its SQLSTATE
+ * and the reason, allocated in cxt.  In a transaction, with a snapshot.
+ */
+extern bool docrep_rejected_find(const pg_uuid_t *table, const char *id, const char *rev,
+								 MemoryContext cxt, char **error, char **reason);
+
+/* Are there any such revisions of the table at all?  Likewise. */
+extern bool docrep_rejected_any(const pg_uuid_t *table);
+
 #endif							/* DOCREP_STORE_REJECTED_H */

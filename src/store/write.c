@@ -110,6 +110,28 @@ refused_as_it_is(WriteJob *job, const DocWrite *write)
 				 errmsg("%s", write->reason)));
 }
 
+/*
+ * A stub was not found, of a document that was not there.  If it is there now,
+ * it was on its way from the tombstones to the live rows when we looked.
+ */
+static void
+check_still_missing(WriteJob *job, DocWrite *write)
+{
+	if (write->sqlstate != ERRCODE_DOCREP_PRECONDITION_FAILED ||
+		docrep_lock_row(job->table, DOC_IN_REL, write->id) == NULL)
+		return;
+	if (job->isolate)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("document \"%s\" was written by another transaction at the same time",
+						write->id),
+				 errhint("Try again.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_DOCREP_CONFLICT),
+			 errmsg("Document update conflict."),
+			 errdetail("Another session has just written document \"%s\".", write->id)));
+}
+
 /* Lock the stored row, work the group's writes into it.  Returns whether there is anything new. */
 static bool
 prepare_change(WriteJob *job, DocGroup *group, DocChange *change)
@@ -144,9 +166,11 @@ prepare_change(WriteJob *job, DocGroup *group, DocChange *change)
 		{
 			if (docrep_change_merge(table, change, write))
 				anything_new |= !write->known;
-			else
-				refused_as_it_is(job, write);
 		}
+		if (write->sqlstate != 0 && !change->exists)
+			check_still_missing(job, write);
+		if (write->sqlstate != 0 && !job->edits)
+			refused_as_it_is(job, write);
 	}
 	/* a known revision may have come with ancestors that were not */
 	return anything_new || change->tree->changed;
