@@ -120,11 +120,11 @@ sub edit_all
 			DELETE FROM TBL WHERE (doc->>'n')::int % 7 = $i;
 			INSERT INTO TBL(_id, doc) SELECT 'own $i ' || n, '{"again": true, "n": -1}'
 				FROM generate_series(7, 140, 7) n ON CONFLICT DO NOTHING;
-			SELECT count(docrep.bulk_docs('TBL', (
+			SELECT count(*) FROM docrep.bulk_docs('TBL', (
 				SELECT jsonb_agg(doc || jsonb_build_object('_id', _id, '_rev', _rev::text, '_attachments',
 					jsonb_build_object('file ' || (doc->>'n')::int % 2, jsonb_build_object('content_type', 'text/plain', 'data',
 						translate(encode(convert_to(repeat(md5($i || _id), 1 + 200 * (doc->>'n')::int), 'UTF8'), 'base64'), chr(10), '')))))
-				FROM TBL WHERE (doc->>'n')::int % 20 IN (1, 2))));
+				FROM TBL WHERE (doc->>'n')::int % 20 IN (1, 2)));
 			SELECT docrep.put_local('TBL', 'here', '{"place": $i}')});
 	}
 }
