@@ -22,6 +22,7 @@ typedef struct LocalAtts
 	Size		len;
 	Size		used;
 	int64		offset;			/* of what comes after it */
+	bool		at_end;			/* nothing does */
 
 	DocUpload  *upload;			/* being stored; NULL: none */
 	MemoryContext upload_cxt;

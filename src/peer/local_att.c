@@ -26,16 +26,23 @@ docrep_local_open_att(DocrepPeer *base, const DocrepDoc *doc, const DocAtt *att)
 	atts->len = 0;
 	atts->used = 0;
 	atts->offset = 0;
+	atts->at_end = false;
 }
 
-/* Read the next piece; none at the end. */
+/*
+ * Read the next piece.  The last one asks for a byte more than there should be,
+ * so that one that is short is the end, and needs no other transaction to tell.
+ */
 static void
 read_piece(LocalPeer *peer, void *arg)
 {
 	LocalAtts  *atts = &peer->atts;
+	int64		left = atts->att->encoded_length - atts->offset;
+	Size		size = Min(Max(left, 0) + 1, DOCREP_ATT_PIECE);
 
 	atts->len = docrep_serve_content_read(&peer->table, atts->att->file, atts->offset,
-										  atts->piece, DOCREP_ATT_PIECE);
+										  atts->piece, size);
+	atts->at_end = atts->len < size;
 }
 
 Size
@@ -44,15 +51,15 @@ docrep_local_read_att(DocrepPeer *base, char *buf, Size size)
 	LocalAtts  *atts = &((LocalPeer *) base)->atts;
 	Size		n;
 
-	if (atts->used == atts->len)
+	if (atts->used == atts->len && !atts->at_end)
 	{
 		docrep_local_in_transaction((LocalPeer *) base, "docrep: reading an attachment",
 									read_piece, NULL);
 		atts->used = 0;
 		atts->offset += atts->len;
 		if (atts->offset > atts->att->encoded_length ||
-			(atts->len == 0 && atts->offset != atts->att->encoded_length))
-			docrep_att_wrong_length(base, atts->doc, atts->att, atts->offset, atts->len > 0);
+			(atts->at_end && atts->offset != atts->att->encoded_length))
+			docrep_att_wrong_length(base, atts->doc, atts->att, atts->offset, !atts->at_end);
 	}
 	n = Min(size, atts->len - atts->used);
 	memcpy(buf, atts->piece + atts->used, n);

@@ -73,10 +73,19 @@ sub choose_write
 	return [ known => "SELECT $lit, docrep.delete('docs', $lit, d->'_conflicts'->>0)
 			FROM docrep.get('docs', $lit, conflicts => true) d WHERE d ? '_conflicts'" ]
 	  if $choice < 0.80;
+
+	# attachments, some of them small enough to travel with their documents
+	my $times = 1 + int(rand() < 0.5 ? rand 900 : rand 30000);
+	return [ known => "SELECT _id, docrep.put_attachment('docs', _id, 'file', 'text/plain',
+			convert_to(repeat(md5('$name $n'), $times), 'UTF8'), _rev::text) FROM docs WHERE _id = $lit" ]
+	  if $choice < 0.83;
+	return [ known => "SELECT _id, docrep.delete_attachment('docs', _id, 'file', _rev::text) FROM docs
+			WHERE _id = $lit AND _attachments IS NOT NULL" ]
+	  if $choice < 0.835;
 	my $lot = $n % 50;
 	return [ known => "INSERT INTO docs(_id, doc) SELECT '$name $lot-' || i, $body FROM generate_series(1, 40) i
 			ON CONFLICT (_id) DO UPDATE SET doc = excluded.doc RETURNING _id, _rev" ]
-	  if $choice < 0.85;
+	  if $choice < 0.87;
 	return [ known => "UPDATE docs SET doc = doc || $body WHERE _id IN
 			(SELECT _id FROM docs WHERE _id LIKE '$name %' ORDER BY random() LIMIT 10) RETURNING _id, _rev" ]
 	  if $choice < 0.90;
@@ -296,6 +305,7 @@ my @harms = (
 		return ('both servers', sub { $_->stop('immediate') foreach @nodes; $_->start foreach @nodes });
 	} ],
 	[ 1, 'CHECKPOINT', sub { my ($node) = @_; return ('', sub { try_sql($node, 'CHECKPOINT') }) } ],
+	[ 1, 'compact', sub { my ($node) = @_; return ('', sub { try_sql($node, q{SELECT docrep.compact('docs', '0')}) }) } ],
 	[ 1, 'VACUUM', sub { my ($node) = @_; return ('', sub { try_sql($node, 'VACUUM') }) } ],
 );
 my @harm_bag = map { my $harm = $_; map { $harm } 1 .. $harm->[0] } @harms;
@@ -400,6 +410,17 @@ diag(join "\n", map { $_->name . ': ' . $_->safe_psql('db',
   if @differ;
 is_same_contents(@contents, 'both sides have the same trees and bodies');
 check_table($_, 'db', 'docs') foreach @nodes;
+foreach my $node (@nodes)
+{
+	my ($attachments, $wrong) = split /\|/, $node->safe_psql('db', q{
+		SELECT count(*), count(*) FILTER (WHERE
+			'md5-' || encode(decode(md5(docrep.get_attachment('docs', c.id, a.key, l->>'rev')), 'hex'), 'base64') <> a.value->>'digest')
+		FROM docrep.changes('docs', style => 'all_docs') c, jsonb_array_elements(c.changes) l,
+			jsonb_each(docrep.get('docs', c.id, rev => l->>'rev')->'_attachments') a});
+	note($node->name . ": $attachments attachments");
+	cmp_ok($attachments, '>', 5, 'there are attachments');
+	is($wrong, 0, 'with the contents that their digests speak of');
+}
 
 my ($conflicts, $most, $tombstones) = split /\|/, $nodes[0]->safe_psql('db', q{
 	SELECT count(*) FILTER (WHERE jsonb_array_length(changes) > 1), max(jsonb_array_length(changes)),

@@ -85,6 +85,11 @@ sub converge
 	} or diag($@);
 	my $contents = contents_at($first);
 	is_same_contents($contents, contents_at($_), "$name: $first->{name} and $_->{name}") foreach @others;
+	is(at($_, q{SELECT count(*) FROM docrep.changes('TBL', style => 'all_docs') c, jsonb_array_elements(c.changes) l,
+				jsonb_each(docrep.get('TBL', c.id, rev => l->>'rev')->'_attachments') a
+			WHERE 'md5-' || encode(decode(md5(docrep.get_attachment('TBL', c.id, a.key, l->>'rev')), 'hex'), 'base64') <> a.value->>'digest'}),
+		0, "$name: the attachments of $_->{name} fit their digests")
+	  foreach $first, @others;
 	check_table($_->{node}, $_->{db}, $_->{table}, "$name: nothing is wrong with $_->{name}")
 	  foreach $first, @others;
 	return $contents;
@@ -115,6 +120,11 @@ sub edit_all
 			DELETE FROM TBL WHERE (doc->>'n')::int % 7 = $i;
 			INSERT INTO TBL(_id, doc) SELECT 'own $i ' || n, '{"again": true, "n": -1}'
 				FROM generate_series(7, 140, 7) n ON CONFLICT DO NOTHING;
+			SELECT count(*) FROM docrep.bulk_docs('TBL', (
+				SELECT jsonb_agg(doc || jsonb_build_object('_id', _id, '_rev', _rev::text, '_attachments',
+					jsonb_build_object('file ' || (doc->>'n')::int % 2, jsonb_build_object('content_type', 'text/plain', 'data',
+						translate(encode(convert_to(repeat(md5($i || _id), 1 + 200 * (doc->>'n')::int), 'UTF8'), 'base64'), chr(10), '')))))
+				FROM TBL WHERE (doc->>'n')::int % 20 IN (1, 2)));
 			SELECT docrep.put_local('TBL', 'here', '{"place": $i}')});
 	}
 }
