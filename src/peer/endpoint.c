@@ -14,18 +14,16 @@
 #include "postgres.h"
 
 #include "catalog/namespace.h"
-#include "common/jsonapi.h"
 #include "compat.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
+#include "peer/http_url.h"
 #include "peer/peers.h"
 #include "peer/postgres_url.h"
 #include "store/errcodes.h"
 #include "store/table.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/uuid.h"
 #include "utils/varlena.h"
@@ -150,56 +148,7 @@ parse_table(const char *text, DocrepMissing missing)
 	return future_table(name);
 }
 
-/* ---------- CouchDB's ---------- */
-
-/* The end of what this version can do with a well-formed CouchDB endpoint. */
-static void
-no_couchdb_yet(void)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("CouchDB peers come with a later version"),
-			 errdetail("This version replicates between document tables of this database and "
-					   "of other Postgres servers."),
-			 errhidestmt(true), errhidecontext(true)));
-}
-
-/* Check that an http(s) URL names a host and a database. */
-static void
-check_http_url(const char *url)
-{
-	const char *authority = strstr(url, "://") + 3;
-	const char *path = authority + strcspn(authority, "/?#");
-	const char *host = authority;
-	const char *port;
-	int			hostlen;
-
-	for (const char *p = authority; p < path; p++)
-		if (*p == '@')
-			host = p + 1;
-	port = host;
-	if (*port == '[')
-	{
-		port += strcspn(port, "]");
-		if (port >= path)
-			malformed("the URL's address lacks its \"]\"");
-		port++;
-	}
-	while (port < path && *port != ':')
-		port++;
-	hostlen = port - host;
-	if (hostlen == 0)
-		malformed("the URL names no host");
-	if (port < path &&
-		(path - port == 1 || path - port > 6 ||
-		 (int) strspn(port + 1, "0123456789") != path - port - 1))
-		malformed("the URL's port is not a number");
-	if (*path != '/' || path[1 + strspn(path + 1, "/")] == '\0')
-		malformed("the URL names no database");
-	for (const char *p = url; *p != '\0'; p++)
-		if ((unsigned char) *p <= ' ' || *p == 0x7f)
-			malformed("the URL contains a space or a control character");
-}
+/* ---------- URLs, the object form, foreign servers ---------- */
 
 /* Length of the scheme of a text that begins with scheme://, else 0. */
 static int
@@ -214,113 +163,22 @@ scheme_length(const char *text)
 	return strncmp(text + n, "://", 3) == 0 ? n : 0;
 }
 
-static bool
-is_http(const char *text)
-{
-	int			n = scheme_length(text);
-
-	return (n == 4 && pg_strncasecmp(text, "http", 4) == 0) ||
-		(n == 5 && pg_strncasecmp(text, "https", 5) == 0);
-}
-
-/* Read JSON text; DR400, and not a word of it, if it is none. */
-static Jsonb *
-parse_json(const char *text)
-{
-#if PG_VERSION_NUM >= 170000
-	JsonLexContext lexer;
-	JsonLexContext *lex = makeJsonLexContextCstringLen(&lexer, text, strlen(text),
-													   GetDatabaseEncoding(), false);
-#else
-	JsonLexContext *lex = makeJsonLexContextCstringLen(pstrdup(text), strlen(text),
-													   GetDatabaseEncoding(), false);
-#endif
-
-	if (pg_parse_json(lex, &nullSemAction) != JSON_SUCCESS)
-		malformed("the object is not valid JSON");
-	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
-}
-
-/* Check that an object has no members but those named, of the type given. */
-static void
-check_members(JsonbContainer *object, const char *const *names, const int *types, int n)
-{
-	JsonbIterator *it = JsonbIteratorInit(object);
-	JsonbValue	key;
-	JsonbValue	value;
-
-	(void) JsonbIteratorNext(&it, &key, true);
-	while (JsonbIteratorNext(&it, &key, true) == WJB_KEY)
-	{
-		int			i;
-
-		(void) JsonbIteratorNext(&it, &value, true);
-		for (i = 0; i < n; i++)
-			if (names[i] == NULL || (key.val.string.len == strlen(names[i]) &&
-									 memcmp(key.val.string.val, names[i],
-											key.val.string.len) == 0))
-				break;
-		if (i == n)
-			malformed("the object has a member that is not known");
-		if (value.type != types[i] ||
-			(value.type == jbvBinary && !JsonContainerIsObject(value.val.binary.data)))
-			malformed("a member of the object has the wrong type");
-	}
-}
-
-/* A member that is an object, or NULL. */
-static JsonbContainer *
-object_member(JsonbContainer *object, const char *name)
-{
-	JsonbValue	value;
-
-	if (getKeyJsonValueFromContainer(object, name, strlen(name), &value) == NULL)
-		return NULL;
-	return value.val.binary.data;
-}
-
-/*
- * CouchDB's object form:
- * {"url", "headers": {}, "auth": {"basic": {"username", "password"}}}
- */
+/* An endpoint of CouchDB's, as a URL or an object. */
 static DocrepEndpoint *
-parse_object(const char *text)
+parse_couchdb(const char *text)
 {
-	static const char *const top[] = {"url", "headers", "auth"};
-	static const int top_types[] = {jbvString, jbvBinary, jbvBinary};
-	static const char *const any[] = {NULL};
-	static const char *const auth_names[] = {"basic"};
-	static const int object_type[] = {jbvBinary};
-	static const char *const basic_names[] = {"username", "password"};
-	static const int string_types[] = {jbvString, jbvString};
-	Jsonb	   *json = parse_json(text);
-	JsonbContainer *auth;
-	JsonbContainer *part;
-	JsonbValue	value;
-	char	   *url;
+	DocrepHttpEndpoint *e = docrep_http_endpoint_parse(text);
 
-	if (!JB_ROOT_IS_OBJECT(json))
-		malformed("it is no object");
-	check_members(&json->root, top, top_types, 3);
-	if (getKeyJsonValueFromContainer(&json->root, "url", 3, &value) == NULL)
-		malformed("the object has no member \"url\"");
-	url = pnstrdup(value.val.string.val, value.val.string.len);
-	if ((part = object_member(&json->root, "headers")) != NULL)
-		check_members(part, any, string_types, 1);
-	if ((auth = object_member(&json->root, "auth")) != NULL)
-	{
-		check_members(auth, auth_names, object_type, 1);
-		if ((part = object_member(auth, "basic")) != NULL)
-			check_members(part, basic_names, string_types, 2);
-	}
-	if (!is_http(url))
-		malformed("the object form is for URLs that begin with http:// or https://");
-	check_http_url(url);
-	no_couchdb_yet();
-	return NULL;
+	/* what its name is resolved to is looked at when it is connected to */
+	if (!docrep_host_possible(e->host, !superuser()))
+		ereport(ERROR,
+				(errcode(ERRCODE_DOCREP_FORBIDDEN),
+				 errmsg("permission denied for endpoint %s", e->display),
+				 errdetail("Host \"%s\" is not one that replications may connect to.", e->host),
+				 errhint("See docrep.allowed_hosts and docrep.denied_hosts."),
+				 errhidestmt(true), errhidecontext(true)));
+	return make_endpoint("couchdb", pstrdup(text), e->display, e->identity);
 }
-
-/* ---------- URLs and foreign servers ---------- */
 
 static DocrepEndpoint *
 parse_postgres(const char *text)
@@ -339,15 +197,13 @@ parse_url(const char *text)
 
 	if (pg_strcasecmp(scheme, "postgresql") == 0 || pg_strcasecmp(scheme, "postgres") == 0)
 		return parse_postgres(text);
-	if (!is_http(text))
+	if (!docrep_http_is_url(text))
 		ereport(ERROR,
 				(errcode(ERRCODE_DOCREP_BAD_REQUEST),
 				 errmsg("malformed endpoint: unknown scheme \"%s\"", scheme),
 				 errhint("Known are postgresql, http and https."),
 				 errhidestmt(true), errhidecontext(true)));
-	check_http_url(text);
-	no_couchdb_yet();
-	return NULL;
+	return parse_couchdb(text);
 }
 
 /* Is there a ":" outside of double quotes? */
@@ -373,7 +229,7 @@ docrep_endpoint_parse(const char *text, DocrepMissing missing)
 	if (*text == '\0')
 		malformed("it is empty");
 	if (*text == '{')
-		return parse_object(text);
+		return parse_couchdb(text);
 	if (scheme_length(text) > 0)
 		return parse_url(text);
 	if (has_unquoted_colon(text))

@@ -26,6 +26,7 @@
 #ifndef DOCREP_PEER_HTTP_H
 #define DOCREP_PEER_HTTP_H
 
+#include "compat.h"
 #include "lib/stringinfo.h"
 #include "peer/http_endpoint.h"
 
@@ -34,20 +35,21 @@ typedef struct DocrepHttpCall DocrepHttpCall;
 
 struct DocrepHttpCall
 {
-	/* --- set by the caller before docrep_http_start; zero is the default --- */
+	/* --- set by the caller before docrep_http_start; docrep_http_call sets defaults --- */
 	const char *method;			/* "GET", ... */
-	const char *path;			/* "": the database; "/…": from the server's root; else
+	const char *path;			/* "": the database; "/…": from the server's root (what is
+								 * before the database in its URL); else
 								 * below the database.  Percent-encoded, may have a query */
 	const char *accept;			/* NULL: application/json */
 	const char *content_type;	/* of the body; NULL: application/json */
 	const char *body;			/* lives until the call is done; may be sent again */
 	Size		bodylen;
 	bool		stream;			/* the body comes by docrep_http_send: not repeated */
-	int64		stream_length;	/* of a stream; -1: chunked */
+	int64		stream_length;	/* of a stream; -1, the default: chunked */
 	bool		raw;			/* hand over the body as it is on the wire, do not decode
 								 * Content-Encoding (see encoding below) */
 	bool		accept_gzip_raw;	/* with raw: say that gzip is welcome */
-	int			retries;		/* -1: options.retries_per_request; 0: none */
+	int			retries;		/* -1, the default: options.retries_per_request; 0: none */
 	bool		quiet_4xx;		/* unused statuses are the caller's to look at anyway */
 	int			silence;		/* ms without a byte of an answer before the attempt counts as
 								 * failed; 0: options.connection_timeout; -1: any (feeds) */
@@ -134,7 +136,7 @@ extern void docrep_http_do(DocrepHttpCall *call, const int *also, const char *do
  * DR401, 403 DR403, 404 DR404, 409 DR409, 412 DR412, 413 DR413, 408, 429, 5xx
  * DR503 (500: DR500), others DR500.  CouchDB's error and reason go into the detail.
  */
-extern void docrep_http_raise(DocrepHttpCall *call, const char *doing) pg_attribute_noreturn();
+DOCREP_NORETURN extern void docrep_http_raise(DocrepHttpCall *call, const char *doing);
 
 /* Percent-encoding of a path segment: everything but unreserved characters. */
 extern char *docrep_http_escape(const char *text);

@@ -28,11 +28,12 @@ typedef struct DocrepHttpEndpoint
 	char	   *server;			/* "scheme://host[:port]", no slash at the end */
 	char	   *path;			/* of the database as given, percent-encoded: "/a/db",
 								 * no slash at the end */
+	char	   *root;			/* path without the database's name: "/a" or "" */
 	char	   *user;			/* decoded, or NULL */
 	char	   *password;
 	char	   *iam_api_key;	/* auth.iam.api_key, or NULL */
 	char	   *iam_url;		/* auth.iam.url: of the token endpoint; NULL: IBM's */
-	DocrepHttpHeader *headers;	/* others than Authorization if overridden */
+	DocrepHttpHeader *headers;	/* without those that user and password override */
 	int			nheaders;
 	char	   *display;		/* without credentials: "https://host/db/" */
 	char	   *identity;		/* host, user, non-default port, path, other headers' names

@@ -30,6 +30,7 @@ typedef struct DocrepIo DocrepIo;
 struct DocrepIo
 {
 	dlist_node	link;
+	bool		registered;
 
 	/* Fill at most max sockets that matter now; returns their number.  *timeout,
 	 * in ms, may be lowered (to 0 or more; -1: none). */
@@ -41,6 +42,13 @@ struct DocrepIo
 
 extern void docrep_io_register(DocrepIo *io);
 extern void docrep_io_unregister(DocrepIo *io); /* no-op if it is not registered */
+
+/*
+ * Say that a descriptor is closed, or may be closed before the next wait.  The
+ * kernel's set of sockets is kept from wait to wait, and another socket
+ * may get the number.  Cannot fail.  docrep_io_unregister implies it for all.
+ */
+extern void docrep_io_forget(pgsocket fd);
 
 /*
  * Wait until something happened at any socket, or the latch was set, or the

@@ -16,7 +16,7 @@
 #include "miscadmin.h"
 #include "peer/local.h"
 #include "peer/peers.h"
-#include "peer/postgres_conn.h"
+#include "peer/io.h"
 #include "peer/requests.h"
 #include "pgstat.h"
 #include "storage/latch.h"
@@ -37,7 +37,7 @@ docrep_local_in_transaction(LocalPeer *peer, const char *activity, LocalWork wor
 	MemoryContext cxt = CurrentMemoryContext;
 
 	/* what is on its way to the other peer may go on */
-	docrep_pgconn_pump();
+	docrep_io_pump();
 
 	PG_TRY();
 	{

@@ -48,4 +48,21 @@ docrep_peer_define_gucs(void)
 							   "",
 							   PGC_SUSET, 0,
 							   NULL, NULL, NULL);
+	DefineCustomStringVariable("docrep.denied_hosts",
+							   "Hosts that no replication may connect to.",
+							   "A list as docrep.allowed_hosts, compared with every address that "
+							   "is connected to. It counts for superusers, too.",
+							   &docrep_denied_hosts,
+							   "169.254.0.0/16, fe80::/10, fd00:ec2::254, 100.100.100.200, "
+							   "168.63.129.16, 64:ff9b::a9fe:0/112, 0.0.0.0/8, ::",
+							   PGC_SUSET, 0,
+							   NULL, NULL, NULL);
+	DefineCustomStringVariable("docrep.ssl_ca_file",
+							   "File of the CA certificates that CouchDB peers over TLS are "
+							   "verified with.",
+							   "Empty: those of the system.",
+							   &docrep_ssl_ca_file,
+							   "",
+							   PGC_SUSET, GUC_SUPERUSER_ONLY,
+							   NULL, NULL, NULL);
 }

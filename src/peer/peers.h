@@ -39,7 +39,11 @@ struct sockaddr;
 extern DocrepHostRules *docrep_host_rules(const char *host, bool restricted);	/* palloc'd */
 extern bool docrep_host_rules_allow(const DocrepHostRules *rules, const struct sockaddr *address);
 
+/* Is there an address that this host might be resolved to and that is allowed? */
+extern bool docrep_host_possible(const char *host, bool restricted);
+
 extern char *docrep_allowed_hosts;	/* the settings */
 extern char *docrep_denied_hosts;
+extern char *docrep_ssl_ca_file;
 
 #endif							/* DOCREP_PEER_PEERS_H */

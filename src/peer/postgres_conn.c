@@ -15,9 +15,9 @@
 #include "catalog/pg_type.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "peer/peers.h"
 #include "peer/postgres_conn.h"
 #include "peer/postgres_error.h"
-#include "pgstat.h"
 #include "port/pg_bswap.h"
 #include "storage/fd.h"
 #include "storage/latch.h"
@@ -26,19 +26,8 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
-#if PG_VERSION_NUM >= 170000
-#define create_wait_set(n) CreateWaitEventSet(NULL, n)
-#else
-#define create_wait_set(n) CreateWaitEventSet(CurrentMemoryContext, n)
-#endif
-
 /* how long sending may hold up the caller, who has other things to do */
 #define PUSH_TIMEOUT	1000
-
-/* events beside latch, postmaster's death and the connection's own socket */
-#define MAX_OTHERS		6
-
-static dlist_head connections = DLIST_STATIC_INIT(connections);
 
 /* ---------- life ---------- */
 
@@ -69,7 +58,7 @@ docrep_pgconn_close(DocrepPgConn *c)
 	{
 		/* says good-bye if the socket takes it, and waits for nothing */
 		PQfinish(c->conn);
-		dlist_delete(&c->link);
+		docrep_io_unregister(&c->io);
 	}
 	c->conn = NULL;
 	if (c->has_fd)
@@ -88,62 +77,50 @@ send_some(DocrepPgConn *c)
 		c->unsent = PQflush(c->conn) > 0;
 }
 
-void
-docrep_pgconn_pump(void)
+/* The socket matters while it is waited for, and while it has to take something. */
+static int
+list_socket(DocrepIo *io, DocrepIoSocket *sockets, int max, long *timeout)
 {
-	dlist_iter	iter;
+	DocrepPgConn *c = (DocrepPgConn *) io;
 
-	dlist_foreach(iter, &connections)
-		send_some(dlist_container(DocrepPgConn, link, iter.cur));
+	if (c->fd != PQsocket(c->conn))
+		docrep_io_forget(c->fd);
+	c->fd = PQsocket(c->conn);
+	if (max < 1 || PQsocket(c->conn) < 0 || (c->wanted == 0 && !c->unsent))
+		return 0;
+	sockets[0].fd = PQsocket(c->conn);
+	sockets[0].events = c->wanted | (c->unsent ? WL_SOCKET_WRITEABLE : 0);
+	return 1;
+}
+
+/* The socket is ready. */
+static void
+serve_socket(DocrepIo *io, pgsocket fd, uint32 events)
+{
+	DocrepPgConn *c = (DocrepPgConn *) io;
+
+	if (fd == PGINVALID_SOCKET)
+		return;
+	c->happened |= events & c->wanted;
+	if (events & WL_SOCKET_WRITEABLE)
+		send_some(c);
 }
 
 /*
- * Wait until the connection's socket is as "events" say, and meanwhile let
- * the other connections send.  Returns WL_* of what happened to it, or to
+ * Wait until the connection's socket is as "events" say, and meanwhile serve
+ * what else the process waits for.  Returns WL_* of what happened to it, or to
  * the latch (which is reset, and interrupts are served), or WL_TIMEOUT.
  */
 static int
 wait_for_socket(DocrepPgConn *c, int events, TimestampTz deadline)
 {
-	WaitEventSet *set = create_wait_set(3 + MAX_OTHERS);
-	WaitEvent	event;
-	int			happened = 0;
-	int			others = 0;
-	dlist_iter	iter;
-	long		left = -1;
+	int			happened;
 
-	AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
-	AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
-	AddWaitEventToSet(set, events, PQsocket(c->conn), NULL, c);
-	dlist_foreach(iter, &connections)
-	{
-		DocrepPgConn *other = dlist_container(DocrepPgConn, link, iter.cur);
-
-		if (other != c && other->unsent && others < MAX_OTHERS &&
-			PQsocket(other->conn) >= 0)
-		{
-			AddWaitEventToSet(set, WL_SOCKET_WRITEABLE, PQsocket(other->conn), NULL, other);
-			others++;
-		}
-	}
-	if (deadline != 0)
-		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
-	if (deadline != 0 && left <= 0)
-		happened = WL_TIMEOUT;
-	else if (WaitEventSetWait(set, left, &event, 1, PG_WAIT_EXTENSION) == 0)
-		happened = WL_TIMEOUT;
-	else if (event.user_data == c || (event.events & WL_LATCH_SET))
-		happened = event.events;
-	else
-		send_some(event.user_data);
-	FreeWaitEventSet(set);
-
-	if (happened & WL_LATCH_SET)
-	{
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
-	}
-	return happened;
+	c->wanted = events;
+	c->happened = 0;
+	happened = docrep_io_wait(deadline);
+	c->wanted = 0;
+	return happened | c->happened;
 }
 
 /* ---------- connecting ---------- */
@@ -230,6 +207,23 @@ ignore_notice(void *arg, const PGresult *result)
 {
 }
 
+/*
+ * The address that is being connected to must not be among docrep.denied_hosts.
+ * Nothing has been sent to it before this is looked at.
+ */
+static void
+check_address(DocrepPgConn *c)
+{
+	char	   *address = PQhostaddr(c->conn);
+
+	if (address != NULL && address[0] != '\0' && !docrep_host_possible(address, false))
+		ereport(ERROR,
+				(errcode(ERRCODE_DOCREP_FORBIDDEN),
+				 errmsg("permission denied for endpoint %s", c->display),
+				 errdetail("The host's address is not one that replications may connect to."),
+				 errhint("See docrep.denied_hosts.")));
+}
+
 /* Take the connection through its states until it stands or the time is up. */
 static void
 poll_connection(DocrepPgConn *c, TimestampTz deadline)
@@ -245,11 +239,15 @@ poll_connection(DocrepPgConn *c, TimestampTz deadline)
 		/* the socket may be another one each time */
 		if (PQsocket(c->conn) < 0)
 			docrep_pgerror_connect(c);
+		check_address(c);
 		happened = wait_for_socket(c, events, deadline);
 		if (happened & WL_TIMEOUT)
 			raise_timeout(c, "connecting");
 		if (happened & events)
+		{
+			docrep_io_forget(PQsocket(c->conn));
 			status = PQconnectPoll(c->conn);
+		}
 		if (status == PGRES_POLLING_FAILED)
 			docrep_pgerror_connect(c);
 	}
@@ -279,7 +277,9 @@ docrep_pgconn_connect(DocrepPgConn *c, const DocrepPgUrl *url, bool restricted, 
 	c->conn = PQconnectStartParams(keywords, values, 0);
 	if (c->conn == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
-	dlist_push_tail(&connections, &c->link);
+	c->io.sockets = list_socket;
+	c->io.ready = serve_socket;
+	docrep_io_register(&c->io);
 	if (PQstatus(c->conn) == CONNECTION_BAD)
 		docrep_pgerror_connect(c);
 	PQsetNoticeReceiver(c->conn, ignore_notice, NULL);

@@ -11,19 +11,22 @@
 
 #include "compat.h"
 #include "datatype/timestamp.h"
-#include "lib/ilist.h"
 #include "libpq-fe.h"
+#include "peer/io.h"
 #include "peer/postgres_url.h"
 
 typedef struct DocrepPgConn
 {
+	DocrepIo	io;				/* first: what waits has only this */
 	PGconn	   *conn;			/* NULL: not connected */
 	PGresult   *result;			/* the one being read; cleared with the connection */
 	bool		has_fd;			/* a descriptor is reserved at fd.c */
 	bool		unsent;			/* libpq holds bytes that the socket did not take */
 	const char *display;
 	const char *password;		/* never to be shown; or NULL */
-	dlist_node	link;			/* among the process's connections */
+	pgsocket	fd;				/* the socket that was waited for last */
+	uint32		wanted;			/* what is waited for at the socket, beside sending */
+	uint32		happened;		/* of that, since the wait began */
 	MemoryContextCallback on_delete;
 } DocrepPgConn;
 
@@ -90,9 +93,6 @@ extern void docrep_pgconn_finish(DocrepPgConn *c, int timeout, const char *doing
 /* Raise what a result, or the connection (NULL), says. */
 DOCREP_NORETURN extern void docrep_pgconn_raise(DocrepPgConn *c, const PGresult *result,
 								const char *doing);
-
-/* Send what the sockets of all connections of this process take. */
-extern void docrep_pgconn_pump(void);
 
 /* Parameters.  What pointers point to must live until the statement is sent. */
 extern void docrep_pgparam_uuid(DocrepPgParams *params, const uint8 *uuid);
