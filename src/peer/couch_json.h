@@ -36,6 +36,9 @@ typedef struct CouchJson
  * unlimited and costs no stack. */
 extern bool docrep_cj_value(const char *text, size_t len, CouchJson *out);
 
+/* The value that is all of a text which was checked before. */
+extern CouchJson docrep_cj_checked(const char *text, size_t len);
+
 /* Members of an object, elements of an array, in order. */
 typedef struct CouchJsonWalk
 {
@@ -71,8 +74,8 @@ extern bool docrep_cj_int64(const CouchJson *number, int64 *out);
  * Cuts a stream of JSON into the elements that matter: those directly in an
  * array that is the member "array" of the top object ("results"), or in the
  * top array (array NULL); or, with lines, the values of a stream of lines.
- * Everything else of the top object is kept as "rest", the object without
- * that array.
+ * Everything else of the top object is kept as "rest": the object, the array
+ * in it empty.
  */
 typedef struct CouchSplit CouchSplit;
 
@@ -95,7 +98,7 @@ extern void docrep_cj_split_reset(CouchSplit *split);
  */
 extern CouchSplitResult docrep_cj_split(CouchSplit *split, const char **data, size_t *len,
 										 CouchJson *element);
-/* The top object without the array, as text; after END. */
+/* The top object with the array empty; after END. */
 extern CouchJson docrep_cj_split_rest(CouchSplit *split);
 extern const char *docrep_cj_split_problem(const CouchSplit *split);
 

@@ -24,6 +24,8 @@ docrep_peer_make(const DocrepEndpoint *endpoint, const DocrepPeerOptions *option
 		peer = docrep_local_peer_make(endpoint, cxt);
 	else if (strcmp(endpoint->kind, "postgres") == 0)
 		peer = docrep_postgres_peer_make(endpoint, cxt);
+	else if (strcmp(endpoint->kind, "couchdb") == 0)
+		peer = docrep_couchdb_peer_make(endpoint, cxt);
 	else
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
