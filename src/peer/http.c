@@ -214,6 +214,13 @@ look_at_sending(HttpTransfer *t, TimestampTz now)
 	}
 }
 
+/* Must its answer keep to LOW_SPEED? */
+static bool
+is_watched(const HttpTransfer *t)
+{
+	return t->headers.bytes > 0 && t->call->silence == 0 && !t->finished && !is_resting(t);
+}
+
 /* Does an answer trickle?  Looked at once in each time of silence. */
 static bool
 is_slow(HttpTransfer *t, TimestampTz now)
@@ -221,8 +228,7 @@ is_slow(HttpTransfer *t, TimestampTz now)
 	int			silence = silence_of(t);
 	bool		slow;
 
-	if (t->call->silence != 0 || is_resting(t) || !t->headers.complete ||
-		!TimestampDifferenceExceeds(t->window_start, now, silence))
+	if (!is_watched(t) || !TimestampDifferenceExceeds(t->window_start, now, silence))
 		return false;
 	slow = t->window_bytes < (Size) silence * LOW_SPEED / 1000;
 	t->window_start = now;
@@ -289,7 +295,7 @@ list_sockets(DocrepIo *io, DocrepIoSocket *sockets, int max, long *timeout)
 		HttpTransfer *t = dlist_container(HttpTransfer, link, iter.cur);
 
 		lower_timeout(timeout, silent_at(t), now);
-		if (!t->finished && t->headers.complete && t->call->silence == 0 && !is_resting(t))
+		if (is_watched(t))
 			lower_timeout(timeout, TimestampTzPlusMilliseconds(t->window_start,
 															   silence_of(t)), now);
 	}

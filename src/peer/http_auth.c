@@ -181,7 +181,7 @@ obtained(HttpAuth *auth, int64 seconds)
 
 /* There are no credentials to be had; refused: there never will be. */
 static void
-failed(DocrepHttp *http, HttpTransfer *t, int code, const char *problem, bool refused)
+failed(DocrepHttp *http, int code, const char *problem, bool refused)
 {
 	if (refused)
 	{
@@ -199,7 +199,9 @@ failed_as(DocrepHttp *http, HttpTransfer *t, bool refused)
 	char	   *problem;
 
 	docrep_http_describe(t, &code, &problem);
-	failed(http, t, code, problem, refused);
+	problem = psprintf("No %s was given: %s",
+					   t->purpose == HTTP_FOR_TOKEN ? "token" : "session", problem);
+	failed(http, code, problem, refused);
 }
 
 /* /_session has answered. */
@@ -220,7 +222,8 @@ session_answer(DocrepHttp *http, HttpTransfer *t)
 		obtained(auth, age > 0 ? Max(Min(age - Max(age / 10, 5), SESSION_LIFE), 1) : SESSION_LIFE);
 	}
 	else if (call->status == 401 && !t->headers.basic)
-		failed_as(http, t, true);
+		failed(http, ERRCODE_DOCREP_UNAUTHORIZED,
+			   "The server refuses the user's name or the password.", true);
 	else if (call->status < 500 || call->status == 501)
 		no_session = true;
 	else
@@ -284,11 +287,10 @@ token_answer(DocrepHttp *http, HttpTransfer *t)
 		bool		refused = call->status == 400 || call->status == 401 || call->status == 403;
 
 		if (refused)
-			failed(http, t, ERRCODE_DOCREP_UNAUTHORIZED,
+			failed(http, ERRCODE_DOCREP_UNAUTHORIZED,
 				   "The token endpoint refuses the API key.", true);
 		else
-			failed(http, t, ERRCODE_DOCREP_UNAVAILABLE,
-				   psprintf("The token endpoint answered with status %d.", call->status), false);
+			failed_as(http, t, false);
 		return;
 	}
 	if (docrep_cj_value(call->answer.data, call->answer.len, &answer) && answer.kind == CJ_OBJECT)
@@ -301,7 +303,7 @@ token_answer(DocrepHttp *http, HttpTransfer *t)
 	}
 	if (token == NULL || token[0] == '\0' || !is_printable(token))
 	{
-		failed(http, t, ERRCODE_DOCREP_UNAVAILABLE,
+		failed(http, ERRCODE_DOCREP_UNAVAILABLE,
 			   "The token endpoint's answer holds no token.", false);
 		return;
 	}

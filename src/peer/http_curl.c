@@ -283,6 +283,9 @@ on_header(char *line, size_t size, size_t count, void *arg)
 	t->last_byte = GetCurrentTimestamp();
 	if (h->complete)
 		return n;				/* of a trailer */
+	if (h->bytes == 0)
+		t->window_start = t->last_byte;
+	t->window_bytes += n;
 	h->bytes += n;
 	if (h->bytes > HTTP_MAX_HEADERS)
 	{

@@ -74,6 +74,13 @@ broken(HttpTransfer *t, CURLcode result)
 	docrep_http_set_done(t);
 }
 
+/* Is the body in an encoding that nobody has asked for? */
+static bool
+is_unreadable(const HttpTransfer *t)
+{
+	return t->decoder == NULL && !t->call->raw && t->call->encoding[0] != '\0';
+}
+
 /* Append to what is collected; false: it is more than wanted. */
 static bool
 collect(HttpTransfer *t, const char *data, Size len)
@@ -231,7 +238,11 @@ conclude(HttpTransfer *t)
 		return;
 	}
 	if (is_success(call))
+	{
 		docrep_http_pace_success(t->http);
+		if (t->own_server && t->purpose == HTTP_FOR_CALLER)
+			t->http->auth.proved = true;
+	}
 	docrep_http_set_done(t);
 	if (t->purpose != HTTP_FOR_CALLER)
 		docrep_http_auth_answer(t->http, t);
@@ -251,7 +262,14 @@ deliver(HttpTransfer *t)
 		t->judged = true;
 		some = true;
 		if (t->verdict == HTTP_STANDS)
+		{
 			give_headers(t);
+			if (is_unreadable(t) && is_success(t->call))
+			{
+				broken(t, CURLE_BAD_CONTENT_ENCODING);
+				return true;
+			}
+		}
 	}
 	if (t->judged && t->verdict != HTTP_STANDS)
 	{
