@@ -72,6 +72,21 @@ parse_address(const char *text, uint8 *bytes)
 	return 0;
 }
 
+/* The same of a host, which may be an address in one of its odd ways: "0x7f.1". */
+static int
+parse_host(const char *host, uint8 *bytes)
+{
+	struct in_addr odd;
+	int			len = parse_address(host, bytes);
+
+	if (len == 0 && inet_aton(host, &odd))
+	{
+		memcpy(bytes, &odd, 4);
+		len = 4;
+	}
+	return len;
+}
+
 /* Read "address" or "address/bits"; false if it is neither. */
 static bool
 parse_network(const char *item, Network *network)
@@ -158,7 +173,7 @@ read_list(const char *setting, const char *host, NetworkList *networks, bool *ma
 	char	   *items = pstrdup(setting ? setting : "");
 	char	   *save = NULL;
 	uint8		address[16];
-	int			len = parse_address(host, address);
+	int			len = parse_host(host, address);
 	bool		any = false;
 
 	*matches = false;
@@ -243,5 +258,5 @@ docrep_host_possible(const char *host, bool restricted)
 	if (rules->any)
 		return true;
 	/* a name may have an address in one of the networks */
-	return parse_address(host, address) == 0 && rules->allowed.n > 0;
+	return parse_host(host, address) == 0 && rules->allowed.n > 0;
 }

@@ -10,17 +10,13 @@
  */
 #include "postgres.h"
 
-#include <arpa/inet.h>
-
 #include "common/base64.h"
-#include "common/jsonapi.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
+#include "peer/couch_json.h"
 #include "peer/http_endpoint.h"
 #include "peer/http_url.h"
 #include "store/errcodes.h"
-#include "utils/builtins.h"
-#include "utils/jsonb.h"
 
 /* Headers that the client sets itself, or that would break its framing. */
 static const char *const our_headers[] = {
@@ -57,82 +53,55 @@ is_listed(const char *name, const char *const *list, int n)
 
 /* ---------- the object form ---------- */
 
-/* Read JSON text; DR400, and not a word of it, if it is none. */
-static Jsonb *
-parse_json(const char *text)
+/* A member that an object may have, and its kind. */
+typedef struct Member
 {
-#if PG_VERSION_NUM >= 170000
-	JsonLexContext lexer;
-	JsonLexContext *lex = makeJsonLexContextCstringLen(&lexer, text, strlen(text),
-													   GetDatabaseEncoding(), false);
-#else
-	JsonLexContext *lex = makeJsonLexContextCstringLen(pstrdup(text), strlen(text),
-													   GetDatabaseEncoding(), false);
-#endif
+	const char *name;
+	CouchJsonKind kind;
+} Member;
 
-	if (pg_parse_json(lex, &nullSemAction) != JSON_SUCCESS)
-		docrep_http_malformed("the object is not valid JSON");
-	/* the one thing that jsonb would complain about, and show */
-	if (strstr(text, "\\u0000") != NULL)
-		docrep_http_malformed("the object contains \\u0000");
-	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
-}
-
-/* Check that an object has no members but those named, of the type given. */
+/* Check that an object has no members but those listed, of their kinds. */
 static void
-check_members(JsonbContainer *object, const char *const *names, const int *types, int n)
+check_members(const CouchJson *object, const Member *members, int n)
 {
-	JsonbIterator *it = JsonbIteratorInit(object);
-	JsonbValue	key;
-	JsonbValue	value;
+	CouchJsonWalk walk;
 
-	(void) JsonbIteratorNext(&it, &key, true);
-	while (JsonbIteratorNext(&it, &key, true) == WJB_KEY)
+	docrep_cj_walk(&walk, object);
+	while (docrep_cj_next(&walk))
 	{
 		int			i;
 
-		(void) JsonbIteratorNext(&it, &value, true);
 		for (i = 0; i < n; i++)
-			if (key.val.string.len == strlen(names[i]) &&
-				memcmp(key.val.string.val, names[i], key.val.string.len) == 0)
+			if (docrep_cj_equals(&walk.key, members[i].name))
 				break;
 		if (i == n)
 			docrep_http_malformed("the object has a member that is not known");
-		if (value.type != types[i] ||
-			(value.type == jbvBinary && !JsonContainerIsObject(value.val.binary.data)))
+		if (walk.value.kind != members[i].kind)
 			docrep_http_malformed("a member of the object has the wrong type");
 	}
 }
 
-/* A member that is an object, or NULL. */
-static JsonbContainer *
-object_member(JsonbContainer *object, const char *name)
-{
-	JsonbValue	value;
-
-	if (getKeyJsonValueFromContainer(object, name, strlen(name), &value) == NULL)
-		return NULL;
-	return value.val.binary.data;
-}
-
-/* A string in UTF-8. */
+/* The text of a JSON string, in UTF-8. */
 static char *
-utf8_string(const JsonbValue *value)
+string_text(const CouchJson *string)
 {
-	char	   *text = pnstrdup(value->val.string.val, value->val.string.len);
+	char	   *text = palloc(string->len + 1);
+	bool		nul = false;
+	bool		broken = false;
 
-	return pg_server_to_any(text, strlen(text), PG_UTF8);
+	text[docrep_cj_decode(string, text, &nul, &broken)] = '\0';
+	if (nul || broken)
+		docrep_http_malformed("the object contains text that is not valid");
+	return text;
 }
 
 /* A member that is a string, or NULL. */
 static char *
-string_member(JsonbContainer *object, const char *name)
+string_member(const CouchJson *object, const char *name)
 {
-	JsonbValue	value;
+	CouchJson	value = docrep_cj_get(object, name);
 
-	if (getKeyJsonValueFromContainer(object, name, strlen(name), &value) == NULL)
-		return NULL;
-	return utf8_string(&value);
+	return value.kind == CJ_STRING ? string_text(&value) : NULL;
 }
 
 /* Check a header's name and value. */
@@ -165,23 +134,24 @@ compare_headers(const void *a, const void *b)
 
 /* Read "headers". */
 static void
-read_headers(DocrepHttpEndpoint *e, JsonbContainer *object)
+read_headers(DocrepHttpEndpoint *e, const CouchJson *object)
 {
-	JsonbIterator *it = JsonbIteratorInit(object);
-	JsonbValue	key;
-	JsonbValue	value;
+	CouchJsonWalk walk;
+	int			n = 0;
 
-	e->headers = palloc(sizeof(DocrepHttpHeader) * Max(JsonContainerSize(object), 1));
-	(void) JsonbIteratorNext(&it, &key, true);
-	while (JsonbIteratorNext(&it, &key, true) == WJB_KEY)
+	docrep_cj_walk(&walk, object);
+	while (docrep_cj_next(&walk))
+		n++;
+	e->headers = palloc(sizeof(DocrepHttpHeader) * Max(n, 1));
+	docrep_cj_walk(&walk, object);
+	while (docrep_cj_next(&walk))
 	{
 		DocrepHttpHeader *h = &e->headers[e->nheaders++];
 
-		(void) JsonbIteratorNext(&it, &value, true);
-		if (value.type != jbvString)
+		if (walk.value.kind != CJ_STRING)
 			docrep_http_malformed("a header's value is no string");
-		h->name = utf8_string(&key);
-		h->value = utf8_string(&value);
+		h->name = string_text(&walk.key);
+		h->value = string_text(&walk.value);
 		check_header(h);
 	}
 	qsort(e->headers, e->nheaders, sizeof(DocrepHttpHeader), compare_headers);
@@ -192,36 +162,32 @@ read_headers(DocrepHttpEndpoint *e, JsonbContainer *object)
 
 /* Read "auth": one of its two kinds, whose credentials count before the URL's. */
 static void
-read_auth(DocrepHttpEndpoint *e, JsonbContainer *auth)
+read_auth(DocrepHttpEndpoint *e, const CouchJson *auth)
 {
-	static const char *const kinds[] = {"basic", "iam"};
-	static const int kind_types[] = {jbvBinary, jbvBinary};
-	static const char *const basic_names[] = {"username", "password"};
-	static const char *const iam_names[] = {"api_key", "url"};
-	static const int string_types[] = {jbvString, jbvString};
-	JsonbContainer *basic;
-	JsonbContainer *iam;
+	static const Member kinds[] = {{"basic", CJ_OBJECT}, {"iam", CJ_OBJECT}};
+	static const Member basic_members[] = {{"username", CJ_STRING}, {"password", CJ_STRING}};
+	static const Member iam_members[] = {{"api_key", CJ_STRING}, {"url", CJ_STRING}};
+	CouchJson	basic = docrep_cj_get(auth, "basic");
+	CouchJson	iam = docrep_cj_get(auth, "iam");
 
-	check_members(auth, kinds, kind_types, 2);
-	basic = object_member(auth, "basic");
-	iam = object_member(auth, "iam");
-	if (basic != NULL && iam != NULL)
+	check_members(auth, kinds, lengthof(kinds));
+	if (basic.kind != CJ_NONE && iam.kind != CJ_NONE)
 		docrep_http_malformed("\"auth\" has more than one kind of credentials");
-	if (basic != NULL)
+	if (basic.kind != CJ_NONE)
 	{
-		check_members(basic, basic_names, string_types, 2);
-		e->user = string_member(basic, "username");
-		e->password = string_member(basic, "password");
+		check_members(&basic, basic_members, lengthof(basic_members));
+		e->user = string_member(&basic, "username");
+		e->password = string_member(&basic, "password");
 		if (e->user == NULL || e->password == NULL)
 			docrep_http_malformed("\"auth.basic\" needs \"username\" and \"password\"");
 		docrep_http_check_credentials(e->user, e->password);
 	}
-	if (iam != NULL)
+	if (iam.kind != CJ_NONE)
 	{
-		check_members(iam, iam_names, string_types, 2);
+		check_members(&iam, iam_members, lengthof(iam_members));
 		e->user = e->password = NULL;
-		e->iam_api_key = string_member(iam, "api_key");
-		e->iam_url = string_member(iam, "url");
+		e->iam_api_key = string_member(&iam, "api_key");
+		e->iam_url = string_member(&iam, "url");
 		if (e->iam_api_key == NULL || e->iam_api_key[0] == '\0')
 			docrep_http_malformed("\"auth.iam\" needs \"api_key\"");
 		if (e->iam_url != NULL)
@@ -233,25 +199,28 @@ read_auth(DocrepHttpEndpoint *e, JsonbContainer *auth)
 static void
 parse_object(DocrepHttpEndpoint *e, const char *text)
 {
-	static const char *const top[] = {"url", "headers", "auth"};
-	static const int top_types[] = {jbvString, jbvBinary, jbvBinary};
-	Jsonb	   *json = parse_json(text);
-	JsonbContainer *part;
+	static const Member members[] = {
+		{"url", CJ_STRING}, {"headers", CJ_OBJECT}, {"auth", CJ_OBJECT}
+	};
+	CouchJson	object;
+	CouchJson	part;
 	char	   *url;
 
-	if (!JB_ROOT_IS_OBJECT(json))
-		docrep_http_malformed("it is no object");
-	check_members(&json->root, top, top_types, 3);
-	url = string_member(&json->root, "url");
+	if (!docrep_cj_value(text, strlen(text), &object))
+		docrep_http_malformed("the object is not valid JSON");
+	check_members(&object, members, lengthof(members));
+	url = string_member(&object, "url");
 	if (url == NULL)
 		docrep_http_malformed("the object has no member \"url\"");
 	if (!docrep_http_is_url(url))
 		docrep_http_malformed("the object form is for URLs that begin with http:// or https://");
 	docrep_http_url_parse(e, url);
-	if ((part = object_member(&json->root, "headers")) != NULL)
-		read_headers(e, part);
-	if ((part = object_member(&json->root, "auth")) != NULL)
-		read_auth(e, part);
+	part = docrep_cj_get(&object, "headers");
+	if (part.kind != CJ_NONE)
+		read_headers(e, &part);
+	part = docrep_cj_get(&object, "auth");
+	if (part.kind != CJ_NONE)
+		read_auth(e, &part);
 }
 
 /* ---------- what several members say together ---------- */
@@ -351,10 +320,11 @@ docrep_http_endpoint_parse(const char *text)
 	DocrepHttpEndpoint *e = palloc0(sizeof(DocrepHttpEndpoint));
 
 	text += strspn(text, " \t\r\n");
+	text = pg_server_to_any(text, strlen(text), PG_UTF8);
 	if (*text == '{')
 		parse_object(e, text);
 	else
-		docrep_http_url_parse(e, pg_server_to_any(text, strlen(text), PG_UTF8));
+		docrep_http_url_parse(e, text);
 	choose_authorization(e);
 	e->identity = make_identity(e);
 	e->display = psprintf("%s%s/", e->server, e->path);
