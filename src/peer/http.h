@@ -52,7 +52,8 @@ struct DocrepHttpCall
 	int			retries;		/* -1, the default: options.retries_per_request; 0: none */
 	bool		quiet_4xx;		/* unused statuses are the caller's to look at anyway */
 	int			silence;		/* ms without a byte of an answer before the attempt counts as
-								 * failed; 0: options.connection_timeout; -1: any (feeds) */
+								 * failed; 0: options.connection_timeout; -1: any.  Other than
+								 * 0 is for feeds: no gzip, no least speed, no request_timeout */
 	Size		max_body;		/* more is DR413-like failure "answer too large"; 0: none */
 	void	   *arg;
 
@@ -60,7 +61,8 @@ struct DocrepHttpCall
 	 * Hands over what has arrived of a 2xx answer's body, outside of curl, in
 	 * the caller's memory context; may raise.  Returns how much it took; if less
 	 * than len (even 0) the rest is offered again by the next step or wait, and the connection
-	 * rests meanwhile.  NULL: the body is collected in "answer".
+	 * rests meanwhile.  It may drop calls, this one too, and start others.  NULL: the
+	 * body is collected in "answer", 256 MB at most.
 	 */
 	Size		(*consume) (DocrepHttpCall *call, const char *data, Size len);
 

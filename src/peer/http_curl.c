@@ -494,7 +494,8 @@ make_headers(HttpTransfer *t)
 	if (has_body(call))
 		add_header(t, "Content-Type", call->content_type ? call->content_type :
 				   "application/json", &ok);
-	if (!call->raw || call->accept_gzip_raw)
+	/* servers that compress hold back what a feed should bring at once, heartbeats too */
+	if (call->raw ? call->accept_gzip_raw : call->silence == 0)
 		add_header(t, "Accept-Encoding", "gzip", &ok);
 	/* a second's pause before each body is not worth what it might save */
 	add_line(t, "Expect:", &ok);
