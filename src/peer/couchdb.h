@@ -1,0 +1,60 @@
+/*-------------------------------------------------------------------------
+ *
+ * couchdb.h
+ *		What the files of the CouchDB peer share.
+ *
+ * couchdb.c			opening, identity, the table of operations
+ * couchdb_changes.c	the changes feed, as it arrives
+ * couchdb_fetch.c		_bulk_get and open_revs: which calls, how many at once
+ * couchdb_docs.c		what they answer, as documents
+ * couchdb_att.c		contents of attachments
+ * couchdb_wait.c		long polls
+ * couchdb_target.h		the target's side, and local documents of either
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DOCREP_PEER_COUCHDB_H
+#define DOCREP_PEER_COUCHDB_H
+
+#include "peer/http.h"
+#include "peer/requests.h"
+
+typedef struct CouchPeer
+{
+	DocrepPeer	base;
+	DocrepHttpEndpoint *endpoint;
+	DocrepHttp *http;			/* from open on */
+	bool		restricted;		/* the role is no superuser */
+
+	/* who is there, as GET / and GET /db said */
+	char	   *vendor;			/* "The Apache Software Foundation", ..., or "" */
+	char	   *version;		/* "3.5.0", or "" */
+	bool		pouchdb;		/* pouchdb-server or express-pouchdb */
+	char	   *server_uuid;	/* or NULL */
+	char	   *db_name;
+	char	   *instance_start_time;	/* NULL: says nothing ("0", or not given) */
+
+	/* the source's side */
+	dlist_head	requests;		/* changes, fetches and a wait, in order (requests.h) */
+	struct CouchFeed *feed;		/* couchdb_changes.c */
+	struct CouchFetcher *fetcher;	/* couchdb_fetch.c */
+	struct CouchAttReader *att;	/* couchdb_att.c */
+	struct CouchPoll *poll;		/* couchdb_wait.c */
+
+	/* the target's side: couchdb_target.h */
+	struct CouchTarget *target;
+} CouchPeer;
+
+/* ---------- couchdb.c ---------- */
+
+/*
+ * GET /db: is it still the database that was opened?  Raises DR503 if it was
+ * deleted, or deleted and created again.  To be asked before a checkpoint is written.
+ */
+extern void docrep_couch_check_same(CouchPeer *peer);
+
+/* The answer has the wrong form: DR503, "what" is a clause ("it is no JSON"). */
+extern void docrep_couch_malformed(CouchPeer *peer, const char *doing, const char *what)
+			pg_attribute_noreturn();
+
+#endif							/* DOCREP_PEER_COUCHDB_H */
