@@ -1,0 +1,209 @@
+/*-------------------------------------------------------------------------
+ *
+ * couchdb_create.c
+ *		Making the target database, flushing it, and noticing that it is not the
+ *		same one any more.
+ *
+ * A database that was deleted and created again has lost what it was sent, and
+ * a checkpoint must not say otherwise.  CouchDB from 3.3 on tells by
+ * instance_start_time.  For others, documents that were written serve as
+ * canaries: the first of the session and the first since the last flush.  While
+ * these are there nothing was deleted in between.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "peer/couchdb_target.h"
+#include "store/errcodes.h"
+
+/* ---------- creating ---------- */
+
+/* Append a member of create_target_params to a query. */
+static void
+put_parameter(StringInfo path, const CouchJson *key, const CouchJson *value)
+{
+	bool		nul = false;
+	bool		broken = false;
+	char	   *name = palloc(key->len + 1);
+	char	   *text = palloc(value->len + 1);
+
+	name[docrep_cj_decode(key, name, &nul, &broken)] = '\0';
+	if (value->kind == CJ_STRING)
+		text[docrep_cj_decode(value, text, &nul, &broken)] = '\0';
+	else
+	{
+		memcpy(text, value->text, value->len);
+		text[value->len] = '\0';
+	}
+	if (nul || broken)
+		ereport(ERROR,
+				(errcode(ERRCODE_DOCREP_BAD_REQUEST),
+				 errmsg("create_target_params holds a text that cannot be sent")));
+	appendStringInfo(path, "%c%s=%s", path->len == 0 ? '?' : '&',
+					 docrep_http_escape(name), docrep_http_escape(text));
+}
+
+void
+docrep_couch_create(CouchPeer *peer)
+{
+	static const int also[] = {412, 0};
+	const char *params = peer->base.options.create_params;
+	StringInfoData path;
+	CouchJson	object;
+	CouchJsonWalk walk;
+	DocrepHttpCall *call;
+
+	initStringInfo(&path);
+	if (params != NULL)
+	{
+		if (!docrep_cj_value(params, strlen(params), &object) || object.kind != CJ_OBJECT)
+			ereport(ERROR,
+					(errcode(ERRCODE_DOCREP_BAD_REQUEST),
+					 errmsg("create_target_params must be an object")));
+		docrep_cj_walk(&walk, &object);
+		while (docrep_cj_next(&walk))
+			put_parameter(&path, &walk.key, &walk.value);
+	}
+	call = docrep_http_call(peer->http, CurrentMemoryContext, "PUT", path.data);
+	docrep_http_do(call, also, "creating the database");
+	docrep_http_drop(call);
+}
+
+/* ---------- is it still the same database? ---------- */
+
+static void
+raise_deleted(CouchPeer *peer)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DOCREP_UNAVAILABLE),
+			 errmsg("the database %s was deleted and created again", peer->base.display),
+			 errdetail("Documents that were written are not there any more."),
+			 errhint("The replication starts over.")));
+}
+
+/* Does a 404 say that the document was deleted, not that it never was there? */
+static bool
+says_deleted(const DocrepHttpCall *call)
+{
+	CouchJson	answer;
+	CouchJson	reason;
+
+	if (!docrep_cj_value(call->answer.data, call->answer.len, &answer) ||
+		answer.kind != CJ_OBJECT)
+		return false;
+	reason = docrep_cj_get(&answer, "reason");
+	return reason.kind == CJ_STRING && docrep_cj_equals(&reason, "deleted");
+}
+
+/*
+ * Is the document of a canary there?  The revision may have gone in good order,
+ * by a low revs_limit; the document may have been deleted.
+ */
+static bool
+document_exists(CouchPeer *peer, const char *id)
+{
+	static const int also[] = {404, 0};
+	DocrepHttpCall *call = docrep_http_call(peer->http, CurrentMemoryContext, "GET",
+											docrep_http_doc_path(id));
+	bool		exists;
+
+	call->quiet_4xx = true;
+	docrep_http_do(call, also, "looking for a document");
+	exists = call->status != 404 || says_deleted(call);
+	docrep_http_drop(call);
+	return exists;
+}
+
+/* One _revs_diff for a canary.  False: the server says that it misses it. */
+static bool
+revision_exists(CouchPeer *peer, const CouchCanary *canary)
+{
+	static const int also[] = {404, 405, 501, 0};
+	DocrepHttpCall *call = docrep_http_call(peer->http, CurrentMemoryContext, "POST",
+											"_revs_diff");
+	StringInfoData body;
+	CouchJson	answer;
+	CouchJsonWalk walk;
+	bool		exists = true;
+
+	initStringInfo(&body);
+	appendStringInfoChar(&body, '{');
+	docrep_couch_put_string(&body, canary->id);
+	appendStringInfoString(&body, ":[");
+	docrep_couch_put_string(&body, canary->rev);
+	appendStringInfoString(&body, "]}");
+	call->body = body.data;
+	call->bodylen = body.len;
+	call->quiet_4xx = true;
+	docrep_http_do(call, also, "comparing revisions");
+	if (call->status / 100 != 2)
+		exists = false;
+	else if (docrep_cj_value(call->answer.data, call->answer.len, &answer) &&
+			 answer.kind == CJ_OBJECT)
+	{
+		docrep_cj_walk(&walk, &answer);
+		exists = !docrep_cj_next(&walk);
+	}
+	else
+		docrep_couch_malformed(peer, "comparing revisions", "it is no JSON object");
+	docrep_http_drop(call);
+	return exists;
+}
+
+static void
+check_canary(CouchPeer *peer, const CouchCanary *canary)
+{
+	if (canary->id != NULL && !revision_exists(peer, canary) &&
+		!document_exists(peer, canary->id))
+		raise_deleted(peer);
+}
+
+/* Forget the canary of the last interval. */
+static void
+forget_recent(CouchTarget *target)
+{
+	if (target->recent.id != NULL)
+	{
+		pfree(target->recent.id);
+		pfree(target->recent.rev);
+	}
+	memset(&target->recent, 0, sizeof(CouchCanary));
+}
+
+/* ---------- flushing ---------- */
+
+/* Servers that have no _ensure_full_commit write at once, or as they will. */
+static void
+ensure_full_commit(CouchPeer *peer, CouchTarget *target)
+{
+	static const int also[] = {404, 405, 501, 0};
+	DocrepHttpCall *call = docrep_http_call(peer->http, CurrentMemoryContext, "POST",
+											"_ensure_full_commit");
+
+	call->body = "{}";
+	call->bodylen = 2;
+	call->quiet_4xx = true;
+	docrep_http_do(call, also, "flushing");
+	if (call->status / 100 != 2)
+		target->no_commit = true;
+	docrep_http_drop(call);
+}
+
+void
+docrep_couch_flush(DocrepPeer *base)
+{
+	CouchPeer  *peer = (CouchPeer *) base;
+	CouchTarget *target = docrep_couch_target(peer);
+
+	if (!target->no_commit)
+		ensure_full_commit(peer, target);
+	docrep_couch_check_same(peer);
+	if (peer->instance_start_time == NULL)
+	{
+		check_canary(peer, &target->first);
+		if (target->recent.id != NULL && strcmp(target->recent.id, target->first.id) != 0)
+			check_canary(peer, &target->recent);
+	}
+	forget_recent(target);
+}
