@@ -210,8 +210,11 @@ put_atts(StringInfo out, const DocrepDoc *doc, const CouchAttForm *forms, bool d
 
 /* ---------- bodies ---------- */
 
-/* An object's members, without braces; a comma before them if there are any. */
-static void
+/*
+ * An object's members, without braces; a comma before them if there are any.
+ * Returns as docrep_couch_put_doc.
+ */
+static const char *
 put_members(StringInfo out, const char *text, int len)
 {
 	const char *end = text + len;
@@ -221,15 +224,16 @@ put_members(StringInfo out, const char *text, int len)
 	while (end > text && strchr(" \t\r\n", end[-1]) != NULL)
 		end--;
 	if (end - text < 2 || *text != '{' || end[-1] != '}')
-		elog(ERROR, "the body of a document is no JSON object");
+		return "its body is no JSON object";
 	text++;
 	end--;
 	while (text < end && strchr(" \t\r\n", *text) != NULL)
 		text++;
 	if (text == end)
-		return;
+		return NULL;
 	appendStringInfoCharMacro(out, ',');
 	appendBinaryStringInfo(out, text, end - text);
+	return NULL;
 }
 
 /* The members of jsonb, printed in place. */
@@ -270,10 +274,12 @@ put_all(StringInfo out, const DocrepDoc *doc, const CouchAttForm *forms, bool de
 		appendStringInfoString(out, ",\"_deleted\":true");
 	if (doc->atts.n > 0)
 		problem = put_atts(out, doc, forms, decoded);
+	if (problem != NULL)
+		return problem;
 	if (doc->body != NULL)
 		put_jsonb_members(out, doc->body);
 	else if (doc->json != NULL)
-		put_members(out, doc->json, doc->jsonlen);
+		problem = put_members(out, doc->json, doc->jsonlen);
 	appendStringInfoCharMacro(out, '}');
 	return problem;
 }

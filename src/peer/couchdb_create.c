@@ -14,6 +14,7 @@
  */
 #include "postgres.h"
 
+#include "mb/pg_wchar.h"
 #include "peer/couchdb_target.h"
 #include "store/errcodes.h"
 
@@ -115,48 +116,78 @@ document_exists(CouchPeer *peer, const char *id)
 	return exists;
 }
 
-/* One _revs_diff for a canary.  False: the server says that it misses it. */
-static bool
-revision_exists(CouchPeer *peer, const CouchCanary *canary)
+/* Raise if a canary that the target says it misses has gone altogether. */
+static void
+check_missing(CouchPeer *peer, const CouchCanary *canary, const CouchJson *key)
+{
+	const char *id = canary->id;
+
+	if (id == NULL)
+		return;
+	if (GetDatabaseEncoding() != PG_UTF8)
+		id = pg_server_to_any(id, strlen(id), PG_UTF8);
+	if (docrep_cj_equals(key, id) && !document_exists(peer, canary->id))
+		raise_deleted(peer);
+}
+
+/* {"id": ["rev"]} of the canaries; the body of a _revs_diff. */
+static void
+put_canaries(StringInfo out, const CouchTarget *target)
+{
+	appendStringInfoChar(out, '{');
+	docrep_couch_put_string(out, target->first.id);
+	appendStringInfoString(out, ":[");
+	docrep_couch_put_string(out, target->first.rev);
+	appendStringInfoChar(out, ']');
+	if (target->recent.id != NULL && strcmp(target->recent.id, target->first.id) != 0)
+	{
+		appendStringInfoChar(out, ',');
+		docrep_couch_put_string(out, target->recent.id);
+		appendStringInfoString(out, ":[");
+		docrep_couch_put_string(out, target->recent.rev);
+		appendStringInfoChar(out, ']');
+	}
+	appendStringInfoChar(out, '}');
+}
+
+/* Are the canaries there?  A server that has no _revs_diff is asked for the first. */
+static void
+check_canaries(CouchPeer *peer, const CouchTarget *target)
 {
 	static const int also[] = {404, 405, 501, 0};
-	DocrepHttpCall *call = docrep_http_call(peer->http, CurrentMemoryContext, "POST",
-											"_revs_diff");
+	const char *doing = "comparing revisions";
+	DocrepHttpCall *call;
 	StringInfoData body;
 	CouchJson	answer;
 	CouchJsonWalk walk;
-	bool		exists = true;
 
+	if (target->first.id == NULL)
+		return;
 	initStringInfo(&body);
-	appendStringInfoChar(&body, '{');
-	docrep_couch_put_string(&body, canary->id);
-	appendStringInfoString(&body, ":[");
-	docrep_couch_put_string(&body, canary->rev);
-	appendStringInfoString(&body, "]}");
+	put_canaries(&body, target);
+	call = docrep_http_call(peer->http, CurrentMemoryContext, "POST", "_revs_diff");
 	call->body = body.data;
 	call->bodylen = body.len;
 	call->quiet_4xx = true;
-	docrep_http_do(call, also, "comparing revisions");
+	docrep_http_do(call, also, doing);
 	if (call->status / 100 != 2)
-		exists = false;
+	{
+		if (!document_exists(peer, target->first.id))
+			raise_deleted(peer);
+	}
 	else if (docrep_cj_value(call->answer.data, call->answer.len, &answer) &&
 			 answer.kind == CJ_OBJECT)
 	{
 		docrep_cj_walk(&walk, &answer);
-		exists = !docrep_cj_next(&walk);
+		while (docrep_cj_next(&walk))
+		{
+			check_missing(peer, &target->first, &walk.key);
+			check_missing(peer, &target->recent, &walk.key);
+		}
 	}
 	else
-		docrep_couch_malformed(peer, "comparing revisions", "it is no JSON object");
+		docrep_couch_malformed(peer, doing, "it is no JSON object");
 	docrep_http_drop(call);
-	return exists;
-}
-
-static void
-check_canary(CouchPeer *peer, const CouchCanary *canary)
-{
-	if (canary->id != NULL && !revision_exists(peer, canary) &&
-		!document_exists(peer, canary->id))
-		raise_deleted(peer);
 }
 
 /* Forget the canary of the last interval. */
@@ -200,10 +231,6 @@ docrep_couch_flush(DocrepPeer *base)
 		ensure_full_commit(peer, target);
 	docrep_couch_check_same(peer);
 	if (peer->instance_start_time == NULL)
-	{
-		check_canary(peer, &target->first);
-		if (target->recent.id != NULL && strcmp(target->recent.id, target->first.id) != 0)
-			check_canary(peer, &target->recent);
-	}
+		check_canaries(peer, target);
 	forget_recent(target);
 }

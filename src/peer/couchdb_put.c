@@ -119,12 +119,26 @@ docrep_couch_make_boundary(char *boundary)
 }
 
 /*
+ * May the target have the content of an earlier revision?  CouchDB goes by name and
+ * revpos; PouchDB by the digest, which is another one where it got the content
+ * decoded.
+ */
+static bool
+may_be_there(const CouchPeer *peer, const DocrepDoc *doc, const DocAtt *att)
+{
+	if (peer->pouchdb && (att->encoding != NULL || att->digest == NULL))
+		return false;
+	return att->revpos > 0 && att->revpos < doc->path.revs[0].gen;
+}
+
+/*
  * How each attachment appears: those of no bytes as data, which every server
  * understands; with stubs, those that an earlier revision brought as such.
  * Returns how many follow.
  */
 int
-docrep_couch_choose_forms(const CouchPeer *peer, const DocrepDoc *doc, bool stubs, CouchAttForm *forms)
+docrep_couch_choose_forms(const CouchPeer *peer, const DocrepDoc *doc, bool stubs,
+						  CouchAttForm *forms)
 {
 	int			n = 0;
 
@@ -134,8 +148,7 @@ docrep_couch_choose_forms(const CouchPeer *peer, const DocrepDoc *doc, bool stub
 
 		if (att->encoding == NULL && att->length == 0)
 			forms[i] = COUCHATT_DATA;
-		else if (stubs && att->revpos > 0 && att->revpos < doc->path.revs[0].gen &&
-				 !(peer->pouchdb && att->encoding != NULL))
+		else if (stubs && may_be_there(peer, doc, att))
 			forms[i] = COUCHATT_STUB;
 		else
 		{
