@@ -18,6 +18,20 @@
 #include "peer/couchdb_target.h"
 #include "store/errcodes.h"
 
+/* No answer here is long. */
+#define ANSWER_BYTES	(1024 * 1024)
+
+/* A call of which statuses that are not good are looked at here. */
+static DocrepHttpCall *
+small_call(CouchPeer *peer, const char *method, const char *path)
+{
+	DocrepHttpCall *call = docrep_http_call(peer->http, CurrentMemoryContext, method, path);
+
+	call->quiet_4xx = true;
+	call->max_body = ANSWER_BYTES;
+	return call;
+}
+
 /* ---------- creating ---------- */
 
 /* Append a member of create_target_params to a query. */
@@ -66,7 +80,7 @@ docrep_couch_create(CouchPeer *peer)
 		while (docrep_cj_next(&walk))
 			put_parameter(&path, &walk.key, &walk.value);
 	}
-	call = docrep_http_call(peer->http, CurrentMemoryContext, "PUT", path.data);
+	call = small_call(peer, "PUT", path.data);
 	docrep_http_do(call, also, "creating the database");
 	docrep_http_drop(call);
 }
@@ -83,35 +97,51 @@ raise_deleted(CouchPeer *peer)
 			 errhint("The replication starts over.")));
 }
 
-/* Does a 404 say that the document was deleted, not that it never was there? */
+/* Does an answer of _all_docs have a row that is no error? */
 static bool
-says_deleted(const DocrepHttpCall *call)
+has_row(CouchPeer *peer, const DocrepHttpCall *call, const char *doing)
 {
 	CouchJson	answer;
-	CouchJson	reason;
+	CouchJson	value;
+	CouchJsonWalk walk;
 
 	if (!docrep_cj_value(call->answer.data, call->answer.len, &answer) ||
 		answer.kind != CJ_OBJECT)
-		return false;
-	reason = docrep_cj_get(&answer, "reason");
-	return reason.kind == CJ_STRING && docrep_cj_equals(&reason, "deleted");
+		docrep_couch_malformed(peer, doing, "it is no JSON object");
+	value = docrep_cj_get(&answer, "rows");
+	if (value.kind != CJ_ARRAY)
+		docrep_couch_malformed(peer, doing, "its \"rows\" is no array");
+	docrep_cj_walk(&walk, &value);
+	while (docrep_cj_next(&walk))
+	{
+		if (walk.value.kind != CJ_OBJECT)
+			docrep_couch_malformed(peer, doing, "it has a row that is no object");
+		if (docrep_cj_get(&walk.value, "error").kind == CJ_NONE)
+			return true;
+	}
+	return false;
 }
 
 /*
  * Is the document of a canary there?  The revision may have gone in good order,
- * by a low revs_limit; the document may have been deleted.
+ * by a low revs_limit; the document may have been deleted, which has a row, too.
  */
 static bool
 document_exists(CouchPeer *peer, const char *id)
 {
-	static const int also[] = {404, 0};
-	DocrepHttpCall *call = docrep_http_call(peer->http, CurrentMemoryContext, "GET",
-											docrep_http_doc_path(id));
+	const char *doing = "looking for a document";
+	DocrepHttpCall *call = small_call(peer, "POST", "_all_docs");
+	StringInfoData body;
 	bool		exists;
 
-	call->quiet_4xx = true;
-	docrep_http_do(call, also, "looking for a document");
-	exists = call->status != 404 || says_deleted(call);
+	initStringInfo(&body);
+	appendStringInfoString(&body, "{\"keys\":[");
+	docrep_couch_put_string(&body, id);
+	appendStringInfoString(&body, "]}");
+	call->body = body.data;
+	call->bodylen = body.len;
+	docrep_http_do(call, NULL, doing);
+	exists = has_row(peer, call, doing);
 	docrep_http_drop(call);
 	return exists;
 }
@@ -165,10 +195,9 @@ check_canaries(CouchPeer *peer, const CouchTarget *target)
 		return;
 	initStringInfo(&body);
 	put_canaries(&body, target);
-	call = docrep_http_call(peer->http, CurrentMemoryContext, "POST", "_revs_diff");
+	call = small_call(peer, "POST", "_revs_diff");
 	call->body = body.data;
 	call->bodylen = body.len;
-	call->quiet_4xx = true;
 	docrep_http_do(call, also, doing);
 	if (call->status / 100 != 2)
 	{
@@ -209,12 +238,10 @@ static void
 ensure_full_commit(CouchPeer *peer, CouchTarget *target)
 {
 	static const int also[] = {404, 405, 501, 0};
-	DocrepHttpCall *call = docrep_http_call(peer->http, CurrentMemoryContext, "POST",
-											"_ensure_full_commit");
+	DocrepHttpCall *call = small_call(peer, "POST", "_ensure_full_commit");
 
 	call->body = "{}";
 	call->bodylen = 2;
-	call->quiet_4xx = true;
 	docrep_http_do(call, also, "flushing");
 	if (call->status / 100 != 2)
 		target->no_commit = true;

@@ -16,9 +16,9 @@
 #include "utils/memutils.h"
 
 /* A call is cut at about this much JSON. */
-#define DIFF_BYTES			(1024 * 1024)
+#define DIFF_BYTES			(256 * 1024)
 /* Its answer repeats what was asked; possible ancestors come on top. */
-#define DIFF_ANSWER_BYTES	(64 * 1024 * 1024)
+#define DIFF_ANSWER_BYTES	(16 * 1024 * 1024)
 
 static const char doing[] = "comparing revisions";
 
@@ -220,9 +220,9 @@ read_member(CouchPeer *peer, CouchDiff *diff, CouchDiffCall *call,
 	if (value->kind != CJ_OBJECT)
 		docrep_couch_malformed(peer, doing, "it has a member that is no object");
 	missing = docrep_cj_get(value, "missing");
-	if (missing.kind != CJ_NONE && missing.kind != CJ_ARRAY)
-		docrep_couch_malformed(peer, doing, "its \"missing\" is no array");
-	if (missing.kind == CJ_NONE || !decode(key, buf, &len))
+	if (missing.kind != CJ_ARRAY)
+		docrep_couch_malformed(peer, doing, "it has a member without an array \"missing\"");
+	if (!decode(key, buf, &len))
 		return;
 	if (GetDatabaseEncoding() != PG_UTF8)
 		id = pg_any_to_server(buf, len, PG_UTF8);

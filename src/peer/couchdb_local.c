@@ -19,6 +19,8 @@
 
 /* How often a write is tried when others write the same document. */
 #define MAX_TRIES		5
+/* Checkpoints are some 20 kB. */
+#define LOCAL_BYTES		(4 * 1024 * 1024)
 
 CouchTarget *
 docrep_couch_target(CouchPeer *peer)
@@ -76,6 +78,7 @@ local_call(CouchPeer *peer, const char *method, const char *id)
 	DocrepHttpCall *call = docrep_http_call(peer->http, CurrentMemoryContext, method, path);
 
 	call->quiet_4xx = true;
+	call->max_body = LOCAL_BYTES;
 	return call;
 }
 

@@ -54,6 +54,7 @@ typedef struct CouchCall
 	char	   *content_type;
 	StringInfoData body;		/* composed when the call's turn comes */
 	DocrepHttpCall *http;		/* NULL: waiting for its turn */
+	bool		repeated;		/* after a 412 */
 } CouchCall;
 
 /* One send_diff that is not answered yet. */

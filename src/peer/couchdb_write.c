@@ -18,7 +18,7 @@
 #include "utils/memutils.h"
 
 /* An answer of failures only is short. */
-#define WRITTEN_BYTES	(64 * 1024 * 1024)
+#define WRITTEN_BYTES	(8 * 1024 * 1024)
 
 static const char doing[] = "writing documents";
 
@@ -181,6 +181,15 @@ finish_call(CouchPeer *peer, CouchCall *call)
 
 	if (http->failed != 0)
 		docrep_http_raise(http, doing);
+	else if (call->alone && http->status == 412 && !call->repeated)
+	{
+		/* "missing stub", and there was none: something that passes */
+		call->repeated = true;
+		docrep_http_drop(http);
+		start(peer, call);
+		MemoryContextSwitchTo(old);
+		return;
+	}
 	else if (http->status / 100 == 2)
 	{
 		if (!docrep_couch_read_written(peer, docs, order, call->n, http))
