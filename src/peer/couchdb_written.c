@@ -196,36 +196,45 @@ same_rev(const CouchJson *string, const Rev *rev)
 }
 
 /*
- * Give an error to its documents: those of this id, and rev if there is one.
- * Errors mostly come in the order of the documents, so the search begins at
- * *hint, after the last one found.  What is not ours is ignored.
+ * Give an error to the documents of an id, with rev to that revision only.
+ * Errors mostly come in the order of the documents, so the search begins at *hint,
+ * after the last one found.  False: there is none.
+ */
+static bool
+note_error_at(CouchPeer *peer, DocrepDocs *docs, const int *order, int n, int *hint,
+			  const CouchJson *object, const CouchJson *id, const CouchJson *rev)
+{
+	int			start = *hint;
+	bool		found = false;
+
+	for (int i = 0; i < n && !(found && rev != NULL); i++)
+	{
+		int			at = (start + i) % n;
+		DocrepDoc  *doc = &docs->docs[order[at]];
+
+		if (!same_text(id, doc->id) || (rev != NULL && !same_rev(rev, &doc->path.revs[0])))
+			continue;
+		note_error(peer, docs, doc, object);
+		*hint = (at + 1) % n;
+		found = true;
+	}
+	return found;
+}
+
+/*
+ * The same for an error as it came.  Of one whose rev is none of ours, all revisions
+ * of the id count as failed, rather than none.  What is of no id of ours is ignored.
  */
 static void
 note_error_by_id(CouchPeer *peer, DocrepDocs *docs, const int *order, int n, int *hint,
 				 const CouchJson *object, const CouchJson *id)
 {
 	CouchJson	rev = docrep_cj_get(object, "rev");
-	bool		found = false;
-	int			start = *hint;
 
-	for (int i = 0; i < n; i++)
-	{
-		int			at = (start + i) % n;
-		DocrepDoc  *doc = &docs->docs[order[at]];
-
-		if (!same_text(id, doc->id))
-		{
-			/* documents of one id are neighbours */
-			if (found)
-				break;
-			continue;
-		}
-		found = true;
-		if (rev.kind == CJ_STRING && !same_rev(&rev, &doc->path.revs[0]))
-			continue;
-		note_error(peer, docs, doc, object);
-		*hint = (at + 1) % n;
-	}
+	if (rev.kind == CJ_STRING &&
+		note_error_at(peer, docs, order, n, hint, object, id, &rev))
+		return;
+	(void) note_error_at(peer, docs, order, n, hint, object, id, NULL);
 }
 
 /* Does an element of the answer say that something failed? */
