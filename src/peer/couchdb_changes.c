@@ -461,6 +461,42 @@ finish_batch(CouchFeed *feed, DocrepChanges *out)
 	appendStringInfoString(&feed->at, seq);
 }
 
+/* Fill the batch from the feed, until it is full or the answer is complete. */
+static void
+fill_batch(CouchFeed *feed, const DocrepChangesRequest *request, DocrepChanges *out)
+{
+	feed->max_rows = request->max_rows;
+	feed->max_bytes = request->max_bytes;
+	if (feed->news)
+		take_peeked(feed, out);
+	feed->out = out;
+	while (!feed->ended && wants_more(feed))
+	{
+		if (feed->bad == NULL && !feed->call->done)
+		{
+			(void) docrep_http_step(feed->peer->http, 0);
+			continue;
+		}
+		/* after a failure the next call goes on from the last row */
+		if (out->n > 0)
+		{
+			resetStringInfo(&feed->at);
+			appendStringInfoString(&feed->at, out->rows[out->n - 1].seq);
+		}
+		end_call(feed, request);
+	}
+	feed->out = NULL;
+	if (feed->bad != NULL)
+		docrep_couch_malformed(feed->peer, "reading changes", feed->bad);
+	if (feed->ended)
+	{
+		docrep_http_finish(feed->call);
+		if (feed->call->failed != 0)
+			docrep_http_raise(feed->call, "reading changes");
+		read_end(feed);
+	}
+}
+
 void
 docrep_couch_recv_changes(DocrepPeer *base, DocrepChanges *out)
 {
@@ -469,41 +505,17 @@ docrep_couch_recv_changes(DocrepPeer *base, DocrepChanges *out)
 	const DocrepChangesRequest *request = head->changes_request;
 	CouchFeed  *feed;
 
-	ensure_feed(peer, request);
-	feed = peer->feed;
-	feed->max_rows = request->max_rows;
-	feed->max_bytes = request->max_bytes;
-	if (feed->news)
-		take_peeked(feed, out);
-	feed->out = out;
-	while (!feed->ended && wants_more(feed))
+	for (;;)
 	{
-		/* what is needed to go on after a failure is up to date */
-		if (feed->call->done)
-		{
-			if (out->n > 0)
-			{
-				resetStringInfo(&feed->at);
-				appendStringInfoString(&feed->at, out->rows[out->n - 1].seq);
-			}
-			end_call(feed, request);
-			continue;
-		}
-		if (feed->bad != NULL)
-			docrep_couch_malformed(peer, "reading changes", feed->bad);
-		(void) docrep_http_step(peer->http, 0);
+		ensure_feed(peer, request);
+		feed = peer->feed;
+		fill_batch(feed, request, out);
+		finish_batch(feed, out);
+		if (out->n > 0 || out->at_end)
+			break;
+		/* all the rows that the call was for had been taken before it ended */
+		drop_feed(peer);
 	}
-	feed->out = NULL;
-	if (feed->bad != NULL)
-		docrep_couch_malformed(peer, "reading changes", feed->bad);
-	if (feed->ended)
-	{
-		docrep_http_finish(feed->call);
-		if (feed->call->failed != 0)
-			docrep_http_raise(feed->call, "reading changes");
-		read_end(feed);
-	}
-	finish_batch(feed, out);
 	docrep_request_drop(head);
 	if (feed->ended)
 		drop_feed(peer);
