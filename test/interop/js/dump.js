@@ -23,7 +23,7 @@ function bare(url, path) {
 main(async ([url]) => {
 	const db = open(url);
 	const feed = await db.changes({ since: 0, style: 'all_docs', batch_size: 10000 });
-	const lines = await each(feed.results, 6, async ({ id, changes }) => {
+	const lines = await each(feed.results, 24, async ({ id, changes }) => {
 		const leaves = id === '.' || id === '..'
 			? await bare(url, '/' + id + '?open_revs=all&revs=true')
 			: await db.get(id, { open_revs: 'all', revs: true });

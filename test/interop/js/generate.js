@@ -1,5 +1,5 @@
-// Fills a database with what replication has to carry: node generate.js URL N SEED
-// makes N documents, the same for the same numbers.  Everything is written with
+// Fills a database with what replication has to carry: node generate.js URL N SEED [small]
+// makes N documents, the same for the same numbers; small leaves out requests of over 1 MB.  Everything is written with
 // new_edits=false, so that histories and conflicts are what is said here.
 'use strict';
 const { open, random, each, main } = require('./pouch');
@@ -120,15 +120,16 @@ function documents(n) {
 	return groups.slice(0, n);
 }
 
-main(async ([url, n, seed]) => {
+const large = (leaves) => leaves[0]._id.startsWith('big-');
+
+main(async ([url, n, seed, small]) => {
 	next = random(Number(seed));
 	const db = open(url);
-	const groups = documents(Number(n));
-	const large = (leaves) => leaves[0]._id.startsWith('big-');
+	const groups = documents(Number(n)).filter((leaves) => !small || !large(leaves));
 	const batches = groups.filter(large);
 	const rest = groups.filter((leaves) => !large(leaves));
-	for (let i = 0; i < rest.length; i += 200) {
-		batches.push(rest.slice(i, i + 200).flat());
+	for (let i = 0; i < rest.length; i += 100) {
+		batches.push(rest.slice(i, i + 100).flat());
 	}
 	await each(batches, 1, async (docs) => {
 		const failed = (await db.bulkDocs(docs, { new_edits: false })).filter((row) => row.error);

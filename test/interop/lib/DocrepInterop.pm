@@ -38,6 +38,8 @@ our @EXPORT = qw(
   is_same_leaves
   couch_revs
   table_revs
+  same_revs
+  is_written_once
 );
 
 # Absolute, for tests change their directory.
@@ -313,6 +315,32 @@ sub table_revs
 			(SELECT string_agg(v ->> 'rev', ',' ORDER BY v ->> 'rev' COLLATE "C") FROM jsonb_array_elements(c.changes) v)
 		FROM docrep.changes('$table', style => 'all_docs') c});
 	return { map { split /\t/ } split /\n/, $rows };
+}
+
+# Are two results of these the same?
+sub same_revs
+{
+	my ($left, $right) = @_;
+	return keys %$left == keys %$right && !grep { $left->{$_} ne ($right->{$_} // '') } keys %$left;
+}
+
+# A test that replicators gave a server no revision twice, that is, again more
+# than so many ms (default 0) after it had acknowledged it.
+sub is_written_once
+{
+	my ($couch, $name, $grace) = @_;
+	my (%answered, @twice);
+
+	foreach my $write (sort { $a->[3] <=> $b->[3] } $couch->writes)
+	{
+		my ($db, $id, $rev, $asked, $answered) = @$write;
+		my $key = "$db $id $rev";
+		push @twice, $key if defined $answered{$key} && $asked >= $answered{$key} + ($grace // 0);
+		$answered{$key} //= $answered;
+	}
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return is(scalar @twice, 0, $name . ' (' . keys(%answered) . ' revisions)')
+	  || diag(join "\n", @twice > 5 ? @twice[ 0 .. 4 ] : @twice);
 }
 
 1;
