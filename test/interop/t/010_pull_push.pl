@@ -24,7 +24,7 @@ is($node->safe_psql('db', 'SELECT count(*) FROM docrep.rejected_docs'), 0, 'noth
 
 my $leaves = couch_leaves($url);
 is(scalar keys %$leaves, $made->{leaves}, 'PouchDB sees every leaf');
-is_same_leaves($leaves, table_leaves($node, 'db', 'docs'), 'equal after the pull');
+is_same_leaves($leaves, table_leaves($node, 'db', 'docs'), 'equal after the pull', revpos => 1);
 check_table($node, 'db', 'docs');
 is($node->safe_psql('db', q{SELECT docrep.info('docs') ->> 'doc_count'}), $couch->get('db')->{doc_count},
 	'both count the same number of documents');
