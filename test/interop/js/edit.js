@@ -2,7 +2,7 @@
 //
 //   node edit.js URL SEED EDITS PAUSE [SHARED]
 //
-// EDITS edits (0: until standard input ends), each followed by a pause of 0 to
+// EDITS edits (0: until SIGTERM), each followed by a pause of 0 to
 // PAUSE ms.  Documents are "shared N" (SHARED of them, which others edit, too), its own, and
 // those that were there when it began.  A line of JSON for each edit that was
 // acknowledged, [id, rev].  A server that is away is waited for; a conflict is lost.
@@ -49,13 +49,11 @@ main(async ([url, seed, edits, ms, shared]) => {
 		.filter((id) => !id.startsWith('_design/') && id !== '.' && id !== '..');
 	const own = Math.max(20, Number(edits) / 4);
 
-	if (Number(edits) === 0) {
-		process.stdin.on('end', () => {
-			stop = true;
-		});
-		process.stdin.resume();
-	}
-	for (let i = 1; !stop && (Number(edits) === 0 || i <= Number(edits)); i += 1) {
+	process.on('SIGTERM', () => {
+		stop = true;
+	});
+	const parent = process.ppid;
+	for (let i = 1; !stop && process.ppid === parent && (Number(edits) === 0 || i <= Number(edits)); i += 1) {
 		const kind = next();
 		let id = 'pouchdb ' + Math.floor(next() * own);
 		if (shared && kind < 0.6) {

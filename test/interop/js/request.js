@@ -1,6 +1,7 @@
-// A bare request: node request.js METHOD URL [BODY].  Prints the answer's body; a
-// status of 400 and more is an error.
+// A bare request: node request.js METHOD URL [BODY].  A body that begins with @ names a
+// file that has it.  Prints the answer's body; a status of 400 and more is an error.
 'use strict';
+const fs = require('fs');
 const http = require('http');
 const { main } = require('./pouch');
 
@@ -21,5 +22,5 @@ main(([method, url, body]) => new Promise((resolve, reject) => {
 		});
 	});
 	call.on('error', reject);
-	call.end(body);
+	call.end(body !== undefined && body[0] === '@' ? fs.readFileSync(body.slice(1)) : body);
 }));

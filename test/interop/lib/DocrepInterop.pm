@@ -33,6 +33,7 @@ our @EXPORT = qw(
   js
   start_js
   stop_js
+  post
   couch_leaves
   table_leaves
   is_same_leaves
@@ -46,6 +47,7 @@ our @EXPORT = qw(
 my $js_dir = Cwd::abs_path(dirname(__FILE__) . '/../js');
 my $json = JSON::PP->new->canonical;
 my @servers;
+my $dumps = 0;
 
 # Starts a server of its own directory; see the top.
 sub new
@@ -178,6 +180,12 @@ sub writes
 
 # ---------- programs ----------
 
+# A file name that nobody has used.
+sub dump_file
+{
+	return "$PostgreSQL::Test::Utils::tmp_check/dump-$$-" . ++$dumps;
+}
+
 # Runs a helper program and returns what it prints; dies if it fails.
 sub js
 {
@@ -189,15 +197,16 @@ sub js
 	return $out;
 }
 
-# Starts one that runs beside the test until stop_js, which ends its standard
-# input and returns what it has printed.
+# Starts one that runs beside the test until stop_js, which sends it SIGTERM and
+# returns what it has printed.
 sub start_js
 {
 	my ($program, @args) = @_;
-	my $run = { in => '', out => '', err => '', program => $program };
+	my $run = { out => dump_file(), err => dump_file(), program => $program };
 
+	# files, for nobody reads a pipe meanwhile
 	$run->{harness} = IPC::Run::start([ 'node', "$js_dir/$program", @args ],
-		'<', \$run->{in}, '>', \$run->{out}, '2>', \$run->{err});
+		'<', \undef, '>', $run->{out}, '2>', $run->{err});
 	return $run;
 }
 
@@ -205,8 +214,19 @@ sub stop_js
 {
 	my ($run) = @_;
 
-	IPC::Run::finish($run->{harness}) or croak "$run->{program} failed: $run->{err}";
-	return $run->{out};
+	$run->{harness}->signal('TERM');
+	IPC::Run::finish($run->{harness}) or croak "$run->{program} failed: " . slurp_file($run->{err});
+	return slurp_file($run->{out});
+}
+
+# POST of a body of any length; the answer's body.
+sub post
+{
+	my ($url, $body) = @_;
+	my $file = dump_file();
+
+	append_to_file($file, $body);
+	return js('request.js', 'POST', $url, "\@$file");
 }
 
 # ---------- comparing ----------
@@ -227,13 +247,6 @@ sub read_leaves
 	}
 	close $in;
 	return \%leaves;
-}
-
-my $dumps = 0;
-
-sub dump_file
-{
-	return "$PostgreSQL::Test::Utils::tmp_check/leaves-$$-" . ++$dumps;
 }
 
 # Every leaf of a database behind HTTP, as PouchDB reads it.

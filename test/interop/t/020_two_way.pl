@@ -49,7 +49,7 @@ my %asked;
 push @{ $asked{ $_->[0] } }, $_->[1] foreach @theirs, @ours;
 is($node->safe_psql('db', 'SELECT docrep.revs_diff(' . quote('docs') . ', ' . quote(JSON::PP->new->utf8->encode(\%asked)) . ')'),
 	'{}', 'every edit is known here');
-is(js('request.js', 'POST', "$url/_revs_diff", JSON::PP->new->utf8->encode(\%asked)) =~ s/\s+\z//r,
+is(post("$url/_revs_diff", JSON::PP->new->utf8->encode(\%asked)) =~ s/\s+\z//r,
 	'{}', 'every edit is known there');
 
 # One document each way goes across and nothing else moves: it is quiet.

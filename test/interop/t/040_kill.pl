@@ -102,7 +102,7 @@ my %asked;
 push @{ $asked{ $_->[0] } }, $_->[1] foreach @edits;
 my $asked = JSON::PP->new->utf8->encode(\%asked);
 is($node->safe_psql('db', 'SELECT docrep.revs_diff(' . quote('docs') . ', ' . quote($asked) . ')'), '{}', 'no edit is lost here');
-is(js('request.js', 'POST', "$url/_revs_diff", $asked) =~ s/\s+\z//r, '{}', 'no edit is lost there');
+is(post("$url/_revs_diff", $asked) =~ s/\s+\z//r, '{}', 'no edit is lost there');
 
 # The table has had each leaf of the pulled database once: a write that is
 # repeated would take a number again.
