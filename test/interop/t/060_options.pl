@@ -90,6 +90,30 @@ my $slow = replicate($node, 'db', $url, 'slow', create_target => $true, worker_b
 is($slow->{docs_written}, $made->{leaves} + 3, 'batches of 7 over one connection');
 is_same_leaves(couch_leaves($url), table_leaves($node, 'db', 'slow'), 'equal');
 
+# ---------- a validation function over there ----------
+
+js('request.js', 'PUT', $couch->create('strict') . '/_design/check', $json->encode({
+	validate_doc_update => 'function (doc) { if (doc.bad) { throw({forbidden: "no bad documents"}); } }' }));
+$node->safe_psql('db', q{SELECT docrep.create_table('mixed');
+	INSERT INTO mixed(_id, doc) SELECT 'm' || i, jsonb_build_object('bad', i % 10 = 0) FROM generate_series(1, 100) i;
+	SELECT docrep.put_attachment('mixed', 'm10', 'a', 'text/plain', 'a', (SELECT _rev::text FROM mixed WHERE _id = 'm10'))});
+my $strict = replicate($node, 'db', 'mixed', $couch->url('strict'));
+is($strict->{doc_write_failures}, 10, 'what a validation function forbids is counted') or diag explain $strict;
+is($strict->{docs_written}, 90, 'and the rest goes on');
+is($couch->get('strict')->{doc_count}, 91, 'the rest is there');
+
+# ---------- a database that is made anew under a continuous job ----------
+
+my $anew = $couch->create('anew');
+js('request.js', 'PUT', "$anew/old$_", '{}') foreach 1 .. 20;
+replicate($node, 'db', $anew, 'anew', create_target => $true, continuous => $true);
+wait_for_query($node, 'db', 'SELECT count(*) FROM anew', 20);
+js('request.js', 'DELETE', $anew);
+js('request.js', 'PUT', $anew);
+js('request.js', 'PUT', "$anew/new$_", '{}') foreach 1 .. 3;
+wait_for_query($node, 'db', q{SELECT count(*) FROM anew WHERE _id LIKE 'new%'}, 3, 90);
+replicate($node, 'db', $anew, 'anew', continuous => $true, cancel => $true);
+
 # ---------- credentials ----------
 
 my $secret = 'p@ss:w/rd%2F';
@@ -148,6 +172,15 @@ js('request.js', 'PUT', "$admin/_security",
 	$json->encode({ members => { names => ['bob'], roles => [] }, admins => { names => [], roles => [] } }));
 wait_for_query($node, 'db', q{SELECT count(*) FROM watched WHERE _id = 'three'}, 1, 90);
 $node->safe_psql('db', 'SELECT docrep.replicate(' . quote($json->encode({ %job, cancel => $true })) . ')');
+
+# A session that ends under a job is renewed.
+js('request.js', 'PUT', $shut->url('_config/couch_httpd_auth/timeout', admin => 1), '"2"');
+$node->safe_psql('db', 'SELECT docrep.replicate(' . quote($json->encode({ %job, target => 'renewed' })) . ')');
+wait_for_query($node, 'db', 'SELECT count(*) FROM renewed', $shut->get('db')->{doc_count});
+js('session.js', $shut->url, 'bob', $secret, 'db');
+js('request.js', 'PUT', "$admin/four", '{}');
+wait_for_query($node, 'db', q{SELECT count(*) FROM renewed WHERE _id = 'four'}, 1, 60);
+$node->safe_psql('db', 'SELECT docrep.replicate(' . quote($json->encode({ %job, target => 'renewed', cancel => $true })) . ')');
 
 my $log = slurp_file($node->logfile);
 foreach my $text ($secret, $safe, $wrong, 'Ym9iO')
