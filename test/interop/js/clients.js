@@ -58,7 +58,7 @@ async function byCloudant(base, name, ids, user, password) {
 
 function summary(info, feed, all, seen) {
 	return {
-		doc_count: info.doc_count,
+		doc_count: info.doc_count ?? info.docCount,	// Cloudant's SDK renames it
 		leaves: feed.results.reduce((sum, row) => sum + row.changes.length, 0),
 		deleted: feed.results.filter((row) => row.deleted).length,
 		bodies: sha256(all.rows.map((row) => Buffer.from(row.id).toString('hex') + ' ' + row.value.rev + ' ' + body(row.doc)).sort().join('\n')),
