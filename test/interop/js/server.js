@@ -11,11 +11,15 @@
 // has written: [database, id, rev, time of the request, time of the answer].
 'use strict';
 const fs = require('fs');
+const os = require('os');
 const express = require('express');
 const PouchDB = require('pouchdb');
 
 const [kind, dir, port, admin, password] = process.argv.slice(2);
 const log = fs.openSync(dir + '/writes.log', 'a');
+
+// What pouchdb-express-router needs to read multipart bodies, and Node no longer has.
+os.tmpDir = os.tmpdir;
 
 // The servers leave rejections unhandled, which would end the process.
 process.on('unhandledRejection', (reason) => {
