@@ -57,7 +57,7 @@ check check-unit check-regress check-isolation check-tap check-interop: setup
 
 soak: setup
 	$(remake) stage
-	@DOCREP_SOAK=1 test/run.sh tap
+	@DOCREP_SOAK=1 test/run.sh tap interop
 
 demo: setup
 	$(remake) stage

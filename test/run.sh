@@ -16,8 +16,9 @@
 # Environment (make passes these on):
 #   REGRESS, ISOLATION    names of tests without path or ending
 #   PROVE_TESTS           paths of TAP tests
+#   INTEROP_TESTS         paths of interop tests
 #   PROVE_FLAGS           for example --verbose
-#   DOCREP_SOAK=1         the TAP tests take their time
+#   DOCREP_SOAK=1         the TAP and interop tests take their time
 #   DOCREP_TEST_TIMEOUT   seconds after which one program is given up
 set -uo pipefail
 
@@ -31,15 +32,30 @@ limit=${DOCREP_TEST_TIMEOUT:-$([ -n "${DOCREP_SOAK:-}" ] && echo 14400 || echo 9
 
 # ---- as root: hand over to another user -------------------------------------
 
+# The npm packages are installed once, in the checkout, and read from there; they
+# are copied only if the other user cannot reach them.
+link_node_modules() { # link_node_modules USER COPY
+	local modules
+	[ -x test/interop/node_modules.sh ] && modules=$(test/interop/node_modules.sh) || return 0
+	if runuser -u "$1" -- test -r "$modules/.docrep-installed"; then
+		ln -s "$modules" "$2/test/interop/node_modules"
+	else
+		cp -r "$modules" "$2/test/interop/node_modules"
+		chown -R "$1" "$2/test/interop/node_modules"
+	fi
+}
+
 run_as_other_user() {
 	local copy user status paths=${PROVE_TESTS//"$ROOT"\//}
 	user=$(docrep_user)
 	copy=$(mktemp -d "${TMPDIR:-/tmp}/docrep-check.XXXXXX") || exit 1
 	trap 'docrep_stop_servers "$copy"; rm -rf "$copy"' EXIT
 	trap 'exit 130' INT TERM
-	tar -c --exclude=./.git --exclude=./tmp_check . | tar -x -C "$copy" || exit 1
+	tar -c --exclude=./.git --exclude=./tmp_check --exclude=./test/interop/node_modules . |
+		tar -x -C "$copy" || exit 1
 	chown -R "$user" "$copy"
 	chmod 755 "$copy"
+	case " ${kinds[*]} " in *" interop "*) link_node_modules "$user" "$copy" ;; esac
 
 	(cd "$copy" && STAGE= ROOT= HOME=$copy DOCREP_CHECK_COPY=1 PROVE_TESTS=$paths \
 		runuser -u "$user" -- test/run.sh "${kinds[@]}")

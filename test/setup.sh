@@ -40,6 +40,10 @@ find_missing() {
 	need libipc-run-perl perl -MIPC::Run -e 1
 	need iso-codes test -f /usr/share/iso-codes/json/iso_3166-2.json
 
+	# Third-party software for test/interop; its packages npm installs when they are needed.
+	need nodejs command -v node
+	need npm command -v npm
+
 	config=$(find_pg_config)
 	if [ -z "$config" ] && [ -n "${PG_CONFIG:-}" ]; then
 		# A server of Debian's whose development files are not there yet.
