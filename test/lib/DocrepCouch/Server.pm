@@ -200,7 +200,7 @@ sub read_head
 	my @segs = map { s/%([0-9A-Fa-f]{2})/chr hex $1/ger } grep { $_ ne '' } split m{/}, $path;
 	return { method => $method, target => $target, segs => \@segs, query => { DocrepCouch::Api::parse_query($query) },
 		headers => \%headers, body => '', left => $headers{'content-length'} // 0,
-		chunked => !!(($headers{"transfer-encoding"} // "") =~ /chunked/i) };
+		chunked => !!(($headers{'transfer-encoding'} // '') =~ /chunked/i) };
 }
 
 # True if the body is complete.
@@ -359,13 +359,16 @@ sub send_response
 
 sub chunk { return sprintf("%x\r\n", length $_[0]) . "$_[0]\r\n" }
 
-# A body and so many blanks, packed into very little.
+# A body and so many blanks, packed into very little: after a full flush a block
+# depends on nothing before it, and can be repeated.
 sub bomb
 {
 	my ($body, $bytes) = @_;
-	my $blanks = Compress::Zlib::memGzip(' ' x 1048576);
-	# members of gzip follow each other
-	return Compress::Zlib::memGzip($body) . $blanks x int($bytes / 1048576);
+	my ($z) = Compress::Zlib::deflateInit(-WindowBits => -Compress::Zlib::MAX_WBITS());
+	my $pack = sub { return join '', map { $_->[0] } [ $z->deflate($_[0]) ], [ $z->flush(Compress::Zlib::Z_FULL_FLUSH()) ] };
+	my $begin = $pack->($body);
+
+	return "\x1f\x8b\x08\0\0\0\0\0\0\x03$begin" . $pack->(' ' x 1048576) x int($bytes / 1048576) . "\x03\0" . "\0" x 8;
 }
 
 # Goes on with a connection's queue.
