@@ -614,6 +614,17 @@ sub do_received { my $db = $_[0]{store}->db($_[1]); return $db ? $db->{received}
 sub do_local { my $db = $_[0]{store}->db($_[1]); return $db ? $db->{local} : {} }
 sub do_drop_local { $_[0]{store}->db($_[1])->{local} = {}; return 1 }
 
+# Puts local documents as they are, as from a copy of the database.
+sub do_put_local
+{
+	my ($self, $name, $local) = @_;
+	$self->{store}->db($name)->{local} = $local;
+	return 1;
+}
+
+# A sequence as JSON.
+sub do_seq_of { return $_[0]{store}->seq_json($_[0]{store}->db($_[1]), $_[2]) }
+
 # All connections are reset: a restart that nobody else notices.
 sub do_restart
 {
