@@ -311,6 +311,8 @@ sub send_response
 		$body = $fault->{gzip_bomb} ? bomb($body, $fault->{gzip_bomb}) : Compress::Zlib::memGzip($body);
 		push @headers, [ 'Content-Encoding', 'gzip' ];
 	}
+	my $last = $conn->{deaf} || ($r->{headers}{connection} // '') =~ /close/i;
+	push @headers, [ 'Connection', 'close' ] if $last;
 	my $bare = $r->{method} eq 'HEAD' || $response->{status} == 304;
 	push @headers, $chunked ? [ 'Transfer-Encoding', 'chunked' ] : [ 'Content-Length', $fault->{length} // length $body ];
 	my $head = "HTTP/1.1 $response->{status} Status\r\n" . join('', map { "$_->[0]: $_->[1]\r\n" } @headers) . "\r\n";
@@ -348,7 +350,7 @@ sub send_response
 		}
 	}
 	push @ops, { act => $end =~ s/_at//r } if defined $end;
-	push @ops, { act => 'close' } if $conn->{deaf} || ($r->{headers}{connection} // '') =~ /close/i || defined $fault->{chunk_garbage} || defined $fault->{extra};
+	push @ops, { act => 'close' } if $last || defined $fault->{chunk_garbage} || defined $fault->{extra};
 	foreach my $op (@ops)
 	{
 		$op->{drip} = $fault->{drip} if $fault->{drip} && defined $op->{data} && $op != $ops[0];
