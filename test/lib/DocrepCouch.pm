@@ -25,12 +25,11 @@ use IO::Handle;
 use IO::Socket::INET;
 use JSON::PP;
 use POSIX ();
+use Storable qw(nfreeze thaw);
 
 our @EXPORT_OK = qw(docrep_contents normal_body);
 our $AUTOLOAD;
 
-# Strings are bytes on their way to the server and back.
-my $line = JSON::PP->new->canonical->allow_nonref->latin1;
 my $body = JSON::PP->new->canonical->allow_nonref->utf8->max_depth(1_000_000)->allow_bignum;
 
 sub new
@@ -74,10 +73,12 @@ sub AUTOLOAD
 	my $name = $AUTOLOAD =~ s/.*:://r;
 
 	croak "no method $name" unless ref $self && DocrepCouch::Server->can("do_$name");
-	print { $self->{control} } $line->encode([ $name, @args ]), "\n";
-	my $answer = readline $self->{control};
-	croak 'the scripted CouchDB has ended' unless defined $answer;
-	my ($error, $result) = @{ $line->decode($answer) };
+	print { $self->{control} } pack 'N/a*', nfreeze([ $name, @args ]);
+	my ($length, $answer) = ('', '');
+	read $self->{control}, $length, 4;
+	croak 'the scripted CouchDB has ended' unless length $length == 4;
+	read $self->{control}, $answer, unpack 'N', $length;
+	my ($error, $result) = @{ thaw($answer) };
 	croak $error if $error ne '';
 	return $result;
 }

@@ -25,5 +25,5 @@ my $listener = IO::Socket::INET->new(Listen => 100, LocalAddr => '127.0.0.1', Lo
 $| = 1;
 print STDERR 'http://127.0.0.1:', $listener->sockport, "\n";
 my $server = DocrepCouch::Server->new($listener, [ \*STDIN ], seqs => $seqs, settings => decode_json($settings));
-$server->{control}{ fileno STDIN }{reply} = \*STDOUT;
+@{ $server->{control}{ fileno STDIN } }{qw(lines reply)} = (1, \*STDOUT);
 $server->run;

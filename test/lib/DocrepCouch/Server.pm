@@ -37,6 +37,7 @@ use IO::Select;
 use IO::Socket::INET;
 use JSON::PP;
 use Socket qw(IPPROTO_TCP TCP_NODELAY SOL_SOCKET SO_LINGER);
+use Storable qw(nfreeze thaw);
 use Time::HiRes qw(time);
 
 my $json = JSON::PP->new->canonical->allow_nonref->latin1;
@@ -490,26 +491,44 @@ sub beats
 
 # ---------- commands ----------
 
-# Lines of JSON: [name, arguments]; each is answered by a line.
+# Commands: [name, arguments], each answered by [error, result].  From tests they
+# come frozen, behind their length; by hand as lines of JSON (lines => 1).
 sub read_control
 {
 	my ($self, $control, $no) = @_;
-	my $n = sysread $control->{fh}, $control->{in}, 65536, length $control->{in};
+	my $n = sysread $control->{fh}, $control->{in}, 1048576, length $control->{in};
 
 	if (!$n)
 	{
 		delete $self->{control}{$no};
 		return;
 	}
-	while ($control->{in} =~ s/^(.*?)\n//)
+	while (my $command = $control->{lines} ? next_line($control) : next_frozen($control))
 	{
-		my $answer = eval { $self->command(@{ $json->decode($1) }) };
-		my $text = $json->encode([ $@ ? ("$@") : ('', $answer) ]) . "\n";
+		my $result = eval { $self->command(@$command) };
+		my $answer = [ "$@", $result ];
 		my $reply = $control->{reply} // $control->{fh};
-		print $reply $text;
+		print $reply $control->{lines} ? $json->encode($answer) . "\n" : pack 'N/a*', nfreeze($answer);
 		$reply->flush;
 	}
 	return;
+}
+
+sub next_line
+{
+	my ($control) = @_;
+	return $control->{in} =~ s/^(.*?)\n// ? $json->decode($1) : undef;
+}
+
+sub next_frozen
+{
+	my ($control) = @_;
+	return if length $control->{in} < 4;
+	my $length = unpack 'N', $control->{in};
+	return if length $control->{in} < 4 + $length;
+	my $command = thaw(substr $control->{in}, 4, $length);
+	substr $control->{in}, 0, 4 + $length, '';
+	return $command;
 }
 
 sub command

@@ -127,9 +127,8 @@ foreach my $kind ('GET /db$', 'GET /db/_changes', 'POST /db/_bulk_get')
 
 # Large documents, many of them: one after the other.
 {
-	my $large = 'x' x 3_000_000;
-	my @docs = map { { id => "large$_", revs => ["1-a$_"], body => "\"text\":\"$large\"" } } 1 .. 20;
-	my $case = $lab->fresh('pull', @docs);
+	my $case = { way => 'pull', db => 'large', table => 'large' };
+	$couch->fill('large', 1, 20, size => 3_000_000);
 	my ($most, $run) = $lab->memory_of_workers(sub { $lab->run($case, request_timeout => 60000) });
 	is($run->{state}, '', '60 MB in 20 documents') or diag $run->{message};
 	is($run->{result}{docs_written}, 20, '... all written');
