@@ -18,7 +18,7 @@ my $unknown = DocrepTls::authority('Unknown Authority');
 
 sub tls_url { return "https://joe:Tr0ub4dor\@$_[1]:" . $_[0]->port . "/$_[2]" }
 
-$node->append_conf('postgresql.conf', "docrep.ca_file = '$known->{file}'");
+$node->append_conf('postgresql.conf', "docrep.ssl_ca_file = '$known->{file}'");
 $node->reload;
 
 my $good = DocrepTls->new($couch->port, $known, names => [ 'localhost', '127.0.0.1' ]);
