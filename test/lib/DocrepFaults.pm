@@ -51,7 +51,7 @@ sub sample
 		{ id => 'dead', revs => [ rev(2, 'dead'), rev(1, 'alive') ], deleted => 1, body => '"why":"because"' },
 		{ id => "odd/id +%2F&?#\xC3\xA9 \xF0\x9F\x98\x80", revs => [ rev(1, 'odd') ], body => '"odd":true' },
 		{ id => '_design/app', revs => [ rev(1, 'ddoc') ], body => '"views":{"all":{"map":"function (doc) { emit(doc._id); }"}}' },
-		{ id => 'attached', revs => [ rev(1, 'att') ], body => '"a":1', atts => { 'one.txt' => { content => 'one ' x 1000 }, 'two/ \'x\'.bin' => { type => 'application/octet-stream', content => join '', map { chr } 0 .. 255 } } },
+		{ id => 'attached', revs => [ rev(1, 'att') ], body => '"a":1', atts => { 'one.txt' => { content => 'one ' x 80_000 }, 'two/ \'x\'.bin' => { type => 'application/octet-stream', content => join '', map { chr } 0 .. 255 } } },
 	);
 }
 
@@ -170,8 +170,23 @@ sub for_case
 	return %fault;
 }
 
+# Runs a case, and adds a document to what there is at its source.
+sub prepare
+{
+	my ($self, $case) = @_;
+	my $run = $self->run($case);
+
+	die "the first run failed: $run->{message}" if $run->{state} ne '';
+	$case->{base} = $case->{leaves}++;
+	$case->{way} eq 'pull'
+	  ? $self->{couch}->put($case->{db}, { id => 'later', revs => [ rev(1, 'later') ], body => '' })
+	  : $self->{session}->must("SELECT docrep.put('$case->{table}', '{\"_id\": \"later\"}')");
+	return;
+}
+
 # A replication that meets a fault, and another one without.
 #   way, docs        of the case
+#   prepared         it has run before, and there is one more document now
 #   fault            one, or an array of several
 #   options          of the replication document
 #   state            of the first run: '' (default), a SQLSTATE, or a pattern of it
@@ -182,6 +197,7 @@ sub meets
 {
 	my ($self, $name, %opts) = @_;
 	my ($couch, $case) = ($self->{couch}, $opts{case} // $self->fresh($opts{way}, @{ $opts{docs} // [] }));
+	$self->prepare($case) if $opts{prepared};
 	my @faults = map { $couch->fault(for_case($case, $_)) } ref $opts{fault} eq 'ARRAY' ? @{ $opts{fault} } : $opts{fault};
 	my $run = $self->run($case, %{ $opts{options} // {} });
 
@@ -205,7 +221,7 @@ sub meets
 sub completes
 {
 	my ($self, $case, $name, $run, %opts) = @_;
-	my $present = $run->{state} eq '' ? 0 : $self->present($case);
+	my $present = $run->{state} eq '' ? $case->{base} // 0 : $self->present($case);
 	my $again = $run->{state} eq '' ? $run : $self->run($case, %{ $opts{options} // {} });
 
 	local $Test::Builder::Level = $Test::Builder::Level + 1;

@@ -44,13 +44,13 @@ foreach my $way (qw(pull push))
 my %once = (
 	'closed without an answer' => { close_at => -1 },
 	'reset before the body' => { reset_at => 0 },
-	'reset in mid-body' => { reset_at => 5 },
-	'cut short' => { close_at => 5 },
+	'reset in mid-body' => { reset_at => 1 },
+	'cut short' => { close_at => 1 },
 	'a length that is too large' => { length => 10_000_000, close_at => 1_000_000 },
-	'chunks that are garbled' => { chunk_garbage => 5 },
-	'the end of the chunks missing' => { chunked => 1, close_at => 5 },
+	'chunks that are garbled' => { chunk_garbage => 1 },
+	'the end of the chunks missing' => { chunked => 1, close_at => 1 },
 	'silence' => { hang_at => -1 },
-	'silence in mid-body' => { hang_at => 5 },
+	'silence in mid-body' => { hang_at => 1 },
 );
 my %fast = (connection_timeout => 400, retries_per_request => 3);
 foreach my $way (qw(pull push))
@@ -61,7 +61,8 @@ foreach my $way (qw(pull push))
 		my @faults = $kind =~ /\$$/ ? () : sort keys %once;
 		foreach my $what (@faults)
 		{
-			$lab->meets("$kind: $what", way => $way, options => \%fast, fault => { match => "^$kind", %{ $once{$what} } });
+			$lab->meets("$kind: $what", way => $way, options => \%fast,
+				prepared => $kind =~ m{_local|_changes}, fault => { match => "^$kind", %{ $once{$what} } });
 		}
 	}
 }
@@ -72,16 +73,16 @@ foreach my $way (qw(pull push))
 foreach my $kind (grep { !/^GET/ } @{ $kinds{push} })
 {
 	$lab->meets("$kind: done, and the answer lost", way => 'push', options => \%fast,
-		fault => { match => "^$kind", process => 1, close_at => -1, status => 200 }, state => $kind =~ /\$$/ ? 'DR503' : '');
+		fault => { match => "^$kind", process => 1, close_at => -1, status => 200 }, prepared => $kind =~ m{_local});
 }
 
 # ---------- failure that stays ----------
 
 my %forever = (
-	'reset in mid-body' => { reset_at => 5 },
-	'cut short' => { close_at => 5 },
-	'chunks that are garbled' => { chunk_garbage => 5 },
-	'silence' => { hang_at => 5 },
+	'reset in mid-body' => { reset_at => 1 },
+	'cut short' => { close_at => 1 },
+	'chunks that are garbled' => { chunk_garbage => 1 },
+	'silence' => { hang_at => 1 },
 	'a byte a second' => { drip => 1 },
 );
 foreach my $way (qw(pull push))
@@ -94,6 +95,7 @@ foreach my $way (qw(pull push))
 		{
 			$lab->meets("$kind, always: $what", way => $way,
 				options => { connection_timeout => 400, request_timeout => 1500, retries_per_request => 1 },
+				prepared => $kind =~ m{GET /db(\$|/_local|/_changes)},
 				fault => { match => "^$kind", times => 0, %{ $forever{$what} } },
 				state => 'DR503', within => 10);
 		}
@@ -108,7 +110,7 @@ foreach my $way (qw(pull push))
 		my $kind = $way eq 'pull' ? 'POST /db/_bulk_get' : 'POST /db/_bulk_docs';
 		my $case = $lab->fresh($way, @docs);
 		$lab->meets("$kind fails from the sixth on", case => $case, options => { worker_batch_size => 20 },
-			fault => { match => "^$kind", skip => 5, times => 0, reset_at => 3 }, state => 'DR503');
+			fault => { match => "^$kind", skip => 5, times => 0, reset_at => 1 }, state => 'DR503');
 	}
 }
 
@@ -125,9 +127,9 @@ foreach my $kind ('GET /db/_changes', 'POST /db/_bulk_get', 'GET /db/attached')
 $lab->meets('restart between changes and fetch', way => 'pull', fault => { match => '^POST /db/_bulk_get', command => ['restart'] });
 $lab->meets('restart between diff and write', way => 'push', fault => { match => '^POST /db/_bulk_docs', command => ['restart'] });
 $lab->meets('down for a moment', way => 'pull', fault => { match => '^POST /db/_bulk_get', command => [ 'stop', 0.5 ] },
-	options => { retries_per_request => 5 });
+	options => { retries_per_request => 1 });
 $lab->meets('down for a moment', way => 'push', fault => { match => '^POST /db/_bulk_docs', command => [ 'stop', 0.5 ] },
-	options => { retries_per_request => 5 });
+	options => { retries_per_request => 1 });
 {
 	my $case = $lab->fresh('pull');
 	$couch->fault(match => "^POST /$case->{db}/_bulk_get", command => ['stop']);
