@@ -62,7 +62,7 @@ foreach my $way (qw(pull push))
 		foreach my $what (@faults)
 		{
 			$lab->meets("$kind: $what", way => $way, options => \%fast,
-				prepared => $kind =~ m{_local|_changes}, fault => { match => "^$kind", %{ $once{$what} } });
+				prepared => scalar($kind =~ m{_local|_changes}), fault => { match => "^$kind", %{ $once{$what} } });
 		}
 	}
 }
@@ -73,7 +73,7 @@ foreach my $way (qw(pull push))
 foreach my $kind (grep { !/^GET/ } @{ $kinds{push} })
 {
 	$lab->meets("$kind: done, and the answer lost", way => 'push', options => \%fast,
-		fault => { match => "^$kind", process => 1, close_at => -1, status => 200 }, prepared => $kind =~ m{_local});
+		fault => { match => "^$kind", process => 1, close_at => -1, status => 200 }, prepared => scalar($kind =~ m{_local}));
 }
 
 # ---------- failure that stays ----------
@@ -95,7 +95,7 @@ foreach my $way (qw(pull push))
 		{
 			$lab->meets("$kind, always: $what", way => $way,
 				options => { connection_timeout => 400, request_timeout => 1500, retries_per_request => 1 },
-				prepared => $kind =~ m{GET /db(\$|/_local|/_changes)},
+				prepared => scalar($kind =~ m{GET /db(\$|/_local|/_changes)}),
 				fault => { match => "^$kind", times => 0, %{ $forever{$what} } },
 				state => 'DR503', within => 10);
 		}
