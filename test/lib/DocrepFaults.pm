@@ -122,6 +122,12 @@ sub run
 	my %run = (state => $state eq '00000' ? '' : $state, message => $self->{session}{output}, seconds => time - $begin);
 
 	$run{result} = $json->decode($text) if defined $text;
+	if ($state eq 'timeout')
+	{
+		my @log = @{ $self->{couch}->log };
+		diag("no answer; the last requests:");
+		diag(sprintf '  %.1f s ago %s %s: %s', time - $_->{at}, @$_{qw(method target status)}) foreach @log > 8 ? @log[ -8 .. -1 ] : @log;
+	}
 	return \%run;
 }
 
