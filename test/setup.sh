@@ -38,6 +38,7 @@ find_missing() {
 	need perl perl -MTest::More -e 1
 	need perl command -v prove
 	need libipc-run-perl perl -MIPC::Run -e 1
+	need libio-socket-ssl-perl perl -MIO::Socket::SSL -e 1
 	need iso-codes test -f /usr/share/iso-codes/json/iso_3166-2.json
 
 	# Third-party software for test/interop; its packages npm installs when they are needed.

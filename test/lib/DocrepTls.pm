@@ -1,0 +1,109 @@
+# TLS in front of a server that has none, with certificates made for the test.
+#
+#   my $ca = DocrepTls::authority('Test CA');       # {cert, key}, and file => path of a PEM
+#   my $tls = DocrepTls->new($port, $ca, names => ['localhost'], days => 1);
+#   $tls->port
+#   $tls->handshakes                                # that clients have completed
+#
+# names: DNS names and addresses of the certificate; days => -1: it has expired
+# yesterday; start => 1: it is valid from tomorrow on.  A process for each
+# connection; all of them end with the object.
+package DocrepTls;
+
+use strict;
+use warnings;
+
+use Carp;
+use File::Temp ();
+use IO::Select;
+use IO::Socket::INET;
+use IO::Socket::SSL;
+use IO::Socket::SSL::Utils;
+use POSIX ();
+
+my $serial = time;
+
+sub authority
+{
+	my ($name) = @_;
+	my ($cert, $key) = CERT_create(CA => 1, serial => $serial++, subject => { commonName => $name }, not_after => time + 86400);
+	my $file = File::Temp->new(SUFFIX => '.pem');
+	print $file PEM_cert2string($cert);
+	close $file;
+	chmod 0644, $file->filename;
+	return { cert => $cert, key => $key, temp => $file, file => $file->filename };
+}
+
+sub new
+{
+	my ($class, $port, $ca, %opts) = @_;
+	my @names = @{ $opts{names} // ['localhost'] };
+	my ($cert, $key) = CERT_create(
+		serial => $serial++, subject => { commonName => $names[0] }, issuer => [ $ca->{cert}, $ca->{key} ], purpose => 'server',
+		not_before => time + ($opts{start} ? 86400 : -172800), not_after => time + 86400 * ($opts{days} // 2),
+		subjectAltNames => [ map { [ /^[\d.]+$|:/ ? 'IP' : 'DNS', $_ ] } @names ]);
+	my $listener = IO::Socket::INET->new(Listen => 20, LocalAddr => '127.0.0.1', Proto => 'tcp') or croak "cannot listen: $!";
+	my $count = File::Temp->new;
+	my $self = bless { port => $listener->sockport, owner => $$, count => $count }, $class;
+
+	$self->{pid} = fork() // croak "fork: $!";
+	if ($self->{pid} == 0)
+	{
+		setpgrp;
+		local $SIG{CHLD} = 'IGNORE';
+		open STDOUT, '>', '/dev/null';
+		while (my $client = $listener->accept)
+		{
+			next if fork;
+			eval { carry($client, $port, $cert, $key, $count->filename) };
+			POSIX::_exit(0);
+		}
+		POSIX::_exit(0);
+	}
+	close $listener;
+	return $self;
+}
+
+sub port { return $_[0]{port} }
+sub handshakes { return -s $_[0]{count}->filename }
+
+# One connection, until either side closes.
+sub carry
+{
+	my ($client, $port, $cert, $key, $count) = @_;
+	my $ssl = IO::Socket::SSL->start_SSL($client, SSL_server => 1, SSL_cert => $cert, SSL_key => $key, SSL_alpn_protocols => ['http/1.1']) or return;
+	open my $fh, '>>', $count;
+	syswrite $fh, '.';
+	close $fh;
+	my $plain = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port, Proto => 'tcp') or return;
+	my $select = IO::Select->new($ssl, $plain);
+	while (1)
+	{
+		foreach my $from ($ssl->pending ? $ssl : $select->can_read)
+		{
+			my $n = sysread $from, my $data, 65536;
+			return unless $n;
+			my $to = $from == $ssl ? $plain : $ssl;
+			for (my $sent = 0; $sent < $n;)
+			{
+				my $more = syswrite $to, $data, $n - $sent, $sent;
+				return unless $more;
+				$sent += $more;
+			}
+		}
+	}
+}
+
+sub DESTROY
+{
+	my ($self) = @_;
+	local ($?, $!, $@);
+
+	return unless $self->{owner} == $$;
+	kill 'TERM', -$self->{pid};
+	kill 'TERM', $self->{pid};
+	waitpid $self->{pid}, 0;
+	return;
+}
+
+1;

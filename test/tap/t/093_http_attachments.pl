@@ -1,0 +1,170 @@
+# Attachments of CouchDB peers, when something is wrong with them: a digest that is
+# not the content's, a length that is not, contents cut short or missing, stubs that
+# nobody can fill.  Nothing half is ever stored.
+use strict;
+use warnings;
+
+use Compress::Zlib ();
+use Digest::MD5 qw(md5_base64);
+use DocrepCouch;
+use DocrepCouch::Store;
+use DocrepFaults;
+use DocrepTest qw(:DEFAULT quote);
+use JSON::PP;
+use Test::More;
+
+my $node = new_node('near', databases => ['one']);
+my $couch = DocrepCouch->new;
+my $lab = DocrepFaults->new($node, 'one', $couch);
+my $session = $lab->{session};
+
+# Documents with attachments of all sizes; large ones do not compress.
+my $random = join '', map { pack 'N', ($_ * 2654435761) & 0xffffffff } 1 .. 100_000;
+my @docs = (
+	{ id => 'small', revs => [ DocrepFaults::rev(1, 's') ], body => '"a":1', atts => { 'empty' => { content => '' }, 'one' => { content => 'x' } } },
+	{ id => 'large', revs => [ DocrepFaults::rev(2, 'l'), DocrepFaults::rev(1, 'l') ], body => '', atts => { map { ("part$_" => { type => 'application/octet-stream', content => $random . $_ }) } 1 .. 3 } },
+	{ id => 'two', revs => [ DocrepFaults::rev(2, 't1'), DocrepFaults::rev(1, 't') ], body => '', atts => { shared => { content => $random } } },
+	{ id => 'two', revs => [ DocrepFaults::rev(2, 't2'), DocrepFaults::rev(1, 't') ], body => '', atts => { shared => { content => $random }, own => { content => 'own' } } },
+	{ id => "odd name \xC3\xA9", revs => [ DocrepFaults::rev(1, 'o') ], body => '', atts => { "a/b c+\xC3\xA9\"\\.txt" => { content => 'odd' } } },
+	{ id => 'plain', revs => [ DocrepFaults::rev(1, 'p') ], body => '"plain":true' },
+);
+
+# A content as docrep has it.
+sub content
+{
+	my ($case, $id, $name) = @_;
+	return pack 'H*', $session->must("SELECT encode(docrep.get_attachment('$case->{table}', '$id', '$name'), 'hex')");
+}
+
+# ---------- nothing wrong ----------
+
+foreach my $how ('', 'json_only', 'no_bulk_get')
+{
+	foreach my $way (qw(pull push))
+	{
+		next if $way eq 'push' && $how ne '';
+		$couch->set($how => 1) if $how ne '';
+		my $case = $lab->fresh($way, @docs);
+		my $run = $lab->run($case);
+		is($run->{state}, '', "$way of attachments" . ($how && ", $how")) or diag $run->{message};
+		$lab->completes($case, 'attachments', $run);
+		ok(content($case, 'large', 'part2') eq $random . 2, '... with their content');
+		ok(content($case, 'small', 'empty') eq '', '... also where there is none');
+		$couch->set($how => undef) if $how ne '';
+	}
+}
+
+# Compressed ones stay as they are.
+{
+	my $packed = Compress::Zlib::memGzip('text ' x 10_000);
+	my $case = $lab->fresh('pull', { id => 'packed', revs => ['1-a'], body => '', atts => { text => { content => $packed, encoding => 'gzip' } } });
+	my $run = $lab->run($case);
+	is($run->{state}, '', 'a compressed attachment') or diag $run->{message};
+	ok(content($case, 'packed', 'text') eq 'text ' x 10_000, '... is unpacked by get_attachment');
+	$lab->is_equal($case, '... and keeps its digest');
+	my $back = { %$case, way => 'push', db => "$case->{db}back" };
+	$run = $lab->run($back);
+	is($run->{state}, '', '... and goes out again') or diag $run->{message};
+	$lab->is_equal($back, '... as it came');
+}
+
+# Contents that were there already are not sent again.
+{
+	my $case = $lab->fresh('pull', @docs);
+	$lab->run($case);
+	$couch->put($case->{db}, { id => 'large', revs => [ DocrepFaults::rev(3, 'l'), DocrepFaults::rev(2, 'l'), DocrepFaults::rev(1, 'l') ], body => '"more":1',
+		atts => { map { ("part$_" => { type => 'application/octet-stream', content => $random . $_, revpos => 2 }) } 1 .. 3 } });
+	my $sent = $couch->sent;
+	my $run = $lab->run($case);
+	is($run->{state}, '', 'a new revision with old attachments') or diag $run->{message};
+	cmp_ok($couch->sent - $sent, '<', 100_000, '... travels without them');
+	$lab->is_equal($case, '... and has them');
+}
+
+# ---------- broken on the way ----------
+
+foreach my $fault ([ 'reset in the middle of a content', { reset_at => 500_000 } ], [ 'cut in the middle of a content', { close_at => 500_000 } ],
+	[ 'garbled in the middle of a content', { chunk_garbage => 500_000 } ], [ 'silent in the middle of a content', { hang_at => 500_000 } ])
+{
+	my ($what, $how) = @$fault;
+	$lab->meets($what, way => 'pull', docs => \@docs, fault => { match => '^GET /db/large', %$how }, state => qr/^(DR503)?$/);
+	$lab->meets("always $what", way => 'pull', docs => \@docs, fault => { match => '^GET /db/large', times => 0, %$how }, state => 'DR503', within => 20);
+}
+foreach my $fault ([ 'closed', { early => 500_000, close_at => -1 } ], [ 'reset', { early => 500_000, reset_at => -1 } ], [ '503', { early => 500_000, status => 503, body => '{}' } ])
+{
+	my ($what, $how) = @$fault;
+	$lab->meets("$what in the middle of a content", way => 'push', docs => \@docs, fault => { match => '^PUT /db/large', %$how }, state => qr/^(DR503)?$/);
+	$lab->meets("always $what in the middle of a content", way => 'push', docs => \@docs, fault => { match => '^PUT /db/large', times => 0, %$how }, state => 'DR503', within => 20);
+}
+
+# ---------- wrong ----------
+
+# Of a document whose attachment is not what is said of it: never stored as if it were.
+my %wrong = (
+	'a wrong digest' => { replace => [ 'md5-' . quotemeta(md5_base64($random . 2)), 'md5-AAAAAAAAAAAAAAAAAAAAAA' ] },
+	'another content' => { replace => [ quotemeta(substr($random, 1000, 40)), 'y' x 40 ] },
+	'a length that is too large' => { replace => [ '"length":400001', '"length":400002' ] },
+	'a length that is too small' => { replace => [ '"length":400001', '"length":400000' ] },
+	'a part that is missing' => { replace => [ 'filename="part3"', 'filename="part4"' ] },
+	'no parts' => { replace => [ '(?s)\r\n--(\w+)\r\nContent-Disposition.*', '' ] },
+	'a stub nobody asked for' => { replace => [ '"length":400001,"follows":true', '"length":400001,"stub":true' ] },
+);
+foreach my $what (sort keys %wrong)
+{
+	foreach my $how ('', 'no_bulk_get')
+	{
+		my $case = $lab->fresh('pull', @docs);
+		$couch->set($how => 1) if $how ne '';
+		$couch->fault(DocrepFaults::for_case($case, { match => '^GET /db/large', times => 0, %{ $wrong{$what} } }));
+		my $run = $lab->run($case, request_timeout => 10000);
+		like($run->{state}, qr/^(DR50[03])?$/, "$what: " . ($run->{state} || 'goes on'));
+		if ($run->{state} eq '')
+		{
+			# then it was kept away, and says so
+			is($run->{result}{doc_write_failures}, 1, '... the document counts as not written');
+			is($session->must("SELECT docrep.get('$case->{table}', 'large') IS NULL"), 't', '... and is not there');
+			is($session->must("SELECT count(*) FROM docrep.rejected_docs WHERE tbl = '$case->{table}'::regclass"), '1', '... but among those rejected');
+			$lab->is_equal($case, '... all others are', except => ['large']);
+		}
+		else
+		{
+			is($session->must("SELECT docrep.get('$case->{table}', 'large') IS NULL"), 't', '... the document is not there');
+			$couch->heal;
+			my $again = $lab->run($case);
+			is($again->{state}, '', '... and comes with the next run') or diag $again->{message};
+			$lab->is_equal($case, '... and both sides are equal');
+		}
+		$couch->heal;
+		$couch->set($how => undef) if $how ne '';
+		is($session->must("SELECT * FROM docrep.check('$case->{table}')"), '', '... and the table is sound');
+	}
+}
+
+# ---------- too much ----------
+
+{
+	my ($most) = $lab->memory_of_workers(sub {
+		$lab->meets('an attachment of 2 GB', way => 'pull', docs => \@docs, options => { request_timeout => 30000 },
+			fault => { match => '^GET /db/large', times => 0, endless => { head => '', unit => 'x', bytes => 2_000_000_000 } }, state => qr/^DR(413|50[03])$/, within => 40);
+	});
+	cmp_ok($most, '<', 65536, "... and the worker has had $most kB");
+}
+
+# ---------- a target that lacks what a stub names ----------
+
+{
+	my $case = $lab->fresh('push', @docs);
+	$lab->run($case);
+	# the target has forgotten the contents, and answers 412 to stubs by itself
+	$couch->delete($case->{db});
+	$couch->create($case->{db});
+	$session->must("SELECT docrep.put('$case->{table}', docrep.get('$case->{table}', 'small') || '{\"more\": 1}')");
+	my $run = $lab->run($case);
+	is($run->{state}, '', 'a target that has lost contents') or diag $run->{message};
+	$lab->is_equal($case, '... gets them whole');
+}
+$lab->meets('412 to a stub', way => 'push', docs => \@docs, options => { retries_per_request => 3 },
+	fault => { match => '^PUT /db/large', status => 412, body => "{\"error\":\"missing_stub\",\"reason\":\"Invalid attachment stub in large for part1\"}\n" });
+
+ok(!log_has($node, qr/PANIC|TRAP|terminated by signal/), 'nothing died');
+done_testing();
