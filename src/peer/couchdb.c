@@ -183,6 +183,8 @@ couch_open(DocrepPeer *base, bool create)
 		if (!ask_database(peer, true, &peer->instance_start_time))
 			raise_not_found(peer);
 	}
+	/* PouchDB gives what it is sent a new sequence, be it known or not */
+	base->asks_first = peer->pouchdb;
 	if (peer->server_uuid != NULL)
 	{
 		MemoryContext caller = MemoryContextSwitchTo(base->cxt);

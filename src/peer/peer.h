@@ -117,6 +117,8 @@ struct DocrepPeer
 								 * without password; the table's uuid for a local one */
 	const char *uuid;			/* the database's own identity, after open, or NULL */
 	bool		atomic_checkpoint;	/* send_write commits documents and checkpoint together */
+	bool		asks_first;		/* a target that must be asked what it misses: it takes a
+								 * revision that it knows for news */
 };
 
 /*
