@@ -32,7 +32,7 @@ process.stdin.resume();
 function written(chunk) {
 	try {
 		const { id, rev } = JSON.parse(chunk);
-		return [{ _id: id, _rev: rev }];
+		return rev === undefined ? [] : [{ _id: id, _rev: rev }];
 	} catch (error) {
 		return [];
 	}
