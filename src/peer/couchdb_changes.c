@@ -203,6 +203,8 @@ consume_rows(DocrepHttpCall *call, const char *data, Size len)
 			case COUCHSPLIT_MORE:
 				return len - left;
 			case COUCHSPLIT_ELEMENT:
+				/* from here on it is for end_call to go on after a failure */
+				call->again = NULL;
 				feed->rows++;
 				feed->attempts = 0;
 				feed->bad = add_row(&row, feed->at.data, feed->out ? feed->out : &feed->peeked);
@@ -258,6 +260,15 @@ put_doc_ids(StringInfo out, const DocrepChangesRequest *request)
 	appendStringInfoString(out, "]}");
 }
 
+/* An answer has broken off before its first row, and is asked for again. */
+static void
+forget_beginning(DocrepHttpCall *call)
+{
+	CouchFeed  *feed = call->arg;
+
+	docrep_cj_split_reset(feed->split);
+}
+
 /* Ask for what comes after the feed's place. */
 static void
 start_call(CouchFeed *feed, const DocrepChangesRequest *request)
@@ -281,6 +292,7 @@ start_call(CouchFeed *feed, const DocrepChangesRequest *request)
 	else
 		docrep_cj_split_reset(feed->split);
 	feed->call->consume = consume_rows;
+	feed->call->again = forget_beginning;
 	feed->call->arg = feed;
 	if (feed->longpoll)
 		feed->call->silence = SILENCE;

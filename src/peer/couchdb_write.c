@@ -219,19 +219,32 @@ has_room(const CouchPeer *peer, Size bytes)
 		 target->bytes + bytes <= COUCH_BODIES_BYTES);
 }
 
-void
-docrep_couch_advance(CouchPeer *peer)
+/* Take in the answers that are there; false: there were none. */
+static bool
+take_answers(CouchPeer *peer)
 {
-	CouchTarget *target = peer->target;
 	dlist_mutable_iter iter;
+	bool		any = false;
 
-	dlist_foreach_modify(iter, &target->running)
+	dlist_foreach_modify(iter, &peer->target->running)
 	{
 		CouchCall  *call = dlist_container(CouchCall, link, iter.cur);
 
 		if (call->http->done)
+		{
 			finish_call(peer, call);
+			any = true;
+		}
 	}
+	return any;
+}
+
+/* Start what there is room for. */
+static void
+start_waiting(CouchPeer *peer)
+{
+	CouchTarget *target = peer->target;
+
 	while (!dlist_is_empty(&target->waiting) && has_room(peer, COUCH_BULK_BYTES))
 	{
 		CouchCall  *call = dlist_container(CouchCall, link,
@@ -242,6 +255,18 @@ docrep_couch_advance(CouchPeer *peer)
 		else
 			drop_call(call);
 	}
+}
+
+/*
+ * Others may be answered while a call is started.  No answer may be left behind:
+ * whoever goes on to wait would not be woken up for it again.
+ */
+void
+docrep_couch_advance(CouchPeer *peer)
+{
+	do
+		start_waiting(peer);
+	while (take_answers(peer));
 }
 
 /* Go on until there is room for a call that cannot wait in the queue. */

@@ -169,7 +169,6 @@ is_final(const HttpTransfer *t)
 		case CURLE_SSL_ISSUER_ERROR:
 		case CURLE_SSL_CERTPROBLEM:
 		case CURLE_URL_MALFORMAT:
-		case CURLE_UNSUPPORTED_PROTOCOL:
 			return true;
 		default:
 			return false;

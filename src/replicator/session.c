@@ -38,12 +38,44 @@ docrep_seq_set(StringInfo seq, const char *value)
 	appendStringInfoString(seq, value);
 }
 
+/* Raise what a side said to a checkpoint again, with the way out if it was refused. */
+static void
+rethrow_with_hint(const Run *run, const DocrepPeer *peer)
+{
+	ErrorData  *edata = CopyErrorData();
+
+	if (edata->hint == NULL &&
+		(edata->sqlerrcode == ERRCODE_DOCREP_UNAUTHORIZED ||
+		 edata->sqlerrcode == ERRCODE_DOCREP_FORBIDDEN ||
+		 edata->sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE))
+	{
+		FlushErrorState();
+		edata->hint = pstrdup(peer == run->source ?
+							  "A source that cannot be written to can be replicated from "
+							  "with \"use_checkpoints\": false." :
+							  "A target that takes documents but no checkpoints can be "
+							  "replicated to with \"use_checkpoints\": false.");
+		ReThrowError(edata);
+	}
+	PG_RE_THROW();
+}
+
 /* Read a side's checkpoint. */
 static Checkpoint *
 read_checkpoint(Run *run, DocrepPeer *peer)
 {
-	char	   *json = peer->ops->get_local(peer, run->replication->id);
+	char	   *volatile json = NULL;
 
+	PG_TRY();
+	{
+		json = peer->ops->get_local(peer, run->replication->id);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(run->cxt);
+		rethrow_with_hint(run, peer);
+	}
+	PG_END_TRY();
 	MemoryContextSwitchTo(run->cxt);
 	return docrep_checkpoint_parse(json);
 }
@@ -175,37 +207,18 @@ docrep_session_travelling(Run *run, const char *seq)
 	return print_checkpoint(run, seq, TRAVELLING_HISTORY);
 }
 
-/* Raise what the source said to a checkpoint again, with the way out if it was refused. */
+/* Write the checkpoint document to a side. */
 static void
-rethrow_with_hint(void)
-{
-	ErrorData  *edata = CopyErrorData();
-
-	if (edata->hint == NULL &&
-		(edata->sqlerrcode == ERRCODE_DOCREP_UNAUTHORIZED ||
-		 edata->sqlerrcode == ERRCODE_DOCREP_FORBIDDEN ||
-		 edata->sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE))
-	{
-		FlushErrorState();
-		edata->hint = pstrdup("A source that cannot be written to can be replicated from "
-							  "with \"use_checkpoints\": false.");
-		ReThrowError(edata);
-	}
-	PG_RE_THROW();
-}
-
-/* Write the checkpoint document to the source. */
-static void
-put_at_source(Run *run, const char *json)
+write_checkpoint(Run *run, DocrepPeer *peer, const char *json)
 {
 	PG_TRY();
 	{
-		run->source->ops->put_local(run->source, run->replication->id, json);
+		peer->ops->put_local(peer, run->replication->id, json);
 	}
 	PG_CATCH();
 	{
 		MemoryContextSwitchTo(run->cxt);
-		rethrow_with_hint();
+		rethrow_with_hint(run, peer);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(run->scratch);
@@ -228,9 +241,8 @@ docrep_session_save(Run *run)
 	MemoryContextSwitchTo(run->scratch);
 	json = print_checkpoint(run, run->through_seq.data, CHECKPOINT_MAX_HISTORY);
 	docrep_session_flush(run);
-	put_at_source(run, json);
-	run->target->ops->put_local(run->target, run->replication->id, json);
-	MemoryContextSwitchTo(run->scratch);
+	write_checkpoint(run, run->source, json);
+	write_checkpoint(run, run->target, json);
 
 	docrep_seq_set(&run->saved_seq, run->through_seq.data);
 	strlcpy(run->stats.checkpointed_source_seq, run->saved_seq.data,
