@@ -22,6 +22,7 @@
 #include "utils/builtins.h"
 #include "utils/elog.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 /* rows that are tried again at a time */
@@ -227,10 +228,13 @@ docrep_rejected_attachments(DocTable *table, void (*function) (void *arg, Jsonb 
 
 	values[0] = UUIDPGetDatum(&table->info.uuid);
 	docrep_internal_begin(&sql);
+	/* read-only: with this snapshot, and not with one of the transaction's, which may be old */
+	PushActiveSnapshot(GetLatestSnapshot());
 	docrep_internal_execute(&plan,
 							"SELECT attachments FROM docrep.rejected"
 							" WHERE tbl = $1 AND attachments IS NOT NULL",
-							1, types, values, NULL, false, 0);
+							1, types, values, NULL, true, 0);
+	PopActiveSnapshot();
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		bool		isnull;
