@@ -87,6 +87,9 @@ extern void docrep_atts_from_json(const JsonbContainer *member, DocAtts *atts);
 /* NULL, or what is wrong with an attachment's name (CouchDB: not empty, no leading "_"). */
 extern const char *docrep_att_name_problem(const char *name, int len);
 
+/* Is this the form of digest that can be compared?  Of others only equality counts. */
+extern bool docrep_digest_is_md5(const char *digest);
+
 /* "md5-" and base64 of 16 bytes, allocated; and back: false if it is not of that form. */
 extern char *docrep_md5_digest(const uint8 *md5);
 extern bool docrep_md5_from_digest(const char *digest, uint8 *md5);

@@ -284,7 +284,14 @@ read_row(HeapTuple tuple, TupleDesc desc, RetryRow *row)
 	if (!isnull)
 		docrep_atts_from_column(DatumGetJsonbPCopy(d), &row->doc.atts);
 	for (int i = 0; i < row->doc.atts.n; i++)
-		row->doc.atts.atts[i].stub = row->doc.atts.atts[i].file == 0;
+	{
+		DocAtt	   *att = &row->doc.atts.atts[i];
+
+		att->stub = att->file == 0;
+		/* what the column says of one that came without a type */
+		if (att->stub && strcmp(att->content_type, DOCREP_ATT_DEFAULT_TYPE) == 0)
+			att->content_type = NULL;
+	}
 	row->doc.atts_at_target = true;
 	d = SPI_getbinval(tuple, desc, 3, &isnull);
 	return unpack_path(DatumGetByteaPCopy(d), &row->doc.path) &&

@@ -162,9 +162,10 @@ docrep_peer_att_append(PG_FUNCTION_ARGS)
 	pg_uuid_t  *table = PG_GETARG_UUID_P(0);
 	int64		number = PG_GETARG_INT64(1);
 	bytea	   *data = PG_GETARG_BYTEA_PP(2);
-	SessionUpload *volatile u = obtain_upload(number, table);
+	SessionUpload *volatile u;
 
 	docrep_serve_prepare();
+	u = obtain_upload(number, table);
 	PG_TRY();
 	{
 		docrep_serve_content_append(table, &u->upload, u->cxt, VARDATA_ANY(data),
