@@ -140,8 +140,11 @@ extern bytea *docrep_content_get(DocTable *table, const DocAtt *att);
 /* Up to len bytes from an offset of it, without encoding; what is beyond its end is left out. */
 extern bytea *docrep_content_get_part(DocTable *table, const DocAtt *att, int64 offset, Size len);
 
-/* Of any leaf of the document: the file with this digest and stored length, or 0. */
-extern int64 docrep_content_of_doc(DocTable *table, const char *id, const char *digest,
-								   int64 encoded_length);
+/*
+ * Of any leaf of the document that the role may see: the files with the digests
+ * and encoded_length of those wanted; files[i] = 0: none.  content_have.c.
+ */
+extern void docrep_contents_of_doc(DocTable *table, const char *id, const DocAtt *wanted,
+								   int n, int64 *files);
 
 #endif							/* DOCREP_STORE_ATTACHMENT_H */
