@@ -92,6 +92,10 @@ RESET statement_timeout;
 SELECT name, length, revpos FROM docrep.attachments('att_review_copy', 'lots') WHERE name IN ('n1', 'n6000', 'one');
 SELECT * FROM docrep.verify('att_review', 'att_review_copy');
 SELECT * FROM docrep.check('att_review_copy');
+-- what no jsonb can hold is refused when it is too much, not when all of it is in memory
+SELECT count(docrep.put('att_review', jsonb_build_object('_id', 'wide' || d, '_attachments',
+	(SELECT jsonb_object_agg('n' || g, jsonb_build_object('data', encode(convert_to(repeat('0123456789', 300000), 'UTF8'), 'base64'))) FROM generate_series(1, 14) g)))) FROM generate_series(1, 6) d;
+SELECT attempt($$SELECT docrep.bulk_get('att_review', '[{"id": "wide1"}, {"id": "wide2"}, {"id": "wide3"}, {"id": "wide4"}, {"id": "wide5"}, {"id": "wide6"}]', attachments => true)$$);
 SELECT docrep.compact('att_review', '0') IS NOT NULL AS compacted;
 SELECT * FROM docrep.check('att_review');
 DROP TABLE att_review, att_review_copy;
