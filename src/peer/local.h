@@ -28,7 +28,8 @@ typedef struct LocalAtts
 	MemoryContext upload_cxt;
 
 	List	   *asks;			/* LocalAsk *: does the table have these? */
-	int			answered;		/* so many of them */
+	bool		looked;			/* they have their answers */
+	int			answered;		/* so many of the first of them have been taken */
 } LocalAtts;
 
 typedef struct LocalPeer

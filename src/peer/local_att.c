@@ -9,6 +9,7 @@
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
 #include "peer/local.h"
 #include "utils/memutils.h"
 
@@ -84,18 +85,21 @@ docrep_local_close_att(DocrepPeer *base)
 typedef struct LocalAsk
 {
 	const DocrepDoc *doc;
-	const DocAtt *att;
-	int64		file;
+	const DocAtt *wanted;
+	int			n;
+	int64	   *files;
 } LocalAsk;
 
 static void
-local_ask(DocrepPeer *base, const DocrepDoc *doc, const DocAtt *att)
+local_ask(DocrepPeer *base, const DocrepDoc *doc, const DocAtt *wanted, int n)
 {
 	LocalAtts  *atts = &((LocalPeer *) base)->atts;
-	LocalAsk   *ask = palloc0(sizeof(LocalAsk));
+	LocalAsk   *ask = palloc(sizeof(LocalAsk));
 
 	ask->doc = doc;
-	ask->att = att;
+	ask->wanted = wanted;
+	ask->n = n;
+	ask->files = palloc_extended(n * sizeof(int64), MCXT_ALLOC_HUGE);
 	atts->asks = lappend(atts->asks, ask);
 }
 
@@ -109,9 +113,10 @@ look_for_contents(LocalPeer *peer, void *arg)
 	{
 		LocalAsk   *ask = lfirst(lc);
 
-		ask->file = docrep_serve_content_have(&peer->table, ask->doc->id, ask->att->digest,
-											  ask->att->encoded_length);
+		CHECK_FOR_INTERRUPTS();
+		docrep_serve_contents_have(&peer->table, ask->doc->id, ask->wanted, ask->n, ask->files);
 	}
+	peer->atts.looked = true;
 }
 
 static int64
@@ -119,11 +124,19 @@ local_answer(DocrepPeer *base)
 {
 	LocalPeer  *peer = (LocalPeer *) base;
 	LocalAtts  *atts = &peer->atts;
+	LocalAsk   *ask;
 
-	if (atts->answered == 0)
+	if (!atts->looked)
 		docrep_local_in_transaction(peer, "docrep: looking for attachments",
 									look_for_contents, NULL);
-	return ((LocalAsk *) list_nth(atts->asks, atts->answered++))->file;
+	ask = linitial(atts->asks);
+	if (atts->answered == ask->n)
+	{
+		atts->asks = list_delete_first(atts->asks);
+		atts->answered = 0;
+		ask = linitial(atts->asks);
+	}
+	return ask->files[atts->answered++];
 }
 
 /* ---------- storing ---------- */
@@ -193,6 +206,7 @@ local_settle(DocrepPeer *base)
 
 	atts->asks = NIL;			/* their context goes */
 	atts->answered = 0;
+	atts->looked = false;
 }
 
 const DocrepUploadOps docrep_local_upload_ops = {

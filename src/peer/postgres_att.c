@@ -35,6 +35,7 @@ typedef struct Sent
 	dlist_node	link;
 	SentKind	kind;
 	Size		expected;		/* of a read: how much there should be */
+	int			asked;			/* of an ask: how many contents */
 	DocAtt	   *att;			/* of a finish */
 	int64		length;			/* of a finish */
 } Sent;
@@ -284,17 +285,47 @@ docrep_pgatts_close(DocrepPeer *peer)
 
 static const char *const writing = "writing an attachment";
 
+/* A member of an array in its text form, quoted. */
 static void
-ask(DocrepPeer *peer, const DocrepDoc *doc, const DocAtt *att)
+append_quoted(StringInfo array, const char *text)
+{
+	appendStringInfoChar(array, '"');
+	for (; *text != '\0'; text++)
+	{
+		if (*text == '"' || *text == '\\')
+			appendStringInfoChar(array, '\\');
+		appendStringInfoChar(array, *text);
+	}
+	appendStringInfoChar(array, '"');
+}
+
+static void
+ask(DocrepPeer *peer, const DocrepDoc *doc, const DocAtt *wanted, int n)
 {
 	DocrepPgAtts *a = docrep_pgatts_of(peer);
 	DocrepPgParams params = {0};
+	StringInfoData digests;
+	StringInfoData lengths;
 
+	initStringInfo(&digests);
+	initStringInfo(&lengths);
+	for (int i = 0; i < n; i++)
+	{
+		appendStringInfoChar(&digests, i == 0 ? '{' : ',');
+		append_quoted(&digests, wanted[i].digest);
+		appendStringInfo(&lengths, "%c" INT64_FORMAT, i == 0 ? '{' : ',', wanted[i].encoded_length);
+	}
+	appendStringInfoChar(&digests, '}');
+	appendStringInfoChar(&lengths, '}');
 	docrep_pgparam_uuid(&params, a->table);
 	docrep_pgparam_text(&params, doc->id);
-	docrep_pgparam_text(&params, att->digest);
-	docrep_pgparam_bigint(&params, att->encoded_length);
-	(void) send_statement(a, SENT_ASK, "SELECT docrep.peer_att_have($1, $2, $3, $4)", &params);
+	docrep_pgparam_text(&params, digests.data);
+	docrep_pgparam_text(&params, lengths.data);
+	send_statement(a, SENT_ASK,
+				   "SELECT docrep.peer_att_have($1, $2, $3::pg_catalog.text[],"
+				   " $4::pg_catalog.int8[])::pg_catalog.text", &params)->asked = n;
+	pfree(digests.data);
+	pfree(lengths.data);
 }
 
 /* Take the answer of the oldest statement, which stores something. */
@@ -315,6 +346,36 @@ take_stored(DocrepPgAtts *a)
 	end_answer(a, writing);
 }
 
+static const char *const looking = "looking for attachments";
+
+/* Keep an answer: numbers of files, "{1,2}", as many as were asked for. */
+static void
+keep_answers(DocrepPgAtts *a, int asked)
+{
+	const char *p = PQgetvalue(take_row(a, 1, looking), 0, 0);
+	int			n = 0;
+
+	if (a->nanswers + asked > a->answers_cap)
+	{
+		a->answers_cap = Max(a->nanswers + asked, Max(64, a->answers_cap * 2));
+		a->answers = a->answers ?
+			repalloc_huge(a->answers, a->answers_cap * sizeof(int64)) :
+			MemoryContextAllocHuge(a->peer->cxt, a->answers_cap * sizeof(int64));
+	}
+	for (; n < asked && (*p == '{' || *p == ','); n++)
+	{
+		char	   *end;
+
+		a->answers[a->nanswers++] = Max(strtoll(p + 1, &end, 10), 0);
+		p = end;
+	}
+	if (n != asked || strcmp(p, "}") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DOCREP_INTERNAL),
+				 errmsg("%s failed at %s", looking, a->peer->display),
+				 errdetail("Its answer has not the form that was agreed on.")));
+}
+
 /*
  * All questions are asked before the first content is sent, so their answers
  * come before those of contents: take them together, and keep them.
@@ -322,21 +383,10 @@ take_stored(DocrepPgAtts *a)
 static void
 take_answers(DocrepPgAtts *a)
 {
-	const char *doing = "looking for an attachment";
-
 	while (!dlist_is_empty(&a->sent) && oldest_sent(a)->kind == SENT_ASK)
 	{
-		int64		file = get_bigint(take_row(a, 1, doing), 0);
-
-		if (a->nanswers >= a->answers_cap)
-		{
-			a->answers_cap = Max(64, a->answers_cap * 2);
-			a->answers = a->answers ?
-				repalloc(a->answers, a->answers_cap * sizeof(int64)) :
-				MemoryContextAlloc(a->peer->cxt, a->answers_cap * sizeof(int64));
-		}
-		a->answers[a->nanswers++] = file;
-		end_answer(a, doing);
+		keep_answers(a, oldest_sent(a)->asked);
+		end_answer(a, looking);
 	}
 }
 

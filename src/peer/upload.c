@@ -143,28 +143,36 @@ provide(Uploading *up, const DocrepDoc *doc, DocAtt *att)
 	}
 }
 
-/* Call a function for every attachment whose content is elsewhere. */
+/* All attachments of a document whose contents are elsewhere. */
 static void
-for_each_elsewhere(Uploading *up, DocrepDocs *docs,
-				   void (*function) (Uploading *up, const DocrepDoc *doc, DocAtt *att))
+provide_doc(Uploading *up, DocrepDoc *doc)
 {
-	for (int i = 0; i < docs->n; i++)
+	for (int i = 0; i < doc->atts.n; i++)
 	{
-		DocrepDoc  *doc = &docs->docs[i];
-
-		for (int j = 0; j < doc->atts.n; j++)
-		{
-			if (is_elsewhere(doc, &doc->atts.atts[j]))
-				function(up, doc, &doc->atts.atts[j]);
-		}
+		if (is_elsewhere(doc, &doc->atts.atts[i]))
+			provide(up, doc, &doc->atts.atts[i]);
 	}
 }
 
+/* Ask for all of a document's contents together. */
 static void
-ask(Uploading *up, const DocrepDoc *doc, DocAtt *att)
+ask(Uploading *up, const DocrepDoc *doc)
 {
-	if (can_ask(att))
-		up->ops->ask(up->target, doc, att);
+	DocAtt	   *wanted = NULL;
+	int			n = 0;
+
+	for (int i = 0; i < doc->atts.n; i++)
+	{
+		const DocAtt *att = &doc->atts.atts[i];
+
+		if (!is_elsewhere(doc, att) || !can_ask(att))
+			continue;
+		if (wanted == NULL)
+			wanted = palloc_extended((doc->atts.n - i) * sizeof(DocAtt), MCXT_ALLOC_HUGE);
+		wanted[n++] = *att;
+	}
+	if (n > 0)
+		up->ops->ask(up->target, doc, wanted, n);
 }
 
 void
@@ -176,8 +184,10 @@ docrep_upload_contents(DocrepPeer *target, const DocrepUploadOps *ops, DocrepDoc
 	MemoryContext cxt = AllocSetContextCreate(caller, "docrep upload", ALLOCSET_DEFAULT_SIZES);
 
 	MemoryContextSwitchTo(cxt);
-	for_each_elsewhere(&up, docs, ask);
-	for_each_elsewhere(&up, docs, provide);
+	for (int i = 0; i < docs->n; i++)
+		ask(&up, &docs->docs[i]);
+	for (int i = 0; i < docs->n; i++)
+		provide_doc(&up, &docs->docs[i]);
 	ops->settle(target);
 	for (int i = 0; i < up.nbrought; i++)
 	{

@@ -21,9 +21,11 @@
  */
 typedef struct DocrepUploadOps
 {
-	/* Ask whether a document has a content; answers are taken in the same order: its
-	 * file, or 0. */
-	void		(*ask) (DocrepPeer *target, const DocrepDoc *doc, const DocAtt *att);
+	/*
+	 * Ask which contents a document has, of those with the digests and encoded_length
+	 * of wanted; answers are taken one by one in the same order: the file, or 0.
+	 */
+	void		(*ask) (DocrepPeer *target, const DocrepDoc *doc, const DocAtt *wanted, int n);
 	int64		(*answer) (DocrepPeer *target);
 
 	/* The next piece; the first one after a finish begins a content. */

@@ -46,12 +46,18 @@ docrep_md5_digest(const uint8 *md5)
 }
 
 bool
+docrep_digest_is_md5(const char *digest)
+{
+	return strncmp(digest, DIGEST_PREFIX, strlen(DIGEST_PREFIX)) == 0;
+}
+
+bool
 docrep_md5_from_digest(const char *digest, uint8 *md5)
 {
 	char		bytes[DIGEST_BASE64_LEN];
 	Size		len;
 
-	if (strncmp(digest, DIGEST_PREFIX, strlen(DIGEST_PREFIX)) != 0)
+	if (!docrep_digest_is_md5(digest))
 		return false;
 	digest += strlen(DIGEST_PREFIX);
 	if (strlen(digest) != DIGEST_BASE64_LEN ||
@@ -64,21 +70,20 @@ docrep_md5_from_digest(const char *digest, uint8 *md5)
 
 /* ---------- lists ---------- */
 
-DocAtt *
-docrep_atts_find(const DocAtts *atts, const char *name)
-{
-	for (int i = 0; i < atts->n; i++)
-	{
-		if (strcmp(atts->atts[i].name, name) == 0)
-			return &atts->atts[i];
-	}
-	return NULL;
-}
-
 static int
 compare_atts(const void *a, const void *b)
 {
 	return strcmp(((const DocAtt *) a)->name, ((const DocAtt *) b)->name);
+}
+
+DocAtt *
+docrep_atts_find(const DocAtts *atts, const char *name)
+{
+	DocAtt		key = {.name = unconstify(char *, name)};
+
+	if (atts->n == 0)
+		return NULL;
+	return bsearch(&key, atts->atts, atts->n, sizeof(DocAtt), compare_atts);
 }
 
 /* A member that is a string, allocated, or NULL. */
@@ -163,7 +168,8 @@ docrep_atts_to_column(const DocAtts *atts)
 		RawBuilder	object;
 
 		docrep_raw_init(&object, true, 7);
-		docrep_raw_add_text(&object, "content_type", att->content_type);
+		if (att->content_type)	/* a stub that was refused may have none */
+			docrep_raw_add_text(&object, "content_type", att->content_type);
 		if (att->digest)
 			docrep_raw_add_text(&object, "digest", att->digest);
 		docrep_raw_add_int64(&object, "length", att->length);

@@ -87,6 +87,9 @@ extern void docrep_atts_from_json(const JsonbContainer *member, DocAtts *atts);
 /* NULL, or what is wrong with an attachment's name (CouchDB: not empty, no leading "_"). */
 extern const char *docrep_att_name_problem(const char *name, int len);
 
+/* Is this the form of digest that can be compared?  Of others only equality counts. */
+extern bool docrep_digest_is_md5(const char *digest);
+
 /* "md5-" and base64 of 16 bytes, allocated; and back: false if it is not of that form. */
 extern char *docrep_md5_digest(const uint8 *md5);
 extern bool docrep_md5_from_digest(const char *digest, uint8 *md5);
@@ -137,8 +140,11 @@ extern bytea *docrep_content_get(DocTable *table, const DocAtt *att);
 /* Up to len bytes from an offset of it, without encoding; what is beyond its end is left out. */
 extern bytea *docrep_content_get_part(DocTable *table, const DocAtt *att, int64 offset, Size len);
 
-/* Of any leaf of the document: the file with this digest and stored length, or 0. */
-extern int64 docrep_content_of_doc(DocTable *table, const char *id, const char *digest,
-								   int64 encoded_length);
+/*
+ * Of any leaf of the document that the role may see: the files with the digests
+ * and encoded_length of those wanted; files[i] = 0: none.  content_have.c.
+ */
+extern void docrep_contents_of_doc(DocTable *table, const char *id, const DocAtt *wanted,
+								   int n, int64 *files);
 
 #endif							/* DOCREP_STORE_ATTACHMENT_H */

@@ -10,10 +10,12 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "store/companion.h"
 #include "store/document.h"
 #include "store/errcodes.h"
 #include "store/open_doc.h"
 #include "store/rev_type.h"
+#include "store/seqs.h"
 #include "store/sql_support.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -246,6 +248,18 @@ write_edit(DocTable *table, DocWrite *write)
 	return docrep_rev_datum(&write->rev);
 }
 
+/*
+ * Lock the document before the content that goes with it, as batches and plain
+ * DML do: two sessions that bring the same to the same document would else
+ * wait for each other.
+ */
+static void
+lock_document(DocTable *table, const char *id)
+{
+	if (docrep_lock_row(table, DOC_IN_REL, id) == NULL && docrep_dead_maybe_used(&table->info))
+		(void) docrep_lock_row(table, DOC_IN_DEAD, id);
+}
+
 PG_FUNCTION_INFO_V1(docrep_put_attachment);
 
 /* docrep.put_attachment(tbl, id, name, content_type, data, rev, upload): the new revision. */
@@ -274,7 +288,10 @@ docrep_put_attachment(PG_FUNCTION_ARGS)
 		att.datalen = VARSIZE_ANY_EXHDR(data);
 	}
 	else
+	{
+		lock_document(table, write.id);
 		finish_upload(table, PG_GETARG_INT64(6), &att);
+	}
 	place_att(&write.atts, &att);
 	result = write_edit(table, &write);
 	docrep_table_close(table, NoLock);

@@ -110,37 +110,48 @@ fill_candidates(DocTable *table, DocChange *change, Candidates *candidates)
 }
 
 /*
+ * May the stub mean this attachment?  What it says must fit: a stub that means
+ * another content than its parent has would else take over that one.
+ */
+static bool
+stub_fits(const DocAtt *stub, const DocAtt *att)
+{
+	if (stub->revpos != 0 && stub->revpos != att->revpos)
+		return false;
+	return stub->digest == NULL || (att->digest && strcmp(stub->digest, att->digest) == 0);
+}
+
+static bool
+same_digest(const DocAtt *a, const DocAtt *b)
+{
+	return a->digest && b->digest && strcmp(a->digest, b->digest) == 0;
+}
+
+/*
  * The attachment that a stub of a revision from elsewhere stands for: by its
  * digest, rather one of the same name; without a digest by name and revpos.
  */
 static const DocAtt *
 find_stub(const Candidates *candidates, const DocAtt *stub)
 {
-	const DocAtt *found = NULL;
-
 	for (int i = 0; i < candidates->n; i++)
+	{
+		const DocAtt *att = docrep_atts_find(&candidates->lists[i], stub->name);
+
+		if (att && (stub->digest ? same_digest(stub, att) : stub_fits(stub, att)))
+			return att;
+	}
+	for (int i = 0; stub->digest && i < candidates->n; i++)
 	{
 		const DocAtts *list = &candidates->lists[i];
 
 		for (int j = 0; j < list->n; j++)
 		{
-			const DocAtt *att = &list->atts[j];
-			bool		same_name = strcmp(att->name, stub->name) == 0;
-
-			if (stub->digest == NULL)
-			{
-				if (same_name && (stub->revpos == 0 || stub->revpos == att->revpos))
-					return att;
-				continue;
-			}
-			if (att->digest == NULL || strcmp(att->digest, stub->digest) != 0)
-				continue;
-			if (same_name)
-				return att;
-			found = att;
+			if (same_digest(stub, &list->atts[j]))
+				return &list->atts[j];
 		}
 	}
-	return found;
+	return NULL;
 }
 
 /* ---------- contents ---------- */
@@ -151,7 +162,7 @@ digest_fits(const char *digest, const uint8 *md5)
 {
 	uint8		given[MD5_DIGEST_LENGTH];
 
-	if (digest == NULL || strncmp(digest, "md5-", 4) != 0)
+	if (digest == NULL || !docrep_digest_is_md5(digest))
 		return true;
 	return docrep_md5_from_digest(digest, given) && memcmp(given, md5, sizeof(given)) == 0;
 }
@@ -261,11 +272,14 @@ docrep_change_edit_atts(DocTable *table, DocChange *change, DocWrite *write, con
 				leaf_atts(table, change, base, &parent);
 			parent_known = true;
 			found = docrep_atts_find(&parent, att->name);
-			if (found == NULL)
+			if (found == NULL || !stub_fits(att, found))
 				return missing_stub(table, write, att);
 			*att = *found;
 			continue;
 		}
+		/* an edit's digest is ours, whatever others may call the content */
+		if (att->data && att->digest && !docrep_digest_is_md5(att->digest))
+			att->digest = NULL;
 		if (!take_content(table, write, att))
 			return false;
 		att->revpos = gen;
@@ -379,41 +393,4 @@ docrep_change_store_contents(DocTable *table, DocChange **changes, int n)
 		att->file = docrep_content_store_known(table, att->data, att->datalen, list[i].sha256, md5);
 	}
 	pfree(list);
-}
-
-/* ---------- for who writes ---------- */
-
-int64
-docrep_content_of_doc(DocTable *table, const char *id, const char *digest, int64 encoded_length)
-{
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	DocState	state;
-	int32	   *leaves;
-	int32		n = 0;
-	int64		file = 0;
-	bool		visible;
-
-	docrep_visible_ids(table, &id, 1, &visible);
-	if (visible && docrep_state_read(table, snapshot, id, DOCSTATE_ATTS, &state))
-		n = docrep_revtree_leaves(state.tree, &leaves);
-	for (int32 i = 0; i < n && file == 0; i++)
-	{
-		const RevNode *node = &state.tree->nodes[leaves[i]];
-		Jsonb	   *doc;
-		Jsonb	   *column = state.atts;
-		DocAtts		atts;
-
-		if (leaves[i] != state.winner &&
-			!docrep_leaf_read(table, snapshot, id, &node->rev, &doc, &column, NULL))
-			continue;
-		docrep_atts_from_column(column, &atts);
-		for (int j = 0; j < atts.n && file == 0; j++)
-		{
-			if (atts.atts[j].encoded_length == encoded_length && atts.atts[j].digest &&
-				strcmp(atts.atts[j].digest, digest) == 0)
-				file = atts.atts[j].file;
-		}
-	}
-	UnregisterSnapshot(snapshot);
-	return file;
 }

@@ -204,7 +204,7 @@ find_candidates(Compaction *c, Snapshot snapshot)
 
 /*
  * Lock a file's first row against writers; false: one of them has it, or it has
- * gone.
+ * gone, or it is an old upload that has just been finished.
  */
 static bool
 lock_file(Compaction *c, int64 file, bool *complete)
@@ -220,9 +220,10 @@ lock_file(Compaction *c, int64 file, bool *complete)
 
 		docrep_content_header(slot, &header);
 		*complete = header.complete;
-		result = table_tuple_lock(docrep_att_rel(c->table), &slot->tts_tid, snapshot, slot,
-								  GetCurrentCommandId(true), LockTupleExclusive, LockWaitSkip,
-								  0, &tmfd);
+		if (header.at <= c->older_than)
+			result = table_tuple_lock(docrep_att_rel(c->table), &slot->tts_tid, snapshot, slot,
+									  GetCurrentCommandId(true), LockTupleExclusive,
+									  LockWaitSkip, 0, &tmfd);
 	}
 	UnregisterSnapshot(snapshot);
 	return result == TM_Ok;

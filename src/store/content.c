@@ -241,12 +241,8 @@ docrep_content_delete(DocTable *table, int64 file)
 
 /* ---------- finding and locking ---------- */
 
-/*
- * Lock a header FOR KEY SHARE.  False: it has just been removed.  One that
- * this transaction has inserted nobody else can remove.
- */
-static bool
-lock_header(DocTable *table, TupleTableSlot *slot)
+bool
+docrep_content_lock_header(DocTable *table, TupleTableSlot *slot, LockTupleMode mode)
 {
 	bool		isnull;
 	TM_FailureData tmfd;
@@ -259,8 +255,7 @@ lock_header(DocTable *table, TupleTableSlot *slot)
 		return true;
 	PushActiveSnapshot(GetLatestSnapshot());
 	result = table_tuple_lock(docrep_att_rel(table), &slot->tts_tid, GetActiveSnapshot(), slot,
-							  GetCurrentCommandId(true), LockTupleKeyShare, LockWaitBlock, 0,
-							  &tmfd);
+							  GetCurrentCommandId(true), mode, LockWaitBlock, 0, &tmfd);
 	PopActiveSnapshot();
 	if (result != TM_Ok && result != TM_Deleted && result != TM_Updated)
 		elog(ERROR, "unexpected table_tuple_lock status: %u", result);
@@ -297,7 +292,7 @@ docrep_content_find(DocTable *table, const uint8 *sha256)
 		file = docrep_att_slot_file(slot);
 		if (wait_if_undecided(&dirty))
 			continue;
-		if (lock_header(table, slot))
+		if (docrep_content_lock_header(table, slot, LockTupleKeyShare))
 			return file;
 	}
 }
@@ -320,7 +315,7 @@ docrep_content_pin(DocTable *table, int64 file, int64 *length, uint8 *md5)
 		docrep_content_header(slot, &header);
 		if (!header.complete)
 			return false;
-		if (!lock_header(table, slot))
+		if (!docrep_content_lock_header(table, slot, LockTupleKeyShare))
 			continue;
 		if (length)
 			*length = header.length;
@@ -425,18 +420,38 @@ copy_parts(DocTable *table, Snapshot snapshot, int64 file, int64 offset, char *b
 	return done;
 }
 
+/* The header of a complete file as of a snapshot, or NULL. */
+static TupleTableSlot *
+complete_header(DocTable *table, Snapshot snapshot, int64 file, ContentHeader *header)
+{
+	TupleTableSlot *slot = docrep_att_first(table, snapshot, file, 0, false);
+
+	if (slot == NULL || docrep_att_slot_part(slot) != 0)
+		return NULL;
+	docrep_content_header(slot, header);
+	return header->complete ? slot : NULL;
+}
+
+/*
+ * As of now: a revision written here may name a file that is newer than the
+ * transaction's snapshot.  Or else as of the active snapshot, with which the
+ * revision may have been read that names a file no longer there.
+ */
 Size
 docrep_content_read(DocTable *table, int64 file, int64 offset, char *buf, Size len)
 {
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TupleTableSlot *slot = docrep_att_first(table, snapshot, file, 0, false);
 	ContentHeader header;
+	TupleTableSlot *slot = complete_header(table, snapshot, file, &header);
 	Size		done = 0;
 
-	if (slot == NULL || docrep_att_slot_part(slot) != 0)
-		missing(table, file);
-	docrep_content_header(slot, &header);
-	if (!header.complete)
+	if (slot == NULL && ActiveSnapshotSet())
+	{
+		UnregisterSnapshot(snapshot);
+		snapshot = RegisterSnapshot(GetActiveSnapshot());
+		slot = complete_header(table, snapshot, file, &header);
+	}
+	if (slot == NULL)
 		missing(table, file);
 	if (offset >= 0 && offset < header.length)
 	{

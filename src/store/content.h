@@ -12,6 +12,7 @@
 #include "common/md5.h"
 #include "common/sha2.h"
 #include "executor/tuptable.h"
+#include "nodes/lockoptions.h"
 #include "store/attachment.h"
 
 /* What a header says; allocated nowhere. */
@@ -41,6 +42,13 @@ extern int64 docrep_content_store_known(DocTable *table, const char *data, Size 
  * Waits for transactions that are inserting or deleting it.
  */
 extern int64 docrep_content_find(DocTable *table, const uint8 *sha256);
+
+/*
+ * Lock a header, found in this slot, until the transaction ends.  False: it has
+ * just been removed.  One that this transaction has inserted is not locked:
+ * nobody else can remove it.
+ */
+extern bool docrep_content_lock_header(DocTable *table, TupleTableSlot *slot, LockTupleMode mode);
 
 /* A number for a new file. */
 extern int64 docrep_content_new_number(void);

@@ -210,24 +210,35 @@ docrep_upload_append(DocTable *table, DocUpload *upload, const char *data, Size 
 	upload->spoiled = false;
 }
 
-/* Delete the header that the upload began with. */
-static void
-delete_header(DocTable *table, DocUpload *upload)
+/*
+ * Find the header that the upload began with and lock it, so that from here
+ * on docrep.compact() passes it over.  Returns where it is.
+ */
+static ItemPointerData
+lock_upload(DocTable *table, DocUpload *upload)
 {
 	Snapshot	snapshot;
 	TupleTableSlot *slot;
+	ItemPointerData tid = {0};
+	bool		found;
 
 	CommandCounterIncrement();
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	slot = docrep_att_first(table, snapshot, upload->file, 0, false);
-	if (slot == NULL || docrep_att_slot_part(slot) != 0)
+	found = slot != NULL && docrep_att_slot_part(slot) == 0;
+	if (found)
+	{
+		tid = slot->tts_tid;
+		found = docrep_content_lock_header(table, slot, LockTupleExclusive);
+	}
+	UnregisterSnapshot(snapshot);
+	if (!found)
 		ereport(ERROR,
 				(errcode(ERRCODE_DOCREP_PRECONDITION_FAILED),
 				 errmsg("the upload of an attachment has been removed"),
 				 errdetail("docrep.compact() takes it for abandoned when it is older than its grace period."),
 				 errhint("Begin it again.")));
-	docrep_row_delete(table, docrep_att_rel(table), &slot->tts_tid);
-	UnregisterSnapshot(snapshot);
+	return tid;
 }
 
 int64
@@ -237,11 +248,13 @@ docrep_upload_finish(DocTable *table, DocUpload *upload, uint8 *md5, int64 *leng
 	uint8		own_md5[MD5_DIGEST_LENGTH];
 	bool		fits = upload->length <= DOCREP_ATT_PART;
 	bool		header_there = true;
+	ItemPointerData header;
 	int64		file;
 
 	check_usable(table, upload);
 	upload->spoiled = true;		/* there is nothing to come after this */
 	writes_now(upload);
+	header = lock_upload(table, upload);
 	if (!fits && upload->buflen > 0)
 		write_parts(table, upload, upload->buf, upload->buflen);
 	check_digest(upload->sha256, pg_cryptohash_final(upload->sha256, own_sha256, sizeof(own_sha256)));
@@ -255,7 +268,7 @@ docrep_upload_finish(DocTable *table, DocUpload *upload, uint8 *md5, int64 *leng
 			break;
 		}
 		if (header_there)
-			delete_header(table, upload);
+			docrep_row_delete(table, docrep_att_rel(table), &header);
 		header_there = false;
 		file = upload->file;
 		if (docrep_content_insert_header(table, file, own_sha256, own_md5, upload->length,

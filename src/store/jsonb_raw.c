@@ -146,12 +146,27 @@ docrep_raw_init(RawBuilder *builder, bool object, int expected)
 	builder->n = 0;
 	builder->cap = Max(expected, 4);
 	builder->items = (RawMember *) palloc(builder->cap * sizeof(RawMember));
+	builder->bytes = 0;
 }
 
-/* Add a member as docrep_raw_next gave it. */
+static void
+too_large(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+			 errmsg("the JSON result exceeds the maximum of %u bytes", JENTRY_OFFLENMASK)));
+}
+
+/*
+ * Add a member as docrep_raw_next gave it.  What can never be finished ends
+ * here, before memory for all of it is taken.
+ */
 void
 docrep_raw_add_member(RawBuilder *builder, const RawMember *member)
 {
+	builder->bytes += (Size) member->keylen + member->value.len;
+	if (unlikely(builder->bytes > JENTRY_OFFLENMASK))
+		too_large();
 	if (builder->n == builder->cap)
 	{
 		builder->cap *= 2;
@@ -358,9 +373,7 @@ docrep_raw_finish(RawBuilder *builder)
 	nentries = builder->object ? builder->n * 2 : builder->n;
 	datalen = data_length(builder);
 	if (datalen > JENTRY_OFFLENMASK || nentries > (int) (JB_CMASK / 2))
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("the JSON result exceeds the maximum of %u bytes", JENTRY_OFFLENMASK)));
+		too_large();
 
 	total = VARHDRSZ + sizeof(uint32) + nentries * sizeof(JEntry) + datalen;
 	result = (Jsonb *) palloc(total);

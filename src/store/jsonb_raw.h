@@ -40,6 +40,7 @@ typedef struct RawBuilder
 	int			n;
 	int			cap;
 	RawMember  *items;
+	Size		bytes;			/* of keys and values so far */
 } RawBuilder;
 
 /* Where a walk over a container stands. */

@@ -22,6 +22,7 @@
 #include "utils/builtins.h"
 #include "utils/elog.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 /* rows that are tried again at a time */
@@ -227,10 +228,13 @@ docrep_rejected_attachments(DocTable *table, void (*function) (void *arg, Jsonb 
 
 	values[0] = UUIDPGetDatum(&table->info.uuid);
 	docrep_internal_begin(&sql);
+	/* read-only: with this snapshot, and not with one of the transaction's, which may be old */
+	PushActiveSnapshot(GetLatestSnapshot());
 	docrep_internal_execute(&plan,
 							"SELECT attachments FROM docrep.rejected"
 							" WHERE tbl = $1 AND attachments IS NOT NULL",
-							1, types, values, NULL, false, 0);
+							1, types, values, NULL, true, 0);
+	PopActiveSnapshot();
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		bool		isnull;
@@ -280,7 +284,14 @@ read_row(HeapTuple tuple, TupleDesc desc, RetryRow *row)
 	if (!isnull)
 		docrep_atts_from_column(DatumGetJsonbPCopy(d), &row->doc.atts);
 	for (int i = 0; i < row->doc.atts.n; i++)
-		row->doc.atts.atts[i].stub = row->doc.atts.atts[i].file == 0;
+	{
+		DocAtt	   *att = &row->doc.atts.atts[i];
+
+		att->stub = att->file == 0;
+		/* what the column says of one that came without a type */
+		if (att->stub && strcmp(att->content_type, DOCREP_ATT_DEFAULT_TYPE) == 0)
+			att->content_type = NULL;
+	}
 	row->doc.atts_at_target = true;
 	d = SPI_getbinval(tuple, desc, 3, &isnull);
 	return unpack_path(DatumGetByteaPCopy(d), &row->doc.path) &&

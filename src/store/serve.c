@@ -229,15 +229,14 @@ docrep_serve_content_read(const pg_uuid_t *uuid, int64 file, int64 offset, char 
 	return n;
 }
 
-int64
-docrep_serve_content_have(const pg_uuid_t *uuid, const char *id, const char *digest,
-						  int64 encoded_length)
+void
+docrep_serve_contents_have(const pg_uuid_t *uuid, const char *id, const DocAtt *wanted, int n,
+						   int64 *files)
 {
 	DocTable   *table = docrep_serve_open(uuid, AccessShareLock, ACL_SELECT);
-	int64		file = docrep_content_of_doc(table, id, digest, encoded_length);
 
+	docrep_contents_of_doc(table, id, wanted, n, files);
 	docrep_table_close(table, NoLock);
-	return file;
 }
 
 void

@@ -42,14 +42,14 @@ extern void docrep_serve_write(const pg_uuid_t *uuid, DocrepDocs *docs,
 
 /*
  * Contents of attachments.  Reading needs SELECT, and the number of the file,
- * which is shown with the revision; asking whether a document of the table has
- * one (its file, else 0) needs SELECT and that the role may see the document;
+ * which is shown with the revision; asking which of those wanted a document of
+ * the table has (their files, else 0) needs SELECT and that the role may see the document;
  * storing needs INSERT.
  */
 extern Size docrep_serve_content_read(const pg_uuid_t *uuid, int64 file, int64 offset,
 									  char *buf, Size len);
-extern int64 docrep_serve_content_have(const pg_uuid_t *uuid, const char *id,
-									   const char *digest, int64 encoded_length);
+extern void docrep_serve_contents_have(const pg_uuid_t *uuid, const char *id,
+									   const DocAtt *wanted, int n, int64 *files);
 
 /* The first piece (*upload NULL) begins an upload in cxt. */
 extern void docrep_serve_content_append(const pg_uuid_t *uuid, DocUpload **upload,

@@ -52,10 +52,10 @@ CREATE FUNCTION docrep.peer_att_read(tbl uuid, file bigint, "offset" bigint, max
 COMMENT ON FUNCTION docrep.peer_att_read(uuid, bigint, bigint, integer) IS
 	'for replication peers: a piece of an attachment''s content, empty at its end; needs SELECT on the table';
 
-CREATE FUNCTION docrep.peer_att_have(tbl uuid, id text, digest text, length bigint) RETURNS bigint
+CREATE FUNCTION docrep.peer_att_have(tbl uuid, id text, digests text[], lengths bigint[]) RETURNS bigint[]
 	LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'docrep_peer_att_have';
-COMMENT ON FUNCTION docrep.peer_att_have(uuid, text, text, bigint) IS
-	'for replication peers: the file of an attachment that a revision of the document has already, or NULL; needs SELECT on the table';
+COMMENT ON FUNCTION docrep.peer_att_have(uuid, text, text[], bigint[]) IS
+	'for replication peers: the files of contents that a revision of the document has already, 0 for others; needs SELECT on the table';
 
 CREATE FUNCTION docrep.peer_att_append(tbl uuid, upload bigint, data bytea) RETURNS bigint
 	LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'docrep_peer_att_append';

@@ -13,12 +13,15 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "lib/ilist.h"
 #include "store/errcodes.h"
 #include "store/serve.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/uuid.h"
 
@@ -139,20 +142,52 @@ docrep_peer_att_read(PG_FUNCTION_ARGS)
 	PG_RETURN_BYTEA_P(piece);
 }
 
-/* peer_att_have(tbl uuid, id text, digest text, length bigint) returns bigint */
+/* The members of an array of n that has no NULL. */
+static Datum *
+array_members(ArrayType *array, Oid type, int *n)
+{
+	int16		typlen;
+	bool		typbyval;
+	char		typalign;
+	Datum	   *members;
+
+	if (ARR_NDIM(array) > 1 || array_contains_nulls(array))
+		ereport(ERROR,
+				(errcode(ERRCODE_DOCREP_BAD_REQUEST),
+				 errmsg("a peer asked for contents in another form than was agreed on")));
+	get_typlenbyvalalign(type, &typlen, &typbyval, &typalign);
+	deconstruct_array(array, type, typlen, typbyval, typalign, &members, NULL, n);
+	return members;
+}
+
+/* peer_att_have(tbl uuid, id text, digests text[], lengths bigint[]) returns bigint[] */
 Datum
 docrep_peer_att_have(PG_FUNCTION_ARGS)
 {
-	int64		file;
+	int			n;
+	int			nlengths;
+	Datum	   *digests = array_members(PG_GETARG_ARRAYTYPE_P(2), TEXTOID, &n);
+	Datum	   *lengths = array_members(PG_GETARG_ARRAYTYPE_P(3), INT8OID, &nlengths);
+	DocAtt	   *wanted = palloc0(Max(n, 1) * sizeof(DocAtt));
+	int64	   *files = palloc(Max(n, 1) * sizeof(int64));
+	Datum	   *result = palloc(Max(n, 1) * sizeof(Datum));
 
+	if (n != nlengths)
+		ereport(ERROR,
+				(errcode(ERRCODE_DOCREP_BAD_REQUEST),
+				 errmsg("a peer asked for %d contents of %d lengths", n, nlengths)));
+	for (int i = 0; i < n; i++)
+	{
+		wanted[i].digest = TextDatumGetCString(digests[i]);
+		wanted[i].encoded_length = DatumGetInt64(lengths[i]);
+	}
 	docrep_serve_prepare();
-	file = docrep_serve_content_have(PG_GETARG_UUID_P(0),
-									 text_to_cstring(PG_GETARG_TEXT_PP(1)),
-									 text_to_cstring(PG_GETARG_TEXT_PP(2)),
-									 PG_GETARG_INT64(3));
-	if (file == 0)
-		PG_RETURN_NULL();
-	PG_RETURN_INT64(file);
+	docrep_serve_contents_have(PG_GETARG_UUID_P(0), text_to_cstring(PG_GETARG_TEXT_PP(1)),
+							   wanted, n, files);
+	for (int i = 0; i < n; i++)
+		result[i] = Int64GetDatum(files[i]);
+	PG_RETURN_ARRAYTYPE_P(construct_array(result, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
+										  TYPALIGN_DOUBLE));
 }
 
 /* peer_att_append(tbl uuid, upload bigint, data bytea) returns bigint */
@@ -162,9 +197,10 @@ docrep_peer_att_append(PG_FUNCTION_ARGS)
 	pg_uuid_t  *table = PG_GETARG_UUID_P(0);
 	int64		number = PG_GETARG_INT64(1);
 	bytea	   *data = PG_GETARG_BYTEA_PP(2);
-	SessionUpload *volatile u = obtain_upload(number, table);
+	SessionUpload *volatile u;
 
 	docrep_serve_prepare();
+	u = obtain_upload(number, table);
 	PG_TRY();
 	{
 		docrep_serve_content_append(table, &u->upload, u->cxt, VARDATA_ANY(data),

@@ -62,7 +62,7 @@ my %requests = (
 	'peer_put_local' => "SELECT docrep.peer_put_local('$orders', 'x', '{}')",
 	'a checkpoint' => "SELECT docrep.peer_put_local('$orders', '$checkpoint_id', $checkpoint)",
 	'peer_att_read' => "SELECT docrep.peer_att_read('$orders', $file, 0, 100)",
-	'peer_att_have' => "SELECT docrep.peer_att_have('$orders', 'o3', '$digest', 12)",
+	'peer_att_have' => "SELECT docrep.peer_att_have('$orders', 'o3', '{$digest}', '{12}')",
 	'peer_att_append' => "SELECT docrep.peer_att_append('$orders', 1, 'abc')",
 	'peer_att_append and finish' =>
 	  "SELECT docrep.peer_att_append('$orders', 1, 'abc'); SELECT docrep.peer_att_finish('$orders', 1)",
@@ -153,9 +153,12 @@ is(state_as('reader', "SELECT docrep.peer_att_read('$orders', 1, 0, 5)"), 'DR404
 is(state_as('writer', "SELECT docrep.peer_att_read('$copy', $file, 0, 5)"), 'DR404', 'nor is it in another table');
 is(state_as('reader', "SELECT docrep.peer_att_read('$orders', $file, $_->[0], $_->[1])"), 'DR400', "from $_->[0] on, $_->[1] bytes")
   foreach [ -1, 5 ], [ 0, 0 ], [ 0, -1 ];
-is( $node->safe_psql('one', "SELECT docrep.peer_att_have('$orders', 'o3', '$digest', 12)"), $file, 'a content that is there');
-is( $node->safe_psql('one', "SELECT docrep.peer_att_have('$orders', $_)"), '', "a content that is not: $_")
-  foreach "'o4', '$digest', 12", "'o3', '$digest', 13", "'o3', 'md5-AAAAAAAAAAAAAAAAAAAAAA==', 12", "'nix', '$digest', 12";
+is( $node->safe_psql('one', "SELECT docrep.peer_att_have('$orders', 'o3', '{none,$digest,$digest,md5-AAAAAAAAAAAAAAAAAAAAAA==,$digest}', '{12,12,13,12,12}')"),
+	"{0,$file,0,0,$file}", 'contents that are there and that are not');
+is( $node->safe_psql('one', "SELECT docrep.peer_att_have('$orders', '$_', '{$digest}', '{12}')"), '{0}', "no content of $_") foreach 'o4', 'nix';
+is( $node->safe_psql('one', "SELECT docrep.peer_att_have('$orders', 'o3', '{}', '{}')"), '{}', 'nothing is asked for');
+is(state_as('reader', "SELECT docrep.peer_att_have('$orders', 'o3', $_)"), 'DR400', "a malformed question: $_")
+  foreach "'{a}', '{}'", "'{a}', '{1,2}'", "'{NULL}', '{1}'", "'{a}', '{NULL}'", "'{{a}}', '{1}'";
 
 sub piece { return "SELECT docrep.peer_att_append('$orders', $_[0], '$_[1]');" }
 sub finish_upload { return "SELECT md5 = decode(md5('$_[1]'), 'hex'), length, docrep.peer_att_read('$orders', file, 0, 100) = '$_[1]'
