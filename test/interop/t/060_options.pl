@@ -61,7 +61,8 @@ is($again->{missing_checked}, $made->{leaves}, 'but everything is looked at');
 # ---------- some of the documents ----------
 
 my @ids = ('a/b', 'a+b', "\x{1F600}", '_design/app', 'doc-00003', 'a b', '%2F not there', '"');
-my $some = replicate($node, 'db', $url, 'some', create_target => $true, doc_ids => [ map { my $bytes = $_; utf8::encode($bytes); $bytes } @ids ]);
+$node->safe_psql('db', 'SELECT docrep.replicate(' . quote($json->encode(
+	{ source => $url, target => 'some', create_target => $true, doc_ids => \@ids })) . ')');
 my $theirs = couch_leaves($url);
 my %wanted = map { $_ => $theirs->{$_} } grep { my $key = decode_json($_); grep { $_ eq $key->[0] } @ids } keys %$theirs;
 is_same_leaves(table_leaves($node, 'db', 'some'), \%wanted, 'doc_ids: those and no others');
