@@ -55,9 +55,11 @@ is($couch->get('db')->{update_seq}, $there + 2, 'nothing but the last documents 
 is($node->safe_psql('db', "SELECT count(*) FROM docrep.changes('docs', since => $here)"), 2, 'nor here');
 
 # What a replication sends without asking first may be there already, and then
-# nothing is written: each revision has taken one number, whoever brought it.
+# nothing is written: each revision has taken one number at most, whoever brought
+# it (none if its successor was there before it).
 my %revisions = map { ("$_->[1] $_->[2]" => 1) } $couch->writes;
-is($couch->get('db')->{update_seq}, keys(%revisions) + @theirs + 1, 'nothing was written twice there');
+$revisions{"$_->[0] $_->[1]"} = 1 foreach @theirs, [ 'last from there', '1-' ];
+cmp_ok($couch->get('db')->{update_seq}, '<=', scalar keys %revisions, 'nothing was written twice there');
 
 replicate($node, 'db', @$_, continuous => $true, cancel => $true) foreach @jobs;
 done_testing();

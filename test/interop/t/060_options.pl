@@ -87,9 +87,13 @@ is($node->safe_psql('db', q{SELECT count(*) FROM winners}), $couch->get('db')->{
 
 # ---------- small batches, one connection ----------
 
-my $slow = replicate($node, 'db', $url, 'slow', create_target => $true, worker_batch_size => 7, http_connections => 1);
-is($slow->{docs_written}, $made->{leaves} + 3, 'batches of 7 over one connection');
-is_same_leaves(couch_leaves($url), table_leaves($node, 'db', 'slow'), 'equal');
+foreach my $connections (2, 1)
+{
+	my $slow = eval { decode_json($node->safe_psql('db', "SET statement_timeout = '40s'; SELECT docrep.replicate(" . quote($json->encode(
+		{ source => $url, target => "slow$connections", create_target => $true, worker_batch_size => 7, http_connections => $connections })) . ')')) };
+	is($slow->{docs_written}, $made->{leaves} + 3, "batches of 7 over $connections connections") or diag $@;
+}
+is_same_leaves(couch_leaves($url), table_leaves($node, 'db', 'slow2'), 'equal');
 
 # ---------- a validation function over there ----------
 
