@@ -8,9 +8,10 @@ const { line, print } = require('./leaf');
 // A GET that leaves the path alone: PouchDB cannot name the documents "." and "..",
 // because fetch takes them for directories.
 function bare(url, path) {
-	const { hostname, port, pathname } = new URL(url);
+	const { hostname, port, pathname, username, password } = new URL(url);
+	const auth = username && decodeURIComponent(username) + ':' + decodeURIComponent(password);
 	return new Promise((resolve, reject) => {
-		http.get({ hostname, port, path: pathname + path, headers: { Accept: 'application/json' } }, (answer) => {
+		http.get({ hostname, port, auth: auth || undefined, path: pathname + path, headers: { Accept: 'application/json' } }, (answer) => {
 			let text = '';
 			answer.on('data', (part) => {
 				text += part;

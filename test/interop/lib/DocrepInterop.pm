@@ -40,6 +40,7 @@ our @EXPORT = qw(
   couch_revs
   table_revs
   same_revs
+  is_none_lost
   is_written_once
 );
 
@@ -306,6 +307,23 @@ sub is_same_leaves
 	return $ok && cmp_ok(scalar keys %$left, '>', 0, "$name: there is something");
 }
 
+# A test that every edit, as [id, rev], is a leaf or an ancestor of one.  (PouchDB's
+# _revs_diff says that it misses ancestors whose bodies it never had.)
+sub is_none_lost
+{
+	my ($leaves, $edits, $name) = @_;
+	my %known;
+
+	foreach my $key (keys %$leaves)
+	{
+		my $leaf = decode_json($leaves->{$key});
+		$known{"$leaf->{id} $_"} = 1 foreach @{ $leaf->{path} };
+	}
+	my @lost = grep { !$known{$_} } map { "$_->[0] $_->[1]" } @$edits;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return is(scalar @lost, 0, $name . ' (' . @$edits . ' edits)') || diag(join "\n", @lost > 5 ? @lost[ 0 .. 4 ] : @lost);
+}
+
 # The part of a text in which it begins to differ from another.
 sub around
 {
@@ -356,7 +374,8 @@ sub is_written_once
 	{
 		my ($db, $id, $rev, $asked, $answered) = @$write;
 		my $key = "$db $id $rev";
-		push @twice, $key if defined $answered{$key} && $asked >= $answered{$key} + ($grace // 0);
+		push @twice, "$key: answered at $answered{$key} ms, asked again at $asked"
+		  if defined $answered{$key} && $asked > $answered{$key} + ($grace // 0);
 		$answered{$key} //= $answered;
 	}
 	local $Test::Builder::Level = $Test::Builder::Level + 1;

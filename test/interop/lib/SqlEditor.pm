@@ -55,8 +55,9 @@ sub edit
 	my $sql = $self->choose;
 
 	# a SELECT cannot take the result of a statement that writes, but a WITH can
-	$sql = $sql =~ /^SELECT/ ? "SELECT jsonb_build_array(_id, _rev::text) FROM ($sql) w"
-	  : "WITH w AS ($sql) SELECT jsonb_build_array(_id, _rev::text) FROM w";
+	# hexadecimal, for psql leaves out U+10FFFF
+	my $row = "encode(convert_to(jsonb_build_array(_id, _rev::text)::text, 'UTF8'), 'hex')";
+	$sql = $sql =~ /^SELECT/ ? "SELECT $row FROM ($sql) w" : "WITH w AS ($sql) SELECT $row FROM w";
 	my $rows = $self->{session}->query($sql, 120);
 	if (!defined $rows)
 	{
@@ -65,7 +66,7 @@ sub edit
 		select undef, undef, undef, 0.1 if $self->{session}{sqlstate} =~ /^(lost|57)/;
 		return;
 	}
-	push @{ $self->{edits} }, grep { defined $_->[1] } map { $json->decode($_) } split /\n/, $rows;
+	push @{ $self->{edits} }, grep { defined $_->[1] } map { $json->decode(pack 'H*', $_) } split /\n/, $rows;
 	select undef, undef, undef, rand 0.02;
 	return;
 }

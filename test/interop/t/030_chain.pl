@@ -27,6 +27,7 @@ foreach my $link (@chain)
 	is($result->{doc_write_failures}, 0, 'none was refused');
 }
 is_same_leaves(couch_leaves($first->url('db')), couch_leaves($last->url('db')), 'the ends of the chain are equal');
+is_written_once($last, 'nothing was written twice there');
 check_table($one, 'db', 'docs');
 check_table($two, 'db', 'docs');
 
@@ -37,8 +38,6 @@ js('edit.js', $first->url('db'), 5, is_soak() ? 5000 : 300, 0);
 my $wanted = couch_revs($first->url('db'));
 wait_until(sub { same_revs($wanted, couch_revs($last->url('db'))) }, 120, 'the edits to come out at the other end');
 is_same_leaves(couch_leaves($first->url('db')), couch_leaves($last->url('db')), 'the ends are equal again');
-
-is_written_once($last, 'nothing was written twice there');
 
 foreach my $link (@chain)
 {

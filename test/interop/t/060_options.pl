@@ -61,7 +61,8 @@ is($again->{missing_checked}, $made->{leaves}, 'but everything is looked at');
 # ---------- some of the documents ----------
 
 my @ids = ('a/b', 'a+b', "\x{1F600}", '_design/app', 'doc-00003', 'a b', '%2F not there', '"');
-my $some = replicate($node, 'db', $url, 'some', create_target => $true, doc_ids => [ map { my $bytes = $_; utf8::encode($bytes); $bytes } @ids ]);
+$node->safe_psql('db', 'SELECT docrep.replicate(' . quote($json->encode(
+	{ source => $url, target => 'some', create_target => $true, doc_ids => \@ids })) . ')');
 my $theirs = couch_leaves($url);
 my %wanted = map { $_ => $theirs->{$_} } grep { my $key = decode_json($_); grep { $_ eq $key->[0] } @ids } keys %$theirs;
 is_same_leaves(table_leaves($node, 'db', 'some'), \%wanted, 'doc_ids: those and no others');
@@ -86,9 +87,13 @@ is($node->safe_psql('db', q{SELECT count(*) FROM winners}), $couch->get('db')->{
 
 # ---------- small batches, one connection ----------
 
-my $slow = replicate($node, 'db', $url, 'slow', create_target => $true, worker_batch_size => 7, http_connections => 1);
-is($slow->{docs_written}, $made->{leaves} + 3, 'batches of 7 over one connection');
-is_same_leaves(couch_leaves($url), table_leaves($node, 'db', 'slow'), 'equal');
+foreach my $connections (2, 1)
+{
+	my $slow = eval { decode_json($node->safe_psql('db', "SET statement_timeout = '40s'; SELECT docrep.replicate(" . quote($json->encode(
+		{ source => $url, target => "slow$connections", create_target => $true, worker_batch_size => 7, http_connections => $connections })) . ')')) };
+	is($slow->{docs_written}, $made->{leaves} + 3, "batches of 7 over $connections connections") or diag $@;
+}
+is_same_leaves(couch_leaves($url), table_leaves($node, 'db', 'slow2'), 'equal');
 
 # ---------- a validation function over there ----------
 

@@ -21,7 +21,7 @@ sub read_section
 	  or die "the guide has no such section\n";
 	my ($step, @blocks) = ('');
 
-	while ($section =~ /^### (.*)\n|(^<!-- eventually -->\n)?^```sql\n(.*?)^```\n(?:^```text\n(.*?)^```\n)?/msg)
+	while ($section =~ /^### ([^\n]*)\n|(^<!-- eventually -->\n)?^```sql\n(.*?)^```\n(?:^```text\n(.*?)^```\n)?/msg)
 	{
 		if (defined $1)
 		{
