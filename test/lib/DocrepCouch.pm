@@ -104,16 +104,16 @@ sub docrep_contents
 {
 	my ($node, $dbname, $table) = @_;
 	my $rows = $node->safe_psql($dbname, qq{
-		SELECT c.id || E'\t' || docrep.get('$table', c.id, open_revs => '"all"', revs => true)
+		SELECT jsonb_build_array(c.id, docrep.get('$table', c.id, open_revs => '"all"', revs => true))
 		FROM docrep.changes('$table', style => 'all_docs') c});
 	my %all;
 
 	foreach my $row (split /\n/, $rows)
 	{
-		my ($id, $text) = split /\t/, $row, 2;
-		utf8::encode($text) if utf8::is_utf8($text);
-		utf8::encode($id) if utf8::is_utf8($id);
-		my @leaves = map { $_->{ok} } @{ $body->decode($text) };
+		utf8::encode($row) if utf8::is_utf8($row);
+		my ($id, $found) = @{ $body->decode($row) };
+		utf8::encode($id);
+		my @leaves = map { $_->{ok} } @$found;
 		$all{$id} = $body->encode([ map {
 			my %doc = %$_;
 			my ($n, $atts) = ($doc{_revisions}{start}, $doc{_attachments} // {});

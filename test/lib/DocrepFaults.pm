@@ -153,7 +153,10 @@ sub is_equal
 
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	my ($source, $target) = $case->{way} eq 'pull' ? ($there, $here) : ($here, $there);
-	delete @$source{ @{ $opts{except} } } if $opts{except};
+	if ($opts{except})
+	{
+		delete @$_{ @{ $opts{except} } } foreach $source, $target;
+	}
 	my @differ = grep { ($source->{$_} // '') ne ($target->{$_} // '') } sort keys %{ { %$source, %$target } };
 	my $ok = ok(!@differ && %$source, $name . ' (' . keys(%$source) . ' documents)');
 	foreach my $id (@differ > 3 ? @differ[ 0 .. 2 ] : @differ)
