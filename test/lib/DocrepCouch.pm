@@ -20,6 +20,7 @@ use warnings;
 
 use Carp;
 use DocrepCouch::Server;
+use Encode qw(decode);
 use Exporter 'import';
 use IO::Handle;
 use IO::Socket::INET;
@@ -96,7 +97,7 @@ sub contents
 	my ($self, $db) = @_;
 	$AUTOLOAD = 'contents';
 	my $all = AUTOLOAD($self, $db);
-	return { map { $_ => $body->encode([ map { [ @$_[ 0 .. 2 ], normal_body($_->[3]), $_->[4] ] } @{ $all->{$_} } ]) } keys %$all };
+	return { map { $_ => $body->encode([ map { [ @$_[ 0 .. 2 ], normal_body($_->[3]), text($_->[4]) ] } @{ $all->{$_} } ]) } keys %$all };
 }
 
 # The same of a document table.
@@ -123,6 +124,13 @@ sub docrep_contents
 		} sort { $a->{_rev} cmp $b->{_rev} } @leaves ]);
 	}
 	return \%all;
+}
+
+# Names of attachments, and what is said of them, as characters.
+sub text
+{
+	my ($atts) = @_;
+	return { map { decode('UTF-8', $_) => [ map { decode('UTF-8', $_) } @{ $atts->{$_} } ] } keys %$atts };
 }
 
 sub normal_body

@@ -105,7 +105,7 @@ foreach my $kind (sort keys %endless)
 		$lab->meets("2 GB to $kind", way => $kind =~ /revs_diff|bulk_docs/ ? 'push' : 'pull', options => { request_timeout => 20000 },
 			fault => { match => "^$kind", times => 0, endless => { %{ $endless{$kind} }, bytes => $much } },
 			# without _bulk_get documents are asked for one by one
-			state => $kind =~ /_bulk_get/ ? '' : qr/^DR(413|50[03])$/, within => 30);
+			state => $kind =~ /_bulk_get/ ? qr/^(DR503)?$/ : qr/^DR(413|50[03])$/, within => 30);
 	});
 	cmp_ok($most, '<', $kind =~ /_bulk_get/ ? $bound_of_one : $bound, "... and the worker has had $most kB");
 	cmp_ok($most, '>', 0, '... which was measured');
@@ -127,7 +127,7 @@ foreach my $kind ('GET /db$', 'GET /db/_changes', 'POST /db/_bulk_get')
 	my $case = $lab->fresh('pull');
 	my $row = '{"seq":' . $couch->seq_of($case->{db}, 1) . ',"id":"plain001","changes":[{"rev":"' . DocrepFaults::rev(2, 'b1') . '"}]},' . "\n";
 	my ($most) = $lab->memory_of_workers(sub {
-		$lab->meets('changes without an end', case => $case, options => { request_timeout => 2000 },
+		$lab->meets('changes without an end', case => $case, options => { request_timeout => 2000 }, any_count => 1,
 			fault => { match => '^GET /db/_changes', times => 2, endless => { head => '{"results":[', unit => $row, bytes => 300_000_000 } },
 			state => qr/^(DR(413|50[03]))?$/, within => 30);
 	});
@@ -180,7 +180,9 @@ my %rejected = (
 foreach my $setting ('', 'no_bulk_get', 'json_only')
 {
 	my $case = $lab->fresh('pull', @held, DocrepFaults::sample());
-	my @bad = map { $rejected{$_} } sort keys %rejected;
+	# no server has a document at such a path
+	my @what = grep { $setting eq '' || !/begins with _/ } sort keys %rejected;
+	my @bad = map { $rejected{$_} } @what;
 	$couch->set($setting => 1, 'no_bulk_get' => 1) if $setting ne '';
 	$couch->put($case->{db}, @bad);
 	my $run = $lab->run($case, request_timeout => 20000);
@@ -188,7 +190,7 @@ foreach my $setting ('', 'no_bulk_get', 'json_only')
 	is($run->{result}{doc_write_failures}, scalar @bad, '... are counted');
 	is($run->{result}{docs_written}, $case->{leaves}, '... and all others are written');
 	my %there = map { $_ => 1 } split /\n/, $session->must("SELECT encode(raw_id, 'hex') || ' ' || rev FROM docrep.rejected_docs WHERE tbl = '$case->{table}'::regclass");
-	foreach my $what (sort keys %rejected)
+	foreach my $what (@what)
 	{
 		my $doc = $rejected{$what};
 		my $key = unpack('H*', $doc->{id}) . " $doc->{revs}[0]";
