@@ -351,7 +351,7 @@ sub inline
 }
 
 # The content of an attachment that is kept compressed.
-sub plain { return Compress::Zlib::memGunzip($_[0]{content}) }
+sub plain { return Compress::Zlib::memGunzip(my $copy = $_[0]{content}) }
 
 # What a part that follows is called in the document.
 sub follows

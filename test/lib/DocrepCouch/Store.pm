@@ -239,7 +239,7 @@ sub new_att
 {
 	my (%att) = @_;
 	$att{length} //= length $att{content};
-	$att{plain} //= length Compress::Zlib::memGunzip($att{content}) if $att{encoding};
+	$att{plain} //= length Compress::Zlib::memGunzip(my $copy = $att{content}) if $att{encoding};
 	$att{digest} //= 'md5-' . md5_base64($att{content}) . '==';
 	return \%att;
 }
