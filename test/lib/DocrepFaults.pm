@@ -170,7 +170,7 @@ sub is_equal
 sub for_case
 {
 	my ($case, $fault) = @_;
-	my %fault = (%$fault, match => $fault->{match} =~ s{/db\b}{/$case->{db}}r);
+	my %fault = (%$fault, match => $fault->{match} =~ s{/db\b}{/$case->{db}}gr);
 
 	foreach my $command (grep { $fault{$_} } qw(command after))
 	{
