@@ -346,6 +346,9 @@ read_end(CouchFeed *feed)
 	CouchJson	value = docrep_cj_get(&rest, "last_seq");
 	int64		pending;
 
+	/* of the array, the rest has the brackets */
+	if (docrep_cj_get(&rest, "results").kind != CJ_ARRAY)
+		docrep_couch_malformed(feed->peer, "reading changes", "its \"results\" are no array");
 	feed->last_seq = seq_text(&value);
 	value = docrep_cj_get(&rest, "pending");
 	if (value.kind == CJ_NUMBER && docrep_cj_int64(&value, &pending))

@@ -11,6 +11,7 @@
  */
 #include "postgres.h"
 
+#include "mb/pg_wchar.h"
 #include "peer/couchdb_source.h"
 #include "peer/couchdb_target.h"
 #include "store/errcodes.h"
@@ -250,6 +251,11 @@ docrep_couch_add_doc(DocrepDocs *out, const char *text, Size len, const char *id
 		doc->jsonlen = (int) couch.bodylen;
 		if (problem == NULL && couch.attachments.kind != CJ_NONE)
 			problem = read_atts(&couch.attachments, &doc->atts);
+		if (problem == NULL && couch.other_special)
+			problem = "a member that begins with \"_\" is none of CouchDB's";
+		/* the store takes its word for it */
+		if (problem == NULL && !pg_verify_mbstr(PG_UTF8, doc->json, doc->jsonlen, true))
+			problem = "it is not valid UTF-8";
 	}
 	if (problem != NULL)
 		set_unreadable(doc, text, len, rev, ERRCODE_DOCREP_BAD_REQUEST, problem);

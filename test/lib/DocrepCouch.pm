@@ -20,6 +20,7 @@ use warnings;
 
 use Carp;
 use DocrepCouch::Server;
+use Encode qw(decode);
 use Exporter 'import';
 use IO::Handle;
 use IO::Socket::INET;
@@ -96,7 +97,7 @@ sub contents
 	my ($self, $db) = @_;
 	$AUTOLOAD = 'contents';
 	my $all = AUTOLOAD($self, $db);
-	return { map { $_ => $body->encode([ map { [ @$_[ 0 .. 2 ], normal_body($_->[3]), $_->[4] ] } @{ $all->{$_} } ]) } keys %$all };
+	return { map { $_ => $body->encode([ map { [ @$_[ 0 .. 2 ], normal_body($_->[3]), text($_->[4]) ] } @{ $all->{$_} } ]) } keys %$all };
 }
 
 # The same of a document table.
@@ -104,16 +105,16 @@ sub docrep_contents
 {
 	my ($node, $dbname, $table) = @_;
 	my $rows = $node->safe_psql($dbname, qq{
-		SELECT c.id || E'\t' || docrep.get('$table', c.id, open_revs => '"all"', revs => true)
+		SELECT jsonb_build_array(c.id, docrep.get('$table', c.id, open_revs => '"all"', revs => true))
 		FROM docrep.changes('$table', style => 'all_docs') c});
 	my %all;
 
 	foreach my $row (split /\n/, $rows)
 	{
-		my ($id, $text) = split /\t/, $row, 2;
-		utf8::encode($text) if utf8::is_utf8($text);
-		utf8::encode($id) if utf8::is_utf8($id);
-		my @leaves = map { $_->{ok} } @{ $body->decode($text) };
+		utf8::encode($row) if utf8::is_utf8($row);
+		my ($id, $found) = @{ $body->decode($row) };
+		utf8::encode($id);
+		my @leaves = map { $_->{ok} } @$found;
 		$all{$id} = $body->encode([ map {
 			my %doc = %$_;
 			my ($n, $atts) = ($doc{_revisions}{start}, $doc{_attachments} // {});
@@ -123,6 +124,13 @@ sub docrep_contents
 		} sort { $a->{_rev} cmp $b->{_rev} } @leaves ]);
 	}
 	return \%all;
+}
+
+# Names of attachments, and what is said of them, as characters.
+sub text
+{
+	my ($atts) = @_;
+	return { map { decode('UTF-8', $_) => [ map { decode('UTF-8', $_) } @{ $atts->{$_} } ] } keys %$atts };
 }
 
 sub normal_body

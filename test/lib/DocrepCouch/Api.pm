@@ -18,6 +18,7 @@ package DocrepCouch::Api;
 use strict;
 use warnings;
 
+use Compress::Zlib ();
 use DocrepCouch::Store qw(json_quote json_unquote json_members json_elements);
 use Digest::MD5 qw(md5_base64 md5_hex);
 use JSON::PP;
@@ -320,7 +321,7 @@ sub bulk_get
 	my $members = json_members($r->{body});
 	my ($docs) = map { $_->[1] } grep { $_->[0] eq 'docs' } @{ $members // [] };
 	my %opts = (revs => ($r->{query}{revs} // '') eq 'true',
-		atts => ($r->{query}{attachments} // '') eq 'true' ? \&inline : undef);
+		atts => ($r->{query}{attachments} // '') eq 'true' ? \&inline : stub_form($r));
 	my @results;
 
 	return failure(400, 'bad_request', 'Missing JSON list of \'docs\'.') unless defined $docs;
@@ -340,6 +341,8 @@ sub bulk_get
 	return { %{ reply(200, '{"results":[' . join(',', @results) . ']}') }, chunked => 1 };
 }
 
+sub stub_form { return ($_[0]{query}{att_encoding_info} // '') eq 'true' ? 'encoding' : undef }
+
 sub inline
 {
 	my ($name, $att) = @_;
@@ -348,19 +351,13 @@ sub inline
 }
 
 # The content of an attachment that is kept compressed.
-sub plain
-{
-	my ($att) = @_;
-	require IO::Uncompress::Gunzip;
-	IO::Uncompress::Gunzip::gunzip(\$att->{content}, \my $plain);
-	return $plain;
-}
+sub plain { return Compress::Zlib::memGunzip(my $copy = $_[0]{content}) }
 
 # What a part that follows is called in the document.
 sub follows
 {
 	my ($name, $att) = @_;
-	return $att->{encoding} ? "\"encoding\":\"gzip\",\"encoded_length\":$att->{length},\"length\":" . length(plain($att)) . ',"follows":true'
+	return $att->{encoding} ? "\"encoding\":\"gzip\",\"encoded_length\":$att->{length},\"length\":" . $att->{plain} . ',"follows":true'
 	  : "\"length\":$att->{length},\"follows\":true";
 }
 
@@ -370,7 +367,7 @@ sub get_doc
 	my $q = $r->{query};
 	my $doc = $db->{docs}{$id};
 	my $parts = ($r->{headers}{accept} // '') =~ m{multipart/} && !$self->{settings}{json_only};
-	my %opts = (revs => ($q->{revs} // '') eq 'true', atts => ($q->{attachments} // '') eq 'true' ? \&inline : undef);
+	my %opts = (revs => ($q->{revs} // '') eq 'true', atts => ($q->{attachments} // '') eq 'true' ? \&inline : stub_form($r));
 	my $since = $q->{atts_since} ? json_revs($q->{atts_since}) : undef;
 
 	return failure(404, 'not_found', 'missing') unless $doc || defined $q->{open_revs};
@@ -420,7 +417,7 @@ sub related
 	my @follow = grep { is_newer($atts->{$_}, $since) } sort keys %$atts;
 	my $said = sub {
 		my ($name, $att) = @_;
-		return is_newer($att, $since) ? follows($name, $att) : "\"length\":$att->{length},\"stub\":true";
+		return is_newer($att, $since) ? follows($name, $att) : DocrepCouch::Store::stub($att, 'encoding');
 	};
 	my $body = "--$boundary\r\nContent-Type: application/json\r\n\r\n"
 	  . DocrepCouch::Store::doc_json($id, $doc, $rev, %opts, atts => $said);

@@ -230,7 +230,7 @@ sub read_body
 sub unpack_body
 {
 	my ($r) = @_;
-	$r->{body} = Compress::Zlib::memGunzip($r->{body}) // ''
+	$r->{body} = Compress::Zlib::memGunzip(my $copy = $r->{body}) // ''
 	  if ($r->{headers}{'content-encoding'} // '') =~ /gzip/ && !$r->{unpacked}++;
 	return 1;
 }

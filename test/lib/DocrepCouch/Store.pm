@@ -6,6 +6,7 @@ package DocrepCouch::Store;
 use strict;
 use warnings;
 
+use Compress::Zlib ();
 use Digest::MD5 qw(md5_base64 md5_hex);
 use Exporter 'import';
 use Time::HiRes qw(time);
@@ -219,8 +220,18 @@ sub att_json
 	my ($name, $att, $how) = @_;
 	my $said = "\"content_type\":" . json_quote($att->{type}) . ",\"revpos\":$att->{revpos},\"digest\":\"$att->{digest}\"";
 
-	$said .= ref $how ? ',' . $how->($name, $att) : ",\"length\":$att->{length},\"stub\":true";
+	$said .= ref $how ? ',' . $how->($name, $att) : ',' . stub($att, $how);
 	return json_quote($name) . ":{$said}";
+}
+
+# What is said of one that does not come along.  Its encoding is told to those who
+# ask (att_encoding_info); the length is that of what was uploaded.
+sub stub
+{
+	my ($att, $how) = @_;
+	return "\"length\":$att->{length},\"stub\":true" unless $att->{encoding};
+	return "\"length\":$att->{plain},\"stub\":true"
+	  . (($how // '') eq 'encoding' ? ",\"encoding\":\"$att->{encoding}\",\"encoded_length\":$att->{length}" : '');
 }
 
 # An attachment: how it is described, and its content as stored.
@@ -228,6 +239,7 @@ sub new_att
 {
 	my (%att) = @_;
 	$att{length} //= length $att{content};
+	$att{plain} //= length Compress::Zlib::memGunzip(my $copy = $att{content}) if $att{encoding};
 	$att{digest} //= 'md5-' . md5_base64($att{content}) . '==';
 	return \%att;
 }

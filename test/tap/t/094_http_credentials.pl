@@ -17,7 +17,7 @@ my $key = 'api-k3y-s3cret';
 my $true = JSON::PP::true;
 my $json = JSON::PP->new->canonical;
 my $node = new_node('near', databases => ['one'], conf => "log_statement = none\nlog_min_messages = info\nlog_min_duration_statement = 0\n");
-my $couch = DocrepCouch->new(settings => { users => { joe => $secret, 'a@b:c' => "p/w?#\@:%s3cret" }, api_keys => { $key => 3600 } });
+my $couch = DocrepCouch->new(settings => { users => { joe => $secret, 'a@b+c' => "p/w?#\@:%s3cret" }, api_keys => { $key => 3600 } });
 my $lab = DocrepFaults->new($node, 'one', $couch);
 my $session = $lab->{session};
 my $host = '127.0.0.1:' . $couch->port;
@@ -26,7 +26,7 @@ my $host = '127.0.0.1:' . $couch->port;
 
 my %forms = (
 	'URL' => sub { "http://joe:$secret\@$host/$_[0]" },
-	'URL, escaped' => sub { "http://a%40b%3Ac:p%2Fw%3F%23%40%3A%25s3cret\@$host/$_[0]" },
+	'URL, escaped' => sub { "http://a%40b%2Bc:p%2Fw%3F%23%40%3A%25s3cret\@$host/$_[0]" },
 	'object with a URL' => sub { $json->encode({ url => "http://joe:$secret\@$host/$_[0]" }) },
 	'auth.basic' => sub { $json->encode({ url => "http://$host/$_[0]", auth => { basic => { username => 'joe', password => $secret } } }) },
 	'auth.basic before the URL' => sub { $json->encode({ url => "http://joe:wrong\@$host/$_[0]", auth => { basic => { username => 'joe', password => $secret } } }) },
@@ -166,13 +166,14 @@ foreach my $bad ("http://joe:$secret\@/", "http://joe:$secret\@host:port/db", "h
 		my $case = $lab->fresh('pull');
 		$case->{url} = $forms{$form}->($case->{db});
 		my $fault = $couch->fault(match => "^POST /$case->{db}/_bulk_get", hang_at => -1);
-		$session->send($lab->statement($case, connection_timeout => 30000, request_timeout => 30000, continuous => $true));
-		$session->receive(20);
+		my %patient = (connection_timeout => 60000, request_timeout => undef, continuous => $true);
+		$session->send($lab->statement($case, %patient));
 		wait_until(sub { $couch->hits($fault) }, 20, 'the worker to wait');
 		my $seen = join "\n", map { $other->must("SELECT row_to_json(x) FROM $_ x") } 'pg_stat_activity', 'docrep.active_tasks', 'docrep.checkpoints', 'docrep.rejected_docs', 'pg_locks', 'pg_settings', 'pg_cursors', 'pg_prepared_statements';
 		# the statement that asked for it is its author's own, unless it was a URL's
 		unlike($seen =~ s/^.*SELECT docrep\.replicate.*$//mgr, qr/s3cret/, "$form: not seen while it runs");
-		$lab->run($case, continuous => $true, cancel => $true);
+		$other->must($lab->statement($case, %patient, cancel => $true));
+		ok($session->receive(10), '... and cancelled');
 		$couch->heal;
 		my $stored = $other->must("SELECT string_agg(l::text, '') FROM docrep.local_docs l");
 		unlike($stored, qr/s3cret/, '... nor in what is stored');
