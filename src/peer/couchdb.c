@@ -235,6 +235,7 @@ docrep_couchdb_peer_make(const DocrepEndpoint *endpoint, MemoryContext cxt)
 	peer->base.ops = &couchdb_ops;
 	peer->endpoint = docrep_http_endpoint_parse(endpoint->spec);
 	peer->vendor = peer->version = "";
+	peer->first_ratio = -1;
 	dlist_init(&peer->requests);
 	MemoryContextSwitchTo(caller);
 	return &peer->base;

@@ -37,6 +37,7 @@ typedef struct CouchPeer
 	/* the source's side */
 	dlist_head	requests;		/* changes, fetches and a wait, in order (requests.h) */
 	struct CouchFeed *feed;		/* couchdb_changes.c */
+	double		first_ratio;	/* share of first revisions among recent changes */
 	struct CouchFetcher *fetcher;	/* couchdb_fetch.c */
 	struct CouchAttReader *att;	/* couchdb_att.c */
 	struct CouchPoll *poll;		/* couchdb_wait.c */

@@ -8,6 +8,11 @@
  * whose rows are the next batch.  Sequences are opaque: a string is kept as
  * its text, anything else as its JSON.
  *
+ * A feed can bring documents along, but not their ancestry.  A first revision
+ * has none, so where most changes are such and most of them are missing at
+ * the target (a first copy) documents are asked for with the feed, and
+ * nothing is fetched: half the work for the server.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -23,8 +28,10 @@
 
 /* Rows asked for with one call, in batches. */
 #define BATCHES_A_CALL		10
-/* The longest row: an id and its leaves. */
+/* The longest row: an id and its leaves, perhaps a document. */
 #define ROW_BYTES			(16 * 1024 * 1024)
+/* Documents come along when more than this share of changes were first revisions. */
+#define DOCS_ABOVE			0.6
 /* A waiting server sends a newline this often, in ms ... */
 #define HEARTBEAT			10000
 /* ... and is dead when it has been silent for so long. */
@@ -41,6 +48,8 @@ typedef struct CouchFeed
 	StringInfoData at;			/* everything up to here has been handed out */
 	bool		longpoll;
 	bool		winners_only;
+	bool		with_docs;
+	int			firsts;			/* rows that were first revisions */
 	int			limit;			/* rows asked for; 0: all */
 	int			rows;			/* rows that came of this call */
 	int			attempts;		/* calls in a row that failed without a row */
@@ -54,6 +63,7 @@ typedef struct CouchFeed
 	char	   *last_seq;		/* as it says then, or NULL */
 	int64		pending;
 	const char *bad;			/* what is wrong with the answer, or NULL */
+	bool		too_large;		/* a row with its document is */
 } CouchFeed;
 
 /* ---------- rows ---------- */
@@ -137,9 +147,37 @@ keep_unusable_id(DocrepChange *change, const CouchJson *row, const char *raw, in
 	}
 }
 
+/* Is it the only leaf of a document, without ancestors? */
+static bool
+is_first(const DocrepChange *change)
+{
+	return change->nrevs == 1 && change->revs[0].gen == 1;
+}
+
+/* Keep the document that came along, if that is all there is to know of it. */
+static void
+keep_doc(DocrepChange *change, const CouchJson *row, DocrepChanges *out)
+{
+	CouchJson	json = docrep_cj_get(row, "doc");
+	DocrepDocs	docs;
+	DocrepDoc  *doc;
+
+	if (!is_first(change) || json.kind != CJ_OBJECT)
+		return;
+	docrep_docs_init(&docs, out->cxt);
+	docs.docs = palloc(sizeof(DocrepDoc));
+	docs.cap = 1;
+	doc = docrep_couch_add_doc(&docs, json.text, json.len, change->id, &change->revs[0]);
+	if (doc->unreadable || doc->atts.n > 0 || doc->path.n != 1 ||
+		!docrep_rev_eq(&doc->path.revs[0], &change->revs[0]))
+		return;
+	change->docs = doc;
+	out->bytes += docs.bytes;
+}
+
 /* Add a row to a batch; NULL, or what is wrong with it. */
 static const char *
-add_row(const CouchJson *row, const char *at, DocrepChanges *out)
+add_row(CouchFeed *feed, const CouchJson *row, DocrepChanges *out)
 {
 	MemoryContext caller;
 	DocrepChange *change;
@@ -162,12 +200,16 @@ add_row(const CouchJson *row, const char *at, DocrepChanges *out)
 	seq = docrep_cj_get(row, "seq");
 	change->seq = seq_text(&seq);
 	if (change->seq == NULL)
-		change->seq = out->n > 1 ? out->rows[out->n - 2].seq : pstrdup(at);
+		change->seq = out->n > 1 ? out->rows[out->n - 2].seq : pstrdup(feed->at.data);
 	revs = docrep_cj_get(row, "changes");
 	problem = read_revs(&revs, change);
 	change->deleted = docrep_cj_get(row, "deleted").kind == CJ_TRUE;
 	if (problem == NULL && id_problem != NULL)
 		keep_unusable_id(change, row, raw, rawlen, id_problem);
+	else if (problem == NULL && feed->with_docs)
+		keep_doc(change, row, out);
+	if (problem == NULL && is_first(change))
+		feed->firsts++;
 	out->bytes += 64 + id.len + change->nrevs * 24;
 	MemoryContextSwitchTo(caller);
 	if (problem != NULL)
@@ -194,7 +236,7 @@ consume_rows(DocrepHttpCall *call, const char *data, Size len)
 	const char *p = data;
 	size_t		left = len;
 
-	while (wants_more(feed) && !feed->bad && !feed->ended)
+	while (wants_more(feed) && !feed->bad && !feed->too_large && !feed->ended)
 	{
 		CouchJson	row;
 
@@ -207,7 +249,7 @@ consume_rows(DocrepHttpCall *call, const char *data, Size len)
 				call->again = NULL;
 				feed->rows++;
 				feed->attempts = 0;
-				feed->bad = add_row(&row, feed->at.data, feed->out ? feed->out : &feed->peeked);
+				feed->bad = add_row(feed, &row, feed->out ? feed->out : &feed->peeked);
 				if (feed->out == NULL)
 					feed->news = true;
 				break;
@@ -218,12 +260,15 @@ consume_rows(DocrepHttpCall *call, const char *data, Size len)
 				feed->bad = docrep_cj_split_problem(feed->split);
 				break;
 			case COUCHSPLIT_TOO_LARGE:
-				feed->bad = "a change is too large";
+				if (feed->with_docs)
+					feed->too_large = true;
+				else
+					feed->bad = "a change is too large";
 				break;
 		}
 	}
 	/* what follows the end is of no interest */
-	return feed->ended || feed->bad ? len : len - left;
+	return feed->ended || feed->bad || feed->too_large ? len : len - left;
 }
 
 /* The path of the call that goes on where the feed is. */
@@ -241,6 +286,8 @@ feed_path(const CouchFeed *feed, const DocrepChangesRequest *request)
 		appendStringInfo(&path, "&heartbeat=%d", HEARTBEAT);
 	if (feed->limit > 0)
 		appendStringInfo(&path, "&limit=%d", feed->limit);
+	if (feed->with_docs)
+		appendStringInfoString(&path, "&include_docs=true");
 	if (request != NULL && request->doc_ids != NULL)
 		appendStringInfoString(&path, "&filter=_doc_ids");
 	return path.data;
@@ -296,8 +343,8 @@ start_call(CouchFeed *feed, const DocrepChangesRequest *request)
 	feed->call->arg = feed;
 	if (feed->longpoll)
 		feed->call->silence = SILENCE;
-	feed->rows = 0;
-	feed->ended = false;
+	feed->rows = feed->firsts = 0;
+	feed->ended = feed->too_large = false;
 	feed->begun = GetCurrentTimestamp();
 	docrep_http_start(feed->call);
 	MemoryContextSwitchTo(caller);
@@ -337,7 +384,7 @@ new_feed(CouchPeer *peer, const char *since, bool longpoll, bool winners_only, i
 	return feed;
 }
 
-/* Note how the answer ends. */
+/* Note how the answer ends, and what it was like. */
 static void
 read_end(CouchFeed *feed)
 {
@@ -353,6 +400,8 @@ read_end(CouchFeed *feed)
 	value = docrep_cj_get(&rest, "pending");
 	if (value.kind == CJ_NUMBER && docrep_cj_int64(&value, &pending))
 		feed->pending = pending;
+	if (feed->rows > 0)
+		feed->peer->first_ratio = (double) feed->firsts / feed->rows;
 	MemoryContextSwitchTo(caller);
 }
 
@@ -385,6 +434,17 @@ end_call(CouchFeed *feed, const DocrepChangesRequest *request)
 	read_end(feed);
 }
 
+/* A document is too large to come along with its change. */
+static void
+start_without_docs(CouchFeed *feed, const DocrepChangesRequest *request)
+{
+	docrep_http_drop(feed->call);
+	feed->call = NULL;
+	feed->with_docs = false;
+	feed->peer->first_ratio = 0;
+	start_call(feed, request);
+}
+
 /* ---------- changes ---------- */
 
 /* May the feed that is there answer this request? */
@@ -401,11 +461,14 @@ static void
 ensure_feed(CouchPeer *peer, const DocrepChangesRequest *request)
 {
 	CouchFeed  *feed = peer->feed;
+	bool		learning = request->with_docs && peer->first_ratio < 0;
+	int			rows = request->max_rows * (learning ? 1 : BATCHES_A_CALL);
 
 	if (fits(feed, request))
 		return;
 	feed = new_feed(peer, request->since, false, request->winners_only,
-					request->doc_ids ? 0 : request->max_rows * BATCHES_A_CALL);
+					request->doc_ids ? 0 : rows);
+	feed->with_docs = request->with_docs && peer->first_ratio > DOCS_ABOVE;
 	start_call(feed, request);
 }
 
@@ -487,7 +550,7 @@ fill_batch(CouchFeed *feed, const DocrepChangesRequest *request, DocrepChanges *
 	feed->out = out;
 	while (!feed->ended && wants_more(feed))
 	{
-		if (feed->bad == NULL && !feed->call->done)
+		if (feed->bad == NULL && !feed->too_large && !feed->call->done)
 		{
 			(void) docrep_http_step(feed->peer->http, 0);
 			continue;
@@ -498,7 +561,10 @@ fill_batch(CouchFeed *feed, const DocrepChangesRequest *request, DocrepChanges *
 			resetStringInfo(&feed->at);
 			appendStringInfoString(&feed->at, out->rows[out->n - 1].seq);
 		}
-		end_call(feed, request);
+		if (feed->too_large)
+			start_without_docs(feed, request);
+		else
+			end_call(feed, request);
 	}
 	feed->out = NULL;
 	if (feed->bad != NULL)
