@@ -23,6 +23,23 @@ extern void docrep_couch_open_att(DocrepPeer *base, const DocrepDoc *doc, const 
 extern Size docrep_couch_read_att(DocrepPeer *base, char *buf, Size size);
 extern void docrep_couch_close_att(DocrepPeer *base);
 
+/* ---------- couchdb_rows.c ---------- */
+
+/*
+ * Add a row of the feed to a batch; "before" is the sequence of the row before
+ * it, which counts for a row without one.  NULL, or (static) what is wrong with
+ * the row.  with_docs: keep the document that comes with it, if its ancestry is
+ * known without asking.
+ */
+extern const char *docrep_couch_add_row(const CouchJson *row, const char *before, bool with_docs,
+										DocrepChanges *out);
+
+/* Is its document a first revision, alone? */
+extern bool docrep_couch_is_first(const DocrepChange *change);
+
+/* A sequence as text, allocated; NULL: null or none. */
+extern char *docrep_couch_seq_text(const CouchJson *seq);
+
 /* ---------- couchdb_docs.c ---------- */
 
 /*
