@@ -136,6 +136,26 @@ is_in_list(const uint8 *address, int len, const NetworkList *list)
 	return false;
 }
 
+/* 0.0.0.0 and :: lead to this host, as its loopback addresses do. */
+static bool
+is_unspecified(const uint8 *address, int len)
+{
+	for (int i = 0; i < len; i++)
+		if (address[i] != 0)
+			return false;
+	return true;
+}
+
+/* Make an unspecified address the loopback address of its kind; returns len. */
+static int
+loopback(uint8 *address, int len)
+{
+	if (len == 4)
+		address[0] = 127;
+	address[len - 1] = 1;
+	return len;
+}
+
 /* ---------- names ---------- */
 
 /* Is a name the pattern's?  "*" stands for any characters. */
@@ -242,7 +262,8 @@ docrep_host_rules_allow(const DocrepHostRules *rules, const struct sockaddr *add
 	}
 	else
 		return false;
-	if (is_in_list(bytes, len, &rules->denied))
+	if (is_in_list(bytes, len, &rules->denied) ||
+		(is_unspecified(bytes, len) && is_in_list(bytes, loopback(bytes, len), &rules->denied)))
 		return false;
 	return rules->any || is_in_list(bytes, len, &rules->allowed);
 }

@@ -18,6 +18,7 @@
 #include "lib/stringinfo.h"
 #include "peer/http.h"
 #include "peer/http_url.h"
+#include "utils/resowner.h"
 
 bool
 docrep_http_is_url(const char *text)
@@ -37,18 +38,50 @@ docrep_http_encode(const char *text)
 	return docrep_http_escape(text);
 }
 
+/*
+ * A worker reads its endpoints outside of any transaction, but what OpenSSL
+ * allocates wants an owner.  This one stays, and is empty between calls.
+ */
+static ResourceOwner
+digest_owner(void)
+{
+	static ResourceOwner owner = NULL;
+
+	if (owner == NULL)
+		owner = ResourceOwnerCreate(NULL, "docrep digests");
+	return owner;
+}
+
+/* The SHA-256 of a text; false: it could not be computed. */
+static bool
+sha256(const char *text, uint8 *digest)
+{
+	pg_cryptohash_ctx *ctx = pg_cryptohash_create(PG_SHA256);
+	bool		done;
+
+	if (ctx == NULL)
+		return false;
+	done = pg_cryptohash_init(ctx) >= 0 &&
+		pg_cryptohash_update(ctx, (const uint8 *) text, strlen(text)) >= 0 &&
+		pg_cryptohash_final(ctx, digest, PG_SHA256_DIGEST_LENGTH) >= 0;
+	pg_cryptohash_free(ctx);
+	return done;
+}
+
 char *
 docrep_http_digest(const char *text)
 {
-	pg_cryptohash_ctx *ctx = pg_cryptohash_create(PG_SHA256);
 	uint8		digest[PG_SHA256_DIGEST_LENGTH];
+	ResourceOwner owner = CurrentResourceOwner;
 	StringInfoData buf;
+	bool		done;
 
-	if (ctx == NULL || pg_cryptohash_init(ctx) < 0 ||
-		pg_cryptohash_update(ctx, (const uint8 *) text, strlen(text)) < 0 ||
-		pg_cryptohash_final(ctx, digest, sizeof(digest)) < 0)
+	if (owner == NULL)
+		CurrentResourceOwner = digest_owner();
+	done = sha256(text, digest);
+	CurrentResourceOwner = owner;
+	if (!done)
 		elog(ERROR, "could not compute a digest");
-	pg_cryptohash_free(ctx);
 	initStringInfo(&buf);
 	for (int i = 0; i < 8; i++)
 		appendStringInfo(&buf, "%02x", digest[i]);

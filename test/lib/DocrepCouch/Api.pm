@@ -104,7 +104,7 @@ sub refuse
 	}
 	if ($auth =~ /^Bearer (.*)/)
 	{
-		return if $set->{tokens}{$1} || ($self->{tokens}{$1} // 0) > time;
+		return if ($set->{tokens} // {})->{$1} || ($self->{tokens}{$1} // 0) > time;
 		return failure(401, 'unauthorized', 'Token rejected.');
 	}
 	if (($r->{headers}{cookie} // '') =~ /AuthSession=([^;]+)/)

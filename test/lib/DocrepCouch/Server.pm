@@ -194,7 +194,7 @@ sub read_head
 	foreach (@lines)
 	{
 		my ($name, $value) = /^([^:]+):\s*(.*?)\s*$/ or next;
-		$headers{ lc $name } = $value;
+		$headers{ lc $name } = exists $headers{ lc $name } ? "$headers{ lc $name }; $value" : $value;
 	}
 	$target =~ s{^https?://[^/]*}{};
 	my ($path, $query) = split /\?/, $target, 2;

@@ -189,6 +189,7 @@ foreach my $bad ("http://joe:$secret\@/", "http://joe:$secret\@host:port/db", "h
 	my $run = $lab->run($case, continuous => $true);
 	is($run->{state}, '', 'a continuous one') or diag $run->{message};
 	$couch->set(users => { joe => 'changed' });
+	$couch->forget_sessions;
 	$couch->restart;
 	wait_for_query($node, 'one', q{SELECT state FROM docrep.active_tasks}, 'crashing', 30);
 	my $row = $session->must('SELECT row_to_json(t) FROM docrep.active_tasks t');
