@@ -10,9 +10,14 @@
 /* More ancestors than anybody keeps. */
 #define MAX_REVISIONS	1000000
 
-/* What CouchDB adds to documents that it gives, beside the members that are of use. */
+/*
+ * What CouchDB adds to documents that it gives, beside the members that are of
+ * use, and what its replicator notes in its own.
+ */
 static const char *const added[] = {
-	"_conflicts", "_deleted_conflicts", "_revs_info", "_local_seq", NULL
+	"_conflicts", "_deleted_conflicts", "_revs_info", "_local_seq",
+	"_replication_id", "_replication_state", "_replication_state_time",
+	"_replication_state_reason", "_replication_stats", NULL
 };
 
 /* Does the key begin with "_", escaped or not? */

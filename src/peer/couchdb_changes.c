@@ -4,19 +4,18 @@
  *		The changes feed of a CouchDB, read as it arrives.
  *
  * One GET of _changes serves many batches: its rows are taken while a batch is
- * asked for, and in between the connection rests.  A wait is a long poll,
- * whose rows are the next batch.  Sequences are opaque: a string is kept as
- * its text, anything else as its JSON.
+ * asked for, and in between the connection rests.  A wait is a long poll
+ * (couchdb_wait.c), whose rows are the next batch.
+ *
+ * A call that breaks off is made again after the last row that was taken.  As
+ * long as there are new rows that is no failure.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "miscadmin.h"
 #include "peer/couchdb_source.h"
 #include "peer/couchdb_target.h"
-#include "peer/io.h"
-#include "storage/latch.h"
 #include "store/errcodes.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -25,154 +24,76 @@
 #define BATCHES_A_CALL		10
 /* The longest row: an id and its leaves. */
 #define ROW_BYTES			(16 * 1024 * 1024)
-/* A waiting server sends a newline this often, in ms ... */
+/* A server that waits sends a newline this often, in ms ... */
 #define HEARTBEAT			10000
 /* ... and is dead when it has been silent for so long. */
 #define SILENCE				(3 * HEARTBEAT + 5000)
-/* A long poll that comes back with nothing is not asked again before this (ms). */
-#define POLL_PAUSE			1000
+/* One that looks for a few documents in a long feed may be silent for so long. */
+#define FILTER_SILENCE		(5 * 60 * 1000)
+/* A call that breaks off is made again after this (ms). */
+#define RETRY_PAUSE			250
+/* A long poll that has lived so long (ms) may break off without a row. */
+#define POLL_LIFE			5000
+/* Where feeds begin. */
+#define SEQ_START			"0"
+/* When nothing is new, the database is looked at, but not more often than this (ms). */
+#define LOOK_PAUSE			10000
 
-typedef struct CouchFeed
-{
-	MemoryContext cxt;
-	CouchPeer  *peer;
-	DocrepHttpCall *call;
-	CouchSplit *split;
-	StringInfoData at;			/* everything up to here has been handed out */
-	bool		longpoll;
-	bool		winners_only;
-	int			limit;			/* rows asked for; 0: all */
-	int			rows;			/* rows that came of this call */
-	int			attempts;		/* calls in a row that failed without a row */
-	TimestampTz begun;
-	DocrepChanges *out;			/* being filled, or NULL: take no more rows */
-	int			max_rows;
-	Size		max_bytes;
-	bool		news;			/* a row has come that was not handed out */
-	DocrepChanges peeked;		/* ... this one */
-	bool		ended;			/* the answer is complete */
-	char	   *last_seq;		/* as it says then, or NULL */
-	int64		pending;
-	const char *bad;			/* what is wrong with the answer, or NULL */
-} CouchFeed;
+static const char doing[] = "reading changes";
 
-/* ---------- rows ---------- */
-
-/* A sequence as text, allocated; NULL: null or none. */
-static char *
-seq_text(const CouchJson *seq)
-{
-	const char *problem;
-	char	   *raw;
-	int			rawlen;
-	char	   *text;
-
-	if (seq->kind == CJ_NONE || seq->kind == CJ_NULL)
-		return NULL;
-	if (seq->kind != CJ_STRING)
-		return pnstrdup(seq->text, seq->len);
-	text = docrep_couch_text(seq, &problem, &raw, &rawlen);
-	return problem ? NULL : text;
-}
-
-/* The revisions of a row; NULL, or what is wrong. */
-static const char *
-read_revs(const CouchJson *changes, DocrepChange *change)
-{
-	CouchJsonWalk walk;
-	int			n = 0;
-
-	if (changes->kind != CJ_ARRAY)
-		return "a change has no array \"changes\"";
-	docrep_cj_walk(&walk, changes);
-	while (docrep_cj_next(&walk))
-		n++;
-	change->revs = palloc(Max(n, 1) * sizeof(Rev));
-	docrep_cj_walk(&walk, changes);
-	while (docrep_cj_next(&walk))
-	{
-		CouchJson	value = walk.value.kind == CJ_OBJECT ? docrep_cj_get(&walk.value, "rev") :
-			walk.value;
-		const char *problem = "a revision in a change is no string";
-		char	   *raw;
-		int			rawlen;
-		char	   *text;
-
-		if (value.kind != CJ_STRING)
-			return problem;
-		text = docrep_couch_text(&value, &problem, &raw, &rawlen);
-		if (problem == NULL)
-			problem = docrep_rev_parse(text, strlen(text), palloc(strlen(text) + 1),
-									   &change->revs[change->nrevs]);
-		if (problem != NULL)
-			return "a change has a malformed revision";
-		change->nrevs++;
-	}
-	return NULL;
-}
-
-/*
- * An id that text cannot hold: the row is all that can be kept of the document,
- * and it comes along as one that cannot be read.
- */
 static void
-keep_unusable_id(DocrepChange *change, const CouchJson *row, const char *raw, int rawlen,
-				 const char *problem)
+set_seq(StringInfo seq, const char *value)
 {
-	change->docs = palloc0(Max(change->nrevs, 1) * sizeof(DocrepDoc));
-	for (int i = 0; i < change->nrevs; i++)
-	{
-		DocrepDoc  *doc = &change->docs[i];
-
-		doc->id = change->id;
-		doc->raw_id = raw;
-		doc->raw_idlen = rawlen;
-		doc->unreadable = true;
-		doc->sqlstate = ERRCODE_DOCREP_BAD_REQUEST;
-		doc->reason = psprintf("its _id: %s", problem);
-		doc->path.n = 1;
-		doc->path.revs = &change->revs[i];
-		doc->json = pnstrdup(row->text, row->len);
-		doc->jsonlen = (int) row->len;
-	}
+	resetStringInfo(seq);
+	appendStringInfoString(seq, value);
 }
 
-/* Add a row to a batch; NULL, or what is wrong with it. */
-static const char *
-add_row(const CouchJson *row, const char *at, DocrepChanges *out)
-{
-	MemoryContext caller;
-	DocrepChange *change;
-	CouchJson	id;
-	CouchJson	seq;
-	CouchJson	revs;
-	const char *problem;
-	const char *id_problem;
-	char	   *raw = NULL;
-	int			rawlen = 0;
+/* ---------- which changes ---------- */
 
-	if (row->kind != CJ_OBJECT)
-		return "a change is no object";
-	id = docrep_cj_get(row, "id");
-	if (id.kind != CJ_STRING)
-		return "a change has no id";
-	caller = MemoryContextSwitchTo(out->cxt);
-	change = docrep_changes_add(out);
-	change->id = docrep_couch_text(&id, &id_problem, &raw, &rawlen);
-	seq = docrep_cj_get(row, "seq");
-	change->seq = seq_text(&seq);
-	if (change->seq == NULL)
-		change->seq = out->n > 1 ? out->rows[out->n - 2].seq : pstrdup(at);
-	revs = docrep_cj_get(row, "changes");
-	problem = read_revs(&revs, change);
-	change->deleted = docrep_cj_get(row, "deleted").kind == CJ_TRUE;
-	if (problem == NULL && id_problem != NULL)
-		keep_unusable_id(change, row, raw, rawlen, id_problem);
-	out->bytes += 64 + id.len + change->nrevs * 24;
+/* Is the peer's feed of these already? */
+static bool
+same_kind(const CouchFeedKind *kind, const DocrepChangesRequest *request)
+{
+	if (kind == NULL || kind->winners_only != request->winners_only ||
+		(kind->doc_ids != NULL) != (request->doc_ids != NULL) ||
+		kind->ndoc_ids != (request->doc_ids ? request->ndoc_ids : 0))
+		return false;
+	for (int i = 0; i < kind->ndoc_ids; i++)
+	{
+		if (strcmp(kind->doc_ids[i], request->doc_ids[i]) != 0)
+			return false;
+	}
+	return true;
+}
+
+/* Remember what is asked for, for feeds that begin without a request.  True: it is as before. */
+static bool
+set_kind(CouchPeer *peer, const DocrepChangesRequest *request)
+{
+	CouchFeedKind *kind = peer->kind;
+	MemoryContext cxt;
+	MemoryContext caller;
+
+	if (same_kind(kind, request))
+		return true;
+	cxt = AllocSetContextCreate(peer->base.cxt, "docrep feed kind", ALLOCSET_SMALL_SIZES);
+	caller = MemoryContextSwitchTo(cxt);
+	kind = palloc0(sizeof(CouchFeedKind));
+	kind->cxt = cxt;
+	kind->winners_only = request->winners_only;
+	kind->limit = request->max_rows * BATCHES_A_CALL;
+	if (request->doc_ids != NULL)
+	{
+		kind->ndoc_ids = request->ndoc_ids;
+		kind->doc_ids = palloc(Max(request->ndoc_ids, 1) * sizeof(char *));
+		for (int i = 0; i < request->ndoc_ids; i++)
+			kind->doc_ids[i] = pstrdup(request->doc_ids[i]);
+	}
 	MemoryContextSwitchTo(caller);
-	if (problem != NULL)
-		out->n--;
-	return problem;
+	if (peer->kind != NULL)
+		MemoryContextDelete(peer->kind->cxt);
+	peer->kind = kind;
+	return false;
 }
 
 /* ---------- a call ---------- */
@@ -186,33 +107,69 @@ wants_more(const CouchFeed *feed)
 	return feed->out->n < feed->max_rows && feed->out->bytes < feed->max_bytes;
 }
 
+/* A row has come. */
+static void
+take_row(CouchFeed *feed, const CouchJson *row)
+{
+	/* from here on it is not for the client to go on after a failure */
+	feed->call->again = NULL;
+	feed->rows++;
+	if (feed->limit > 0 && feed->rows > feed->limit)
+		feed->bad = "it has more rows than were asked for";
+	else if (feed->out != NULL)
+		feed->bad = docrep_couch_add_row(row, feed->at.data, feed->out);
+	else
+	{
+		feed->bad = docrep_couch_add_row(row, feed->at.data, &feed->peeked);
+		feed->news = true;
+	}
+}
+
+/* How the answer ends. */
+static void
+take_end(CouchFeed *feed)
+{
+	CouchJson	rest = docrep_cj_split_rest(feed->split);
+	CouchJson	value = docrep_cj_get(&rest, "last_seq");
+	int64		pending;
+
+	feed->ended = true;
+	if (docrep_cj_get(&rest, "results").kind != CJ_ARRAY)
+	{
+		feed->bad = "it has no array \"results\"";
+		return;
+	}
+	feed->last_seq = docrep_couch_seq(&value);
+	value = docrep_cj_get(&rest, "pending");
+	if (value.kind == CJ_NUMBER && docrep_cj_int64(&value, &pending))
+		feed->pending = pending;
+}
+
 /* Take rows as they come; what is not wanted yet stays with the client. */
 static Size
 consume_rows(DocrepHttpCall *call, const char *data, Size len)
 {
 	CouchFeed  *feed = call->arg;
+	MemoryContext caller = MemoryContextSwitchTo(feed->cxt);
 	const char *p = data;
 	size_t		left = len;
+	bool		more = true;
 
-	while (wants_more(feed) && !feed->bad && !feed->ended)
+	/* before the first row there may be nothing but blanks for long: take them */
+	while (more && wants_more(feed) && !feed->bad && !feed->ended)
 	{
 		CouchJson	row;
 
 		switch (docrep_cj_split(feed->split, &p, &left, &row))
 		{
 			case COUCHSPLIT_MORE:
-				return len - left;
+				more = false;
+				break;
 			case COUCHSPLIT_ELEMENT:
-				/* from here on it is for end_call to go on after a failure */
-				call->again = NULL;
-				feed->rows++;
-				feed->attempts = 0;
-				feed->bad = add_row(&row, feed->at.data, feed->out ? feed->out : &feed->peeked);
-				if (feed->out == NULL)
-					feed->news = true;
+				take_row(feed, &row);
 				break;
 			case COUCHSPLIT_END:
-				feed->ended = true;
+				take_end(feed);
 				break;
 			case COUCHSPLIT_BAD:
 				feed->bad = docrep_cj_split_problem(feed->split);
@@ -222,45 +179,12 @@ consume_rows(DocrepHttpCall *call, const char *data, Size len)
 				break;
 		}
 	}
+	MemoryContextSwitchTo(caller);
 	/* what follows the end is of no interest */
 	return feed->ended || feed->bad ? len : len - left;
 }
 
-/* The path of the call that goes on where the feed is. */
-static char *
-feed_path(const CouchFeed *feed, const DocrepChangesRequest *request)
-{
-	StringInfoData path;
-
-	initStringInfo(&path);
-	appendStringInfo(&path, "_changes?feed=%s&style=%s&since=%s",
-					 feed->longpoll ? "longpoll" : "normal",
-					 feed->winners_only ? "main_only" : "all_docs",
-					 docrep_http_escape(feed->at.data));
-	if (feed->longpoll)
-		appendStringInfo(&path, "&heartbeat=%d", HEARTBEAT);
-	if (feed->limit > 0)
-		appendStringInfo(&path, "&limit=%d", feed->limit);
-	if (request != NULL && request->doc_ids != NULL)
-		appendStringInfoString(&path, "&filter=_doc_ids");
-	return path.data;
-}
-
-/* The body of a filtered feed: {"doc_ids": [...]}. */
-static void
-put_doc_ids(StringInfo out, const DocrepChangesRequest *request)
-{
-	appendStringInfoString(out, "{\"doc_ids\":[");
-	for (int i = 0; i < request->ndoc_ids; i++)
-	{
-		if (i > 0)
-			appendStringInfoChar(out, ',');
-		docrep_couch_put_string(out, request->doc_ids[i]);
-	}
-	appendStringInfoString(out, "]}");
-}
-
-/* An answer has broken off before its first row, and is asked for again. */
+/* An answer has broken off before its first row, and is asked for again by the client. */
 static void
 forget_beginning(DocrepHttpCall *call)
 {
@@ -269,21 +193,58 @@ forget_beginning(DocrepHttpCall *call)
 	docrep_cj_split_reset(feed->split);
 }
 
-/* Ask for what comes after the feed's place. */
-static void
-start_call(CouchFeed *feed, const DocrepChangesRequest *request)
+/* The path of the call that goes on where the feed is. */
+static char *
+feed_path(const CouchFeed *feed)
 {
-	MemoryContext caller = MemoryContextSwitchTo(feed->cxt);
-	bool		filtered = request != NULL && request->doc_ids != NULL;
+	const CouchFeedKind *kind = feed->peer->kind;
+	StringInfoData path;
 
+	initStringInfo(&path);
+	appendStringInfo(&path, "_changes?feed=%s&style=%s&since=%s",
+					 feed->longpoll ? "longpoll" : "normal",
+					 kind && kind->winners_only ? "main_only" : "all_docs",
+					 docrep_http_escape(feed->at.data));
+	if (feed->longpoll)
+		appendStringInfo(&path, "&heartbeat=%d", HEARTBEAT);
+	if (feed->limit > 0)
+		appendStringInfo(&path, "&limit=%d", feed->limit);
+	if (kind && kind->doc_ids)
+		appendStringInfoString(&path, "&filter=_doc_ids");
+	return path.data;
+}
+
+/* The body of a filtered feed: {"doc_ids": [...]}. */
+static void
+put_doc_ids(StringInfo out, const CouchFeedKind *kind)
+{
+	appendStringInfoString(out, "{\"doc_ids\":[");
+	for (int i = 0; i < kind->ndoc_ids; i++)
+	{
+		if (i > 0)
+			appendStringInfoChar(out, ',');
+		docrep_couch_put_string(out, kind->doc_ids[i]);
+	}
+	appendStringInfoString(out, "]}");
+}
+
+void
+docrep_couch_feed_call(CouchFeed *feed)
+{
+	const CouchFeedKind *kind = feed->peer->kind;
+	bool		filtered = kind && kind->doc_ids;
+	MemoryContext caller;
+
+	docrep_http_drop(feed->call);
+	caller = MemoryContextSwitchTo(feed->cxt);
 	feed->call = docrep_http_call(feed->peer->http, feed->cxt, filtered ? "POST" : "GET",
-								  feed_path(feed, request));
+								  feed_path(feed));
 	if (filtered)
 	{
 		StringInfoData body;
 
 		initStringInfo(&body);
-		put_doc_ids(&body, request);
+		put_doc_ids(&body, kind);
 		feed->call->body = body.data;
 		feed->call->bodylen = body.len;
 	}
@@ -296,6 +257,9 @@ start_call(CouchFeed *feed, const DocrepChangesRequest *request)
 	feed->call->arg = feed;
 	if (feed->longpoll)
 		feed->call->silence = SILENCE;
+	else if (filtered)
+		feed->call->silence = Max(FILTER_SILENCE, feed->peer->base.options.connection_timeout);
+	set_seq(&feed->from, feed->at.data);
 	feed->rows = 0;
 	feed->ended = false;
 	feed->begun = GetCurrentTimestamp();
@@ -313,10 +277,10 @@ drop_feed(CouchPeer *peer)
 		MemoryContextDelete(feed->cxt);
 }
 
-/* A feed that begins at a sequence. */
-static CouchFeed *
-new_feed(CouchPeer *peer, const char *since, bool longpoll, bool winners_only, int limit)
+CouchFeed *
+docrep_couch_feed_begin(CouchPeer *peer, const char *since, bool longpoll)
 {
+	const CouchFeedKind *kind = peer->kind;
 	MemoryContext cxt = AllocSetContextCreate(peer->base.cxt, "docrep feed",
 											  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext caller = MemoryContextSwitchTo(cxt);
@@ -326,71 +290,100 @@ new_feed(CouchPeer *peer, const char *since, bool longpoll, bool winners_only, i
 	feed->cxt = cxt;
 	feed->peer = peer;
 	feed->longpoll = longpoll;
-	feed->winners_only = winners_only;
-	feed->limit = limit;
+	/* some servers do not count the rows of a feed of a few documents */
+	feed->limit = kind && !kind->doc_ids ? kind->limit : 0;
 	feed->pending = -1;
 	initStringInfo(&feed->at);
+	initStringInfo(&feed->from);
 	appendStringInfoString(&feed->at, since);
 	docrep_changes_init(&feed->peeked, cxt);
 	peer->feed = feed;
 	MemoryContextSwitchTo(caller);
+	docrep_couch_feed_call(feed);
 	return feed;
 }
 
-/* Note how the answer ends. */
-static void
-read_end(CouchFeed *feed)
-{
-	MemoryContext caller = MemoryContextSwitchTo(feed->cxt);
-	CouchJson	rest = docrep_cj_split_rest(feed->split);
-	CouchJson	value = docrep_cj_get(&rest, "last_seq");
-	int64		pending;
+/* ---------- when it breaks off ---------- */
 
-	feed->last_seq = seq_text(&value);
-	value = docrep_cj_get(&rest, "pending");
-	if (value.kind == CJ_NUMBER && docrep_cj_int64(&value, &pending))
-		feed->pending = pending;
-	MemoryContextSwitchTo(caller);
+/*
+ * Is another call worth while?  If this one has brought anything; or if it is a poll,
+ * which may break off for many reasons, and has lived for long, or few have not.
+ */
+static bool
+worth_another(CouchFeed *feed)
+{
+	if (strcmp(feed->at.data, feed->from.data) != 0)
+		return true;
+	if (!feed->longpoll)
+		return false;
+	if (TimestampDifferenceExceeds(feed->begun, GetCurrentTimestamp(), POLL_LIFE))
+		feed->failures = 0;
+	return feed->failures++ < Max(1, feed->peer->base.options.retries_per_request);
 }
 
 /*
- * The call is done.  If its answer is whole, the feed has ended; else another
- * call goes on from the last row, unless too many have failed in a row.
+ * The source does not know a sequence of its own any more, as when it was made
+ * anew: all is read again.  What the target has is not fetched.
  */
-static void
-end_call(CouchFeed *feed, const DocrepChangesRequest *request)
+static bool
+start_over(CouchFeed *feed)
 {
 	DocrepHttpCall *call = feed->call;
-	const char *doing = "reading changes";
+
+	if (call->failed != 0 || call->status != 400 || strcmp(feed->at.data, SEQ_START) == 0)
+		return false;
+	ereport(LOG,
+			(errmsg("%s refuses the sequence of the last checkpoint: its changes are read from the beginning",
+					feed->peer->base.display)));
+	set_seq(&feed->at, SEQ_START);
+	return true;
+}
+
+void
+docrep_couch_feed_broke(CouchFeed *feed, const char *what)
+{
+	DocrepHttpCall *call = feed->call;
 
 	if (feed->bad != NULL)
-		docrep_couch_malformed(feed->peer, doing, feed->bad);
-	if (call->failed == 0 && call->status / 100 != 2)
-		docrep_http_raise(call, doing);
-	if (call->failed == 0 && !feed->ended)
-		docrep_couch_malformed(feed->peer, doing, "it ends too early");
-	if (call->failed != 0)
+		docrep_couch_malformed(feed->peer, what, feed->bad);
+	if (call->failed == 0 && call->status / 100 != 2 && !start_over(feed))
+		docrep_http_raise(call, what);
+	if (!worth_another(feed))
 	{
-		/* the client repeats what has brought nothing yet; this is for the rest */
-		if (feed->rows == 0 || feed->attempts++ >= feed->peer->base.options.retries_per_request)
-			docrep_http_raise(call, doing);
-		docrep_http_drop(call);
-		feed->call = NULL;
-		start_call(feed, request);
-		return;
+		if (call->failed != 0)
+			docrep_http_raise(call, what);
+		docrep_couch_malformed(feed->peer, what, "it ends too early");
 	}
-	read_end(feed);
+	docrep_http_drop(call);
+	feed->call = NULL;
+	feed->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+												 RETRY_PAUSE << Min(feed->failures, 6));
 }
 
 /* ---------- changes ---------- */
 
-/* May the feed that is there answer this request? */
-static bool
-fits(const CouchFeed *feed, const DocrepChangesRequest *request)
+/* A number that a sequence is, or -1: it is something else. */
+static int64
+seq_number(const char *seq)
 {
-	return feed != NULL && strcmp(feed->at.data, request->since) == 0 &&
-		feed->winners_only == request->winners_only && request->doc_ids == NULL &&
-		!(feed->ended && feed->call == NULL);
+	CouchJson	value;
+	int64		number;
+
+	if (!docrep_cj_value(seq, strlen(seq), &value) || value.kind != CJ_NUMBER ||
+		!docrep_cj_int64(&value, &number))
+		return -1;
+	return number;
+}
+
+/*
+ * Has the source gone back behind a sequence of its own (restored from a backup,
+ * or made anew by a server that does not tell)?  It would give nothing until it
+ * gets there again.  Only numbers can tell.
+ */
+static bool
+gone_back(const CouchPeer *peer, const char *since)
+{
+	return peer->update_seq >= 0 && seq_number(since) > peer->update_seq;
 }
 
 /* Have a feed under way that answers the request. */
@@ -398,62 +391,28 @@ static void
 ensure_feed(CouchPeer *peer, const DocrepChangesRequest *request)
 {
 	CouchFeed  *feed = peer->feed;
+	const char *since = request->since;
 
-	if (fits(feed, request))
+	if (set_kind(peer, request) && feed != NULL && strcmp(feed->at.data, since) == 0)
 		return;
-	feed = new_feed(peer, request->since, false, request->winners_only,
-					request->doc_ids ? 0 : request->max_rows * BATCHES_A_CALL);
-	start_call(feed, request);
+	if (!peer->is_source && gone_back(peer, since))
+	{
+		ereport(LOG,
+				(errmsg("%s has gone back behind the last checkpoint: its changes are read from the beginning",
+						peer->base.display)));
+		since = SEQ_START;
+	}
+	peer->is_source = true;
+	(void) docrep_couch_feed_begin(peer, since, false);
 }
 
 void
 docrep_couch_send_changes(DocrepPeer *base, const DocrepChangesRequest *request)
 {
 	CouchPeer  *peer = (CouchPeer *) base;
-	bool		first = dlist_is_empty(&peer->requests);
 
 	docrep_request_push(&peer->requests, base->cxt, REQUEST_CHANGES)->changes_request = request;
-	if (first)
-		ensure_feed(peer, request);
-}
-
-/* Hand out the row that ended a wait. */
-static void
-take_peeked(CouchFeed *feed, DocrepChanges *out)
-{
-	for (int i = 0; i < feed->peeked.n; i++)
-	{
-		const DocrepChange *from = &feed->peeked.rows[i];
-		MemoryContext caller = MemoryContextSwitchTo(out->cxt);
-		DocrepChange *to = docrep_changes_add(out);
-
-		/* the feed's context goes with the feed; what is handed out must stay */
-		*to = *from;
-		to->seq = pstrdup(from->seq);
-		to->id = pstrdup(from->id);
-		to->revs = palloc(Max(from->nrevs, 1) * sizeof(Rev));
-		for (int k = 0; k < from->nrevs; k++)
-		{
-			uint8	   *bytes = palloc(Max(from->revs[k].len, 1));
-
-			memcpy(bytes, from->revs[k].bytes, from->revs[k].len);
-			to->revs[k] = from->revs[k];
-			to->revs[k].bytes = bytes;
-		}
-		if (from->docs != NULL)
-		{
-			char	   *raw = palloc(from->docs[0].raw_idlen + 1);
-			CouchJson	row = {CJ_OBJECT, from->docs[0].json, from->docs[0].jsonlen};
-
-			memcpy(raw, from->docs[0].raw_id, from->docs[0].raw_idlen);
-			keep_unusable_id(to, &row, raw, from->docs[0].raw_idlen,
-							 "text cannot hold it");
-		}
-		out->bytes += 64;
-		MemoryContextSwitchTo(caller);
-	}
-	docrep_changes_init(&feed->peeked, feed->cxt);
-	feed->news = false;
+	ensure_feed(peer, request);
 }
 
 /* Where the batch ends, and whether the feed does. */
@@ -469,44 +428,63 @@ finish_batch(CouchFeed *feed, DocrepChanges *out)
 	out->pending = out->at_end ? 0 : -1;
 	if (feed->ended && feed->pending >= 0)
 		out->pending = feed->pending;
-	resetStringInfo(&feed->at);
-	appendStringInfoString(&feed->at, seq);
+	set_seq(&feed->at, out->last_seq);
 }
 
 /* Fill the batch from the feed, until it is full or the answer is complete. */
 static void
-fill_batch(CouchFeed *feed, const DocrepChangesRequest *request, DocrepChanges *out)
+fill_batch(CouchFeed *feed, DocrepChanges *out)
 {
-	feed->max_rows = request->max_rows;
-	feed->max_bytes = request->max_bytes;
+	CouchPeer  *peer = feed->peer;
+
 	if (feed->news)
-		take_peeked(feed, out);
+	{
+		docrep_couch_copy_rows(&feed->peeked, out);
+		docrep_changes_init(&feed->peeked, feed->cxt);
+		feed->news = false;
+	}
 	feed->out = out;
 	while (!feed->ended && wants_more(feed))
 	{
-		if (feed->bad == NULL && !feed->call->done)
+		if (feed->call == NULL)
 		{
-			(void) docrep_http_step(feed->peer->http, 0);
-			continue;
+			if (GetCurrentTimestamp() >= feed->retry_at)
+				docrep_couch_feed_call(feed);
+			else
+				(void) docrep_http_step(peer->http, feed->retry_at);
 		}
-		/* after a failure the next call goes on from the last row */
-		if (out->n > 0)
+		else if (feed->bad == NULL && !feed->call->done)
+			(void) docrep_http_step(peer->http, 0);
+		else
 		{
-			resetStringInfo(&feed->at);
-			appendStringInfoString(&feed->at, out->rows[out->n - 1].seq);
+			if (out->n > 0)
+				set_seq(&feed->at, out->rows[out->n - 1].seq);
+			docrep_couch_feed_broke(feed, doing);
 		}
-		end_call(feed, request);
 	}
 	feed->out = NULL;
 	if (feed->bad != NULL)
-		docrep_couch_malformed(feed->peer, "reading changes", feed->bad);
-	if (feed->ended)
+		docrep_couch_malformed(peer, doing, feed->bad);
+	if (feed->ended && feed->call != NULL)
 	{
 		docrep_http_finish(feed->call);
 		if (feed->call->failed != 0)
-			docrep_http_raise(feed->call, "reading changes");
-		read_end(feed);
+			docrep_http_raise(feed->call, doing);
 	}
+}
+
+/*
+ * Nothing is new, which is also what a database says that was made anew: look.
+ * True: everything is to be read again.
+ */
+static bool
+must_start_over(CouchPeer *peer, const DocrepChanges *out)
+{
+	if (out->n > 0 || !out->at_end ||
+		!TimestampDifferenceExceeds(peer->asked_at, GetCurrentTimestamp(), LOOK_PAUSE))
+		return false;
+	docrep_couch_check_same(peer);
+	return gone_back(peer, out->last_seq);
 }
 
 void
@@ -515,113 +493,33 @@ docrep_couch_recv_changes(DocrepPeer *base, DocrepChanges *out)
 	CouchPeer  *peer = (CouchPeer *) base;
 	DocrepRequest *head = docrep_request_head(&peer->requests, REQUEST_CHANGES);
 	const DocrepChangesRequest *request = head->changes_request;
-	CouchFeed  *feed;
+	const char *since = request->since;
 
+	/* a feed that began somewhere else than it was asked to is right, too */
+	if (peer->feed == NULL)
+		(void) docrep_couch_feed_begin(peer, since, false);
 	for (;;)
 	{
-		ensure_feed(peer, request);
-		feed = peer->feed;
-		fill_batch(feed, request, out);
+		CouchFeed  *feed = peer->feed;
+
+		feed->max_rows = request->max_rows;
+		feed->max_bytes = request->max_bytes;
+		fill_batch(feed, out);
 		finish_batch(feed, out);
-		if (out->n > 0 || out->at_end)
+		if (must_start_over(peer, out))
+		{
+			since = SEQ_START;
+			out->at_end = false;
+		}
+		else if (out->n > 0 || out->at_end)
 			break;
 		/* all the rows that the call was for had been taken before it ended */
-		drop_feed(peer);
-	}
-	docrep_request_drop(head);
-	if (feed->ended)
-		drop_feed(peer);
-}
-
-/* ---------- waiting ---------- */
-
-/* Have a long poll under way for what comes after a sequence. */
-static CouchFeed *
-ensure_poll(CouchPeer *peer, const char *since)
-{
-	CouchFeed  *feed = peer->feed;
-
-	if (feed == NULL || !feed->longpoll || strcmp(feed->at.data, since) != 0)
-	{
-		feed = new_feed(peer, since, true, false, 0);
-		start_call(feed, NULL);
-	}
-	return feed;
-}
-
-void
-docrep_couch_send_wait(DocrepPeer *base, const char *since, int timeout)
-{
-	CouchPeer  *peer = (CouchPeer *) base;
-	DocrepRequest *request = docrep_request_push(&peer->requests, base->cxt, REQUEST_WAIT);
-
-	request->since = MemoryContextStrdup(base->cxt, since);
-	request->deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout);
-	(void) ensure_poll(peer, since);
-}
-
-/*
- * A long poll has come back with nothing: servers do that after a time of
- * their own.  Ask again, but not at once if it was at once.  False: not yet.
- */
-static bool
-poll_again(CouchPeer *peer, CouchFeed *feed, TimestampTz *wake)
-{
-	TimestampTz earliest = TimestampTzPlusMilliseconds(feed->begun, POLL_PAUSE);
-
-	if (feed->call != NULL)
-	{
-		docrep_http_finish(feed->call);
-		if (feed->call->failed != 0)
-			docrep_http_raise(feed->call, "waiting for changes");
-		docrep_http_drop(feed->call);
-		feed->call = NULL;
-	}
-	if (GetCurrentTimestamp() < earliest)
-	{
-		*wake = earliest;
-		return false;
-	}
-	start_call(feed, NULL);
-	return true;
-}
-
-/* A call of a wait is over without an answer: again from the same place, or raise. */
-static void
-poll_failed(CouchFeed *feed)
-{
-	DocrepHttpCall *call = feed->call;
-
-	if (feed->bad == NULL && (call->failed != 0 || call->status / 100 != 2))
-		docrep_http_raise(call, "waiting for changes");
-	docrep_couch_malformed(feed->peer, "waiting for changes",
-						   feed->bad ? feed->bad : "it ends too early");
-}
-
-bool
-docrep_couch_recv_wait(DocrepPeer *base)
-{
-	CouchPeer  *peer = (CouchPeer *) base;
-	DocrepRequest *request = docrep_request_head(&peer->requests, REQUEST_WAIT);
-	CouchFeed  *feed = ensure_poll(peer, request->since);
-	TimestampTz deadline = request->deadline;
-
-	while (!feed->news)
-	{
-		TimestampTz wake = deadline;
-		int			happened;
-
-		if (feed->ended && !poll_again(peer, feed, &wake))
-			happened = docrep_io_wait(Min(wake, deadline));
 		else
-		{
-			if (!feed->ended && (feed->bad != NULL || feed->call->done))
-				poll_failed(feed);
-			happened = docrep_http_step(peer->http, deadline);
-		}
-		if (!feed->news && (happened == WL_LATCH_SET || GetCurrentTimestamp() >= deadline))
-			break;
+			since = out->last_seq;
+		(void) docrep_couch_feed_begin(peer, since, false);
 	}
-	docrep_request_drop(request);
-	return feed->news;
+	docrep_couch_fetch_unusable(peer, out);
+	docrep_request_drop(head);
+	if (peer->feed->ended)
+		drop_feed(peer);
 }
