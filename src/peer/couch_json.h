@@ -101,6 +101,8 @@ extern CouchSplitResult docrep_cj_split(CouchSplit *split, const char **data, si
 /* The top object with the array empty; after END. */
 extern CouchJson docrep_cj_split_rest(CouchSplit *split);
 extern const char *docrep_cj_split_problem(const CouchSplit *split);
+/* Bytes of an element that has begun and is not complete. */
+extern size_t docrep_cj_split_held(const CouchSplit *split);
 
 /* ---------- documents ---------- */
 

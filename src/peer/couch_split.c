@@ -270,3 +270,9 @@ docrep_cj_split_problem(const CouchSplit *split)
 {
 	return split->problem;
 }
+
+size_t
+docrep_cj_split_held(const CouchSplit *split)
+{
+	return split->in_element ? split->element.len : 0;
+}

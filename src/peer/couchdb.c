@@ -9,12 +9,14 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "peer/couchdb_source.h"
 #include "peer/couchdb_target.h"
 #include "peer/peers.h"
 #include "store/errcodes.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 /* What a server says of itself or of a database is short. */
 #define INFO_BYTES		(1024 * 1024)
@@ -100,6 +102,16 @@ ask_server(CouchPeer *peer)
 	docrep_http_drop(call);
 }
 
+/* What the database says of its last sequence: a number, or -1. */
+static int64
+read_update_seq(const CouchJson *answer)
+{
+	CouchJson	value = docrep_cj_get(answer, "update_seq");
+	int64		seq;
+
+	return value.kind == CJ_NUMBER && docrep_cj_int64(&value, &seq) ? seq : -1;
+}
+
 /*
  * GET /db.  False: there is no such database.  *start gets the instance's start
  * time (in the peer's context), which tells a database that was made anew, or NULL.
@@ -126,7 +138,10 @@ ask_database(CouchPeer *peer, bool opening, char **start)
 			docrep_couch_malformed(peer, doing, "it is no JSON object");
 		if (docrep_cj_get(&answer, "db_name").kind != CJ_STRING)
 			docrep_couch_malformed(peer, doing, "it has no \"db_name\"");
-		peer->db_name = keep_text(peer, &answer, "db_name");
+		if (peer->db_name == NULL)
+			peer->db_name = keep_text(peer, &answer, "db_name");
+		peer->update_seq = read_update_seq(&answer);
+		peer->asked_at = GetCurrentTimestamp();
 		/* PouchDB's is the start of its process, old CouchDB's too; from 2.0 to 3.2 it is "0" */
 		if (!peer->pouchdb && strncmp(peer->version, "1.", 2) != 0)
 			*start = keep_text(peer, &answer, "instance_start_time");
@@ -167,13 +182,46 @@ docrep_couch_check_same(CouchPeer *peer)
 
 /* ---------- opening and closing ---------- */
 
+/*
+ * Texts of a CouchDB are UTF-8.  They are converted outside of transactions,
+ * which works for a client's encoding only; a worker has no other client.
+ */
+static void
+prepare_encoding(void)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+
+	if (GetDatabaseEncoding() == PG_UTF8 || pg_get_client_encoding() == PG_UTF8)
+		return;
+	StartTransactionCommand();
+	if (PrepareClientEncoding(PG_UTF8) >= 0)
+		(void) SetClientEncoding(PG_UTF8);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(cxt);
+}
+
+/*
+ * The calls of fetches and writes are http_connections at most.  A feed, and a
+ * content that is being read, come on top: they rest while the others go on, and
+ * must not be waited for by them, nor they by those.
+ */
+static void
+create_client(CouchPeer *peer)
+{
+	DocrepPeerOptions options = peer->base.options;
+
+	options.http_connections = Max(options.http_connections, 1) + COUCH_MORE_CALLS;
+	peer->http = docrep_http_create(peer->endpoint, &options, peer->restricted, peer->base.cxt);
+}
+
 static void
 couch_open(DocrepPeer *base, bool create)
 {
 	CouchPeer  *peer = (CouchPeer *) base;
 
 	peer->restricted = role_is_restricted();
-	peer->http = docrep_http_create(peer->endpoint, &base->options, peer->restricted, base->cxt);
+	prepare_encoding();
+	create_client(peer);
 	ask_server(peer);
 	if (!ask_database(peer, true, &peer->instance_start_time))
 	{
@@ -204,12 +252,23 @@ couch_close(DocrepPeer *base)
 		docrep_http_close(peer->http);
 }
 
+/* A source's checkpoint must not be written to a database that was made anew. */
+static void
+couch_put_local(DocrepPeer *base, const char *id, const char *doc)
+{
+	CouchPeer  *peer = (CouchPeer *) base;
+
+	if (peer->is_source)
+		docrep_couch_check_same(peer);
+	docrep_couch_put_local(base, id, doc);
+}
+
 static const DocrepPeerOps couchdb_ops = {
 	.kind = "couchdb",
 	.open = couch_open,
 	.close = couch_close,
 	.get_local = docrep_couch_get_local,
-	.put_local = docrep_couch_put_local,
+	.put_local = couch_put_local,
 	.send_changes = docrep_couch_send_changes,
 	.recv_changes = docrep_couch_recv_changes,
 	.send_fetch = docrep_couch_send_fetch,

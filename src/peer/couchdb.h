@@ -4,11 +4,7 @@
  *		What the files of the CouchDB peer share.
  *
  * couchdb.c			opening, identity, the table of operations
- * couchdb_changes.c	the changes feed, as it arrives
- * couchdb_fetch.c		_bulk_get and open_revs: which calls, how many at once
- * couchdb_docs.c		what they answer, as documents
- * couchdb_att.c		contents of attachments
- * couchdb_wait.c		long polls
+ * couchdb_source.h		the source's side
  * couchdb_target.h		the target's side, and local documents of either
  *
  *-------------------------------------------------------------------------
@@ -33,20 +29,26 @@ typedef struct CouchPeer
 	char	   *server_uuid;	/* or NULL */
 	char	   *db_name;
 	char	   *instance_start_time;	/* NULL: says nothing ("0", or not given) */
+	int64		update_seq;		/* if it is a number; else -1 */
+	TimestampTz asked_at;		/* when the database was asked for these */
 
-	/* the source's side */
+	/* the source's side: couchdb_source.h */
 	dlist_head	requests;		/* changes, fetches and a wait, in order (requests.h) */
-	struct CouchFeed *feed;		/* couchdb_changes.c */
-	double		first_ratio;	/* share of first revisions among recent changes */
-	struct CouchFetcher *fetcher;	/* couchdb_fetch.c */
-	struct CouchAttReader *att;	/* couchdb_att.c */
-	struct CouchPoll *poll;		/* couchdb_wait.c */
+	bool		is_source;		/* changes were asked for */
+	struct CouchFeed *feed;
+	struct CouchFeedKind *kind;
+	double		first_ratio;	/* share of first revisions among recent changes; -1: not known */
+	struct CouchFetcher *fetcher;
+	struct CouchAttReader *att;
 
 	/* the target's side: couchdb_target.h */
 	struct CouchTarget *target;
 } CouchPeer;
 
 /* ---------- couchdb.c ---------- */
+
+/* Calls that the HTTP client may have under way beside http_connections. */
+#define COUCH_MORE_CALLS	2
 
 /*
  * GET /db: is it still the database that was opened?  Raises DR503 if it was

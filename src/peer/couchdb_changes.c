@@ -3,17 +3,20 @@
  * couchdb_changes.c
  *		The changes feed of a CouchDB, read as it arrives.
  *
- * One GET of _changes serves many batches.  Its rows are cut into batches as they
- * arrive, some ahead of what is asked for; when those hold enough, the
- * connection rests.  The next GET goes out as soon as one has ended, so the server
- * works on it while its rows are being written.  A wait is a long poll, whose rows
- * are the next batch.  Sequences are opaque: a string is kept as
- * its text, anything else as its JSON.
+ * One GET of _changes serves many batches: its rows are taken while a batch is
+ * asked for, and in between the connection rests.  A wait is a long poll
+ * (couchdb_wait.c), whose rows are the next batch.
  *
  * A feed can bring documents along, but not their ancestry.  A first revision
  * has none, so where most changes are such and most of them are missing at
  * the target (a first copy) documents are asked for with the feed, and
  * nothing is fetched: half the work for the server.
+ *
+ * PouchDB's servers answer only when they have everything: they are asked for one
+ * batch at a time, and for the next one before this one is written.
+ *
+ * A call that breaks off is made again after the last row that was taken.  As
+ * long as there are new rows that is no failure.
  *
  *-------------------------------------------------------------------------
  */
@@ -21,166 +24,172 @@
 
 #include <limits.h>
 
-#include "miscadmin.h"
 #include "peer/couchdb_source.h"
 #include "peer/couchdb_target.h"
-#include "peer/io.h"
-#include "storage/latch.h"
 #include "store/errcodes.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 /* Rows asked for with one call, in batches. */
 #define BATCHES_A_CALL		10
-/* Rows are taken ahead up to this much, and a batch ends at half of it. */
-#define AHEAD_BYTES			(8 * 1024 * 1024)
-/* The longest row: an id and its leaves, perhaps a document. */
-#define ROW_BYTES			(16 * 1024 * 1024)
 /* Documents come along when more than this share of changes were first revisions. */
 #define DOCS_ABOVE			0.6
-/* A waiting server sends a newline this often, in ms ... */
+/* The longest row: an id and its leaves, perhaps a document. */
+#define ROW_BYTES			(16 * 1024 * 1024)
+/* A server that waits sends a newline this often, in ms ... */
 #define HEARTBEAT			10000
 /* ... and is dead when it has been silent for so long. */
 #define SILENCE				(3 * HEARTBEAT + 5000)
-/* A long poll that comes back with nothing is not asked again before this (ms). */
-#define POLL_PAUSE			1000
+/* One that looks for a few documents in a long feed may be silent for so long. */
+#define FILTER_SILENCE		(5 * 60 * 1000)
+/* A call that breaks off is made again after this (ms). */
+#define RETRY_PAUSE			250
+/* A long poll that has lived so long (ms) may break off without a row. */
+#define POLL_LIFE			5000
+/* Where feeds begin. */
+#define SEQ_START			"0"
+/* When nothing is new, the database is looked at, but not more often than this (ms). */
+#define LOOK_PAUSE			10000
 
-/* A batch of rows, in a context that the receiver takes over. */
-typedef struct FeedBatch
+static const char doing[] = "reading changes";
+
+static void
+set_seq(StringInfo seq, const char *value)
 {
-	dlist_node	link;
-	MemoryContext cxt;
-	DocrepChanges changes;
-} FeedBatch;
+	resetStringInfo(seq);
+	appendStringInfoString(seq, value);
+}
 
-typedef struct CouchFeed
+/* ---------- which changes ---------- */
+
+/* Is the peer's feed of these already? */
+static bool
+same_kind(const CouchFeedKind *kind, const DocrepChangesRequest *request)
 {
+	if (kind == NULL || kind->winners_only != request->winners_only ||
+		(kind->doc_ids != NULL) != (request->doc_ids != NULL) ||
+		kind->ndoc_ids != (request->doc_ids ? request->ndoc_ids : 0))
+		return false;
+	for (int i = 0; i < kind->ndoc_ids; i++)
+	{
+		if (strcmp(kind->doc_ids[i], request->doc_ids[i]) != 0)
+			return false;
+	}
+	return true;
+}
+
+/* Remember what is asked for, for feeds that begin without a request.  True: it is as before. */
+static bool
+set_kind(CouchPeer *peer, const DocrepChangesRequest *request)
+{
+	CouchFeedKind *kind = peer->kind;
 	MemoryContext cxt;
-	CouchPeer  *peer;
-	const DocrepChangesRequest *filter; /* doc_ids of this request, or NULL */
-	StringInfoData at;			/* everything up to here has been handed out */
-	StringInfoData read;		/* ... has come */
-	dlist_head	batches;		/* FeedBatch, oldest first; the last one may grow */
-	int			nbatches;
-	Size		bytes;			/* of them all */
-	int			batch_rows;
-	bool		longpoll;
-	bool		winners_only;
-	bool		docs_wanted;	/* the receiver can use them */
-	bool		with_docs;		/* they are asked for */
-	bool		complete;		/* the server had no more */
-	char	   *last_seq;		/* as it says then, or NULL */
-	int64		pending;
+	MemoryContext caller;
 
-	/* the call under way */
-	DocrepHttpCall *call;		/* NULL: none */
-	CouchSplit *split;
-	int			limit;			/* rows asked for; 0: all */
-	int			rows;			/* that have come of it */
-	int			firsts;			/* ... first revisions among them */
-	int			attempts;		/* calls in a row that failed without a row */
-	TimestampTz begun;
-	bool		ended;			/* its answer is complete */
-	bool		too_large;		/* a row with its document is */
-	const char *bad;			/* what is wrong with the answer, or NULL */
-} CouchFeed;
+	if (same_kind(kind, request))
+	{
+		kind->docs_wanted = request->with_docs;
+		return true;
+	}
+	cxt = AllocSetContextCreate(peer->base.cxt, "docrep feed kind", ALLOCSET_SMALL_SIZES);
+	caller = MemoryContextSwitchTo(cxt);
+	kind = palloc0(sizeof(CouchFeedKind));
+	kind->cxt = cxt;
+	kind->winners_only = request->winners_only;
+	kind->docs_wanted = request->with_docs;
+	kind->batch = request->max_rows;
+	if (request->doc_ids != NULL)
+	{
+		kind->ndoc_ids = request->ndoc_ids;
+		kind->doc_ids = palloc(Max(request->ndoc_ids, 1) * sizeof(char *));
+		for (int i = 0; i < request->ndoc_ids; i++)
+			kind->doc_ids[i] = pstrdup(request->doc_ids[i]);
+	}
+	MemoryContextSwitchTo(caller);
+	if (peer->kind != NULL)
+		MemoryContextDelete(peer->kind->cxt);
+	peer->kind = kind;
+	return false;
+}
 
-/* ---------- batches ---------- */
+/* ---------- a call ---------- */
 
 /* May another row be taken? */
 static bool
 wants_more(const CouchFeed *feed)
 {
-	return feed->bytes < AHEAD_BYTES && feed->nbatches <= BATCHES_A_CALL;
+	if (feed->out == NULL)
+		return !feed->news && feed->longpoll;
+	return feed->out->n < feed->max_rows && feed->out->bytes < feed->max_bytes;
 }
 
-static bool
-is_full(const CouchFeed *feed, const FeedBatch *batch)
-{
-	return batch->changes.n >= feed->batch_rows || batch->changes.bytes >= AHEAD_BYTES / 2;
-}
-
-/* The batch that takes the next row. */
-static FeedBatch *
-growing_batch(CouchFeed *feed)
-{
-	FeedBatch  *batch = NULL;
-	MemoryContext cxt;
-
-	if (feed->nbatches > 0)
-		batch = dlist_tail_element(FeedBatch, link, &feed->batches);
-	if (batch != NULL && !is_full(feed, batch))
-		return batch;
-	cxt = AllocSetContextCreate(feed->cxt, "docrep changes", ALLOCSET_DEFAULT_SIZES);
-	batch = MemoryContextAllocZero(cxt, sizeof(FeedBatch));
-	batch->cxt = cxt;
-	docrep_changes_init(&batch->changes, cxt);
-	dlist_push_tail(&feed->batches, &batch->link);
-	feed->nbatches++;
-	return batch;
-}
-
-/* Put a row into a batch. */
+/* A row has come. */
 static void
 take_row(CouchFeed *feed, const CouchJson *row)
 {
-	FeedBatch  *batch = growing_batch(feed);
-	Size		before = batch->changes.bytes;
-	const DocrepChange *change;
-
+	/* from here on it is not for the client to go on after a failure */
+	feed->call->again = NULL;
 	feed->rows++;
-	feed->attempts = 0;
-	feed->bad = docrep_couch_add_row(row, feed->read.data, feed->with_docs, &batch->changes);
-	feed->bytes += batch->changes.bytes - before;
-	if (feed->bad != NULL)
-		return;
-	change = &batch->changes.rows[batch->changes.n - 1];
-	if (docrep_couch_is_first(change))
-		feed->firsts++;
-	resetStringInfo(&feed->read);
-	appendStringInfoString(&feed->read, change->seq);
+	if (feed->limit > 0 && feed->rows > feed->limit)
+		feed->bad = "it has more rows than were asked for";
+	else if (feed->out != NULL)
+	{
+		feed->bad = docrep_couch_add_row(row, feed->at.data, feed->with_docs, feed->out);
+		if (feed->bad == NULL && docrep_couch_is_first(&feed->out->rows[feed->out->n - 1]))
+			feed->firsts++;
+	}
+	else
+	{
+		feed->bad = docrep_couch_add_row(row, feed->at.data, false, &feed->peeked);
+		feed->news = true;
+	}
 }
 
-/* Hand the oldest batch out, if there is one, with its memory. */
+/* How the answer ends. */
 static void
-hand_out(CouchFeed *feed, DocrepChanges *out)
+take_end(CouchFeed *feed)
 {
-	FeedBatch  *batch;
+	CouchJson	rest = docrep_cj_split_rest(feed->split);
+	CouchJson	value = docrep_cj_get(&rest, "last_seq");
+	int64		pending;
 
-	if (feed->nbatches == 0)
+	feed->ended = true;
+	if (docrep_cj_get(&rest, "results").kind != CJ_ARRAY)
+	{
+		feed->bad = "it has no array \"results\"";
 		return;
-	batch = dlist_container(FeedBatch, link, dlist_pop_head_node(&feed->batches));
-	feed->nbatches--;
-	feed->bytes -= batch->changes.bytes;
-	MemoryContextSetParent(batch->cxt, out->cxt);
-	for (int i = 0; i < batch->changes.n; i++)
-		*docrep_changes_add(out) = batch->changes.rows[i];
-	out->bytes += batch->changes.bytes;
+	}
+	feed->last_seq = docrep_couch_seq(&value);
+	value = docrep_cj_get(&rest, "pending");
+	if (value.kind == CJ_NUMBER && docrep_cj_int64(&value, &pending))
+		feed->pending = pending;
 }
-
-/* ---------- a call ---------- */
 
 /* Take rows as they come; what is not wanted yet stays with the client. */
 static Size
 consume_rows(DocrepHttpCall *call, const char *data, Size len)
 {
 	CouchFeed  *feed = call->arg;
+	MemoryContext caller = MemoryContextSwitchTo(feed->cxt);
 	const char *p = data;
 	size_t		left = len;
+	bool		more = true;
 
-	while (wants_more(feed) && !feed->bad && !feed->too_large && !feed->ended)
+	/* before the first row there may be nothing but blanks for long: take them */
+	while (more && wants_more(feed) && !feed->bad && !feed->too_large && !feed->ended)
 	{
 		CouchJson	row;
 
 		switch (docrep_cj_split(feed->split, &p, &left, &row))
 		{
 			case COUCHSPLIT_MORE:
-				return len - left;
+				more = false;
+				break;
 			case COUCHSPLIT_ELEMENT:
 				take_row(feed, &row);
 				break;
 			case COUCHSPLIT_END:
-				feed->ended = true;
+				take_end(feed);
 				break;
 			case COUCHSPLIT_BAD:
 				feed->bad = docrep_cj_split_problem(feed->split);
@@ -193,81 +202,89 @@ consume_rows(DocrepHttpCall *call, const char *data, Size len)
 				break;
 		}
 	}
+	MemoryContextSwitchTo(caller);
 	/* what follows the end is of no interest */
 	return feed->ended || feed->bad || feed->too_large ? len : len - left;
+}
+
+/* An answer has broken off before its first row, and is asked for again by the client. */
+static void
+forget_beginning(DocrepHttpCall *call)
+{
+	CouchFeed  *feed = call->arg;
+
+	docrep_cj_split_reset(feed->split);
 }
 
 /* The path of the call that goes on where the feed is. */
 static char *
 feed_path(const CouchFeed *feed)
 {
+	const CouchFeedKind *kind = feed->peer->kind;
 	StringInfoData path;
 
 	initStringInfo(&path);
 	appendStringInfo(&path, "_changes?feed=%s&style=%s&since=%s",
 					 feed->longpoll ? "longpoll" : "normal",
-					 feed->winners_only ? "main_only" : "all_docs",
-					 docrep_http_escape(feed->read.data));
+					 kind && kind->winners_only ? "main_only" : "all_docs",
+					 docrep_http_escape(feed->at.data));
 	if (feed->longpoll)
 		appendStringInfo(&path, "&heartbeat=%d", HEARTBEAT);
 	if (feed->limit > 0)
 		appendStringInfo(&path, "&limit=%d", feed->limit);
 	if (feed->with_docs)
 		appendStringInfoString(&path, "&include_docs=true");
-	if (feed->filter != NULL)
+	if (kind && kind->doc_ids)
 		appendStringInfoString(&path, "&filter=_doc_ids");
 	return path.data;
 }
 
 /* The body of a filtered feed: {"doc_ids": [...]}. */
 static void
-put_doc_ids(StringInfo out, const DocrepChangesRequest *request)
+put_doc_ids(StringInfo out, const CouchFeedKind *kind)
 {
 	appendStringInfoString(out, "{\"doc_ids\":[");
-	for (int i = 0; i < request->ndoc_ids; i++)
+	for (int i = 0; i < kind->ndoc_ids; i++)
 	{
 		if (i > 0)
 			appendStringInfoChar(out, ',');
-		docrep_couch_put_string(out, request->doc_ids[i]);
+		docrep_couch_put_string(out, kind->doc_ids[i]);
 	}
 	appendStringInfoString(out, "]}");
 }
 
-static void
-drop_call(CouchFeed *feed)
+void
+docrep_couch_feed_call(CouchFeed *feed)
 {
+	const CouchFeedKind *kind = feed->peer->kind;
+	bool		filtered = kind && kind->doc_ids;
+	MemoryContext caller;
+
 	docrep_http_drop(feed->call);
-	feed->call = NULL;
-}
-
-/* Ask for what comes after what has been read. */
-static void
-start_call(CouchFeed *feed)
-{
-	MemoryContext caller = MemoryContextSwitchTo(feed->cxt);
-	char	   *path = feed_path(feed);
-
-	feed->call = docrep_http_call(feed->peer->http, feed->cxt, feed->filter ? "POST" : "GET", path);
-	pfree(path);
-	if (feed->filter)
+	caller = MemoryContextSwitchTo(feed->cxt);
+	feed->call = docrep_http_call(feed->peer->http, feed->cxt, filtered ? "POST" : "GET",
+								  feed_path(feed));
+	if (filtered)
 	{
 		StringInfoData body;
 
-		MemoryContextSwitchTo(GetMemoryChunkContext(feed->call));
 		initStringInfo(&body);
-		put_doc_ids(&body, feed->filter);
+		put_doc_ids(&body, kind);
 		feed->call->body = body.data;
 		feed->call->bodylen = body.len;
-		MemoryContextSwitchTo(feed->cxt);
 	}
 	if (feed->split == NULL)
 		feed->split = docrep_cj_split_new("results", false, ROW_BYTES);
 	else
 		docrep_cj_split_reset(feed->split);
 	feed->call->consume = consume_rows;
+	feed->call->again = forget_beginning;
 	feed->call->arg = feed;
 	if (feed->longpoll)
 		feed->call->silence = SILENCE;
+	else if (filtered)
+		feed->call->silence = Max(FILTER_SILENCE, feed->peer->base.options.connection_timeout);
+	set_seq(&feed->from, feed->at.data);
 	feed->rows = feed->firsts = 0;
 	feed->ended = feed->too_large = false;
 	feed->begun = GetCurrentTimestamp();
@@ -285,129 +302,129 @@ drop_feed(CouchPeer *peer)
 		MemoryContextDelete(feed->cxt);
 }
 
-/* A feed that begins at a sequence; no call is under way. */
-static CouchFeed *
-new_feed(CouchPeer *peer, const char *since)
+/*
+ * How much a feed asks for.  The first call finds out what changes are like.  Some
+ * servers do not count the rows of a feed of a few documents.
+ */
+static void
+choose_call(CouchFeed *feed)
+{
+	const CouchFeedKind *kind = feed->peer->kind;
+	double		ratio = feed->peer->first_ratio;
+	bool		one = feed->peer->pouchdb || ratio < 0;
+
+	if (kind == NULL)
+		return;
+	feed->with_docs = kind->docs_wanted && !feed->longpoll && ratio > DOCS_ABOVE;
+	if (kind->doc_ids == NULL)
+		feed->limit = Min(kind->batch, INT_MAX / BATCHES_A_CALL) * (one ? 1 : BATCHES_A_CALL);
+}
+
+CouchFeed *
+docrep_couch_feed_begin(CouchPeer *peer, const char *since, bool longpoll)
 {
 	MemoryContext cxt = AllocSetContextCreate(peer->base.cxt, "docrep feed",
 											  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext caller = MemoryContextSwitchTo(cxt);
 	CouchFeed  *feed = palloc0(sizeof(CouchFeed));
 
+	drop_feed(peer);
 	feed->cxt = cxt;
 	feed->peer = peer;
+	feed->longpoll = longpoll;
+	choose_call(feed);
 	feed->pending = -1;
-	feed->batch_rows = Max(peer->base.options.worker_batch_size, 1);
-	dlist_init(&feed->batches);
 	initStringInfo(&feed->at);
+	initStringInfo(&feed->from);
 	appendStringInfoString(&feed->at, since);
-	initStringInfo(&feed->read);
-	appendStringInfoString(&feed->read, since);
-	MemoryContextSwitchTo(caller);
-	drop_feed(peer);
+	docrep_changes_init(&feed->peeked, cxt);
 	peer->feed = feed;
+	MemoryContextSwitchTo(caller);
+	docrep_couch_feed_call(feed);
 	return feed;
 }
 
-/* How much the next call asks for.  The first one finds out what changes are like. */
-static void
-choose_call(CouchFeed *feed)
-{
-	double		ratio = feed->peer->first_ratio;
+/* ---------- when it breaks off ---------- */
 
-	feed->with_docs = feed->docs_wanted && ratio > DOCS_ABOVE;
-	if (feed->filter == NULL && !feed->longpoll)
-		feed->limit = Min(feed->batch_rows, INT_MAX / BATCHES_A_CALL) *
-			(feed->docs_wanted && ratio < 0 ? 1 : BATCHES_A_CALL);
+/*
+ * Is another call worth while?  If this one has brought anything; or if it is a poll,
+ * which may break off for many reasons, and has lived for long, or few have not.
+ */
+static bool
+worth_another(CouchFeed *feed)
+{
+	if (strcmp(feed->at.data, feed->from.data) != 0)
+		return true;
+	if (!feed->longpoll)
+		return false;
+	if (TimestampDifferenceExceeds(feed->begun, GetCurrentTimestamp(), POLL_LIFE))
+		feed->failures = 0;
+	return feed->failures++ < Max(1, feed->peer->base.options.retries_per_request);
 }
 
-/* Note how the answer ends, and what it was like. */
-static void
-read_end(CouchFeed *feed)
-{
-	MemoryContext caller = MemoryContextSwitchTo(feed->cxt);
-	CouchJson	rest = docrep_cj_split_rest(feed->split);
-	CouchJson	value = docrep_cj_get(&rest, "last_seq");
-	int64		pending;
-
-	feed->last_seq = docrep_couch_seq_text(&value);
-	value = docrep_cj_get(&rest, "pending");
-	feed->pending = -1;
-	if (value.kind == CJ_NUMBER && docrep_cj_int64(&value, &pending))
-		feed->pending = pending;
-	if (feed->rows > 0)
-		feed->peer->first_ratio = (double) feed->firsts / feed->rows;
-	MemoryContextSwitchTo(caller);
-}
-
-/* The answer is whole: the feed is complete, or goes on with another call. */
-static void
-answer_ended(CouchFeed *feed)
-{
-	bool		more = feed->limit > 0 && feed->rows >= feed->limit;
-
-	read_end(feed);
-	drop_call(feed);
-	if (!more)
-	{
-		feed->complete = true;
-		return;
-	}
-	choose_call(feed);
-	start_call(feed);
-}
-
-/* The answer has broken off: another call goes on from the last row. */
-static void
-answer_broken(CouchFeed *feed, const char *doing)
-{
-	/* the client repeats what has brought nothing yet; this is for the rest */
-	if (feed->rows == 0 || feed->attempts++ >= feed->peer->base.options.retries_per_request)
-		docrep_http_raise(feed->call, doing);
-	drop_call(feed);
-	start_call(feed);
-}
-
-/* Look what has become of the call. */
-static void
-look_at_call(CouchFeed *feed, const char *doing)
+/*
+ * The source does not know a sequence of its own any more, as when it was made
+ * anew: all is read again.  What the target has is not fetched.
+ */
+static bool
+start_over(CouchFeed *feed)
 {
 	DocrepHttpCall *call = feed->call;
 
-	if (call == NULL)
-		return;
+	if (call->failed != 0 || call->status != 400 || strcmp(feed->at.data, SEQ_START) == 0)
+		return false;
+	ereport(LOG,
+			(errmsg("%s refuses the sequence of the last checkpoint: its changes are read from the beginning",
+					feed->peer->base.display)));
+	set_seq(&feed->at, SEQ_START);
+	return true;
+}
+
+void
+docrep_couch_feed_broke(CouchFeed *feed, const char *what)
+{
+	DocrepHttpCall *call = feed->call;
+
 	if (feed->bad != NULL)
-		docrep_couch_malformed(feed->peer, doing, feed->bad);
-	if (feed->too_large)
+		docrep_couch_malformed(feed->peer, what, feed->bad);
+	if (call->failed == 0 && call->status / 100 != 2 && !start_over(feed))
+		docrep_http_raise(call, what);
+	if (!worth_another(feed))
 	{
-		/* a document is too large to come along with its change */
-		drop_call(feed);
-		feed->with_docs = false;
-		feed->peer->first_ratio = 0;
-		start_call(feed);
+		if (call->failed != 0)
+			docrep_http_raise(call, what);
+		docrep_couch_malformed(feed->peer, what, "it ends too early");
 	}
-	else if (!call->done)
-		return;
-	else if (call->failed != 0)
-		answer_broken(feed, doing);
-	else if (call->status / 100 != 2)
-		docrep_http_raise(call, doing);
-	else if (!feed->ended)
-		docrep_couch_malformed(feed->peer, doing, "it ends too early");
-	else
-		answer_ended(feed);
+	docrep_http_drop(call);
+	feed->call = NULL;
+	feed->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+												 RETRY_PAUSE << Min(feed->failures, 6));
 }
 
 /* ---------- changes ---------- */
 
-/* May the feed that is there answer this request? */
-static bool
-fits(const CouchFeed *feed, const DocrepChangesRequest *request)
+/* A number that a sequence is, or -1: it is something else. */
+static int64
+seq_number(const char *seq)
 {
-	return feed != NULL && strcmp(feed->at.data, request->since) == 0 &&
-		feed->winners_only == request->winners_only &&
-		(request->doc_ids == NULL) == (feed->filter == NULL) &&
-		(request->doc_ids == NULL || feed->filter == request);
+	CouchJson	value;
+	int64		number;
+
+	if (!docrep_cj_value(seq, strlen(seq), &value) || value.kind != CJ_NUMBER ||
+		!docrep_cj_int64(&value, &number))
+		return -1;
+	return number;
+}
+
+/*
+ * Has the source gone back behind a sequence of its own (restored from a backup,
+ * or made anew by a server that does not tell)?  It would give nothing until it
+ * gets there again.  Only numbers can tell.
+ */
+static bool
+gone_back(const CouchPeer *peer, const char *since)
+{
+	return peer->update_seq >= 0 && seq_number(since) > peer->update_seq;
 }
 
 /* Have a feed under way that answers the request. */
@@ -415,60 +432,127 @@ static void
 ensure_feed(CouchPeer *peer, const DocrepChangesRequest *request)
 {
 	CouchFeed  *feed = peer->feed;
+	const char *since = request->since;
 
-	if (fits(feed, request))
-	{
-		feed->docs_wanted = request->with_docs;
+	if (set_kind(peer, request) && feed != NULL && strcmp(feed->at.data, since) == 0)
 		return;
+	if (!peer->is_source && gone_back(peer, since))
+	{
+		ereport(LOG,
+				(errmsg("%s has gone back behind the last checkpoint: its changes are read from the beginning",
+						peer->base.display)));
+		since = SEQ_START;
 	}
-	feed = new_feed(peer, request->since);
-	feed->winners_only = request->winners_only;
-	feed->batch_rows = Max(request->max_rows, 1);
-	feed->docs_wanted = request->with_docs;
-	if (request->doc_ids != NULL)
-		feed->filter = request;
-	choose_call(feed);
-	start_call(feed);
+	peer->is_source = true;
+	(void) docrep_couch_feed_begin(peer, since, false);
 }
 
 void
 docrep_couch_send_changes(DocrepPeer *base, const DocrepChangesRequest *request)
 {
 	CouchPeer  *peer = (CouchPeer *) base;
-	bool		first = dlist_is_empty(&peer->requests);
 
 	docrep_request_push(&peer->requests, base->cxt, REQUEST_CHANGES)->changes_request = request;
-	if (first)
-		ensure_feed(peer, request);
+	ensure_feed(peer, request);
 }
 
-/* Is there a whole batch, or all that there will be? */
-static bool
-has_batch(const CouchFeed *feed)
-{
-	if (feed->complete)
-		return true;
-	if (feed->nbatches == 0)
-		return false;
-	return feed->nbatches > 1 ||
-		is_full(feed, dlist_container(FeedBatch, link, feed->batches.head.next));
-}
-
-/* Say where the batch ends, and whether the feed does. */
+/* Where the batch ends, and whether the feed does. */
 static void
 finish_batch(CouchFeed *feed, DocrepChanges *out)
 {
 	const char *seq = out->n > 0 ? out->rows[out->n - 1].seq : feed->at.data;
 
-	out->at_end = feed->complete && feed->nbatches == 0;
+	out->at_end = feed->ended && (feed->limit == 0 || feed->rows < feed->limit);
 	if (out->at_end && feed->last_seq != NULL)
 		seq = feed->last_seq;
 	out->last_seq = MemoryContextStrdup(out->cxt, seq);
-	out->pending = -1;
-	if (out->at_end)
-		out->pending = Max(feed->pending, 0);
-	resetStringInfo(&feed->at);
-	appendStringInfoString(&feed->at, out->last_seq);
+	out->pending = out->at_end ? 0 : -1;
+	if (feed->ended && feed->pending >= 0)
+		out->pending = feed->pending;
+	set_seq(&feed->at, out->last_seq);
+}
+
+/* A document is too large to come along with its change. */
+static void
+do_without_docs(CouchFeed *feed)
+{
+	feed->with_docs = false;
+	feed->peer->first_ratio = 0;
+	docrep_couch_feed_call(feed);
+}
+
+/* Fill the batch from the feed, until it is full or the answer is complete. */
+static void
+fill_batch(CouchFeed *feed, DocrepChanges *out)
+{
+	CouchPeer  *peer = feed->peer;
+
+	if (feed->news)
+	{
+		docrep_couch_copy_rows(&feed->peeked, out);
+		docrep_changes_init(&feed->peeked, feed->cxt);
+		feed->news = false;
+	}
+	feed->out = out;
+	while (!feed->ended && wants_more(feed))
+	{
+		if (feed->call == NULL)
+		{
+			if (GetCurrentTimestamp() >= feed->retry_at)
+				docrep_couch_feed_call(feed);
+			else
+				(void) docrep_http_step(peer->http, feed->retry_at);
+		}
+		else if (feed->bad == NULL && !feed->too_large && !feed->call->done)
+			(void) docrep_http_step(peer->http, 0);
+		else
+		{
+			if (out->n > 0)
+				set_seq(&feed->at, out->rows[out->n - 1].seq);
+			if (feed->too_large)
+				do_without_docs(feed);
+			else
+				docrep_couch_feed_broke(feed, doing);
+		}
+	}
+	feed->out = NULL;
+	if (feed->bad != NULL)
+		docrep_couch_malformed(peer, doing, feed->bad);
+	if (feed->ended && feed->call != NULL)
+	{
+		docrep_http_finish(feed->call);
+		if (feed->call->failed != 0)
+			docrep_http_raise(feed->call, doing);
+	}
+}
+
+/*
+ * Nothing is new, which is also what a database says that was made anew: look.
+ * True: everything is to be read again.
+ */
+static bool
+must_start_over(CouchPeer *peer, const DocrepChanges *out)
+{
+	if (out->n > 0 || !out->at_end ||
+		!TimestampDifferenceExceeds(peer->asked_at, GetCurrentTimestamp(), LOOK_PAUSE))
+		return false;
+	docrep_couch_check_same(peer);
+	return gone_back(peer, out->last_seq);
+}
+
+/* All that the call was for has come: ask for what follows while this is worked on. */
+static void
+go_on(CouchPeer *peer, const DocrepChanges *out)
+{
+	CouchFeed  *feed = peer->feed;
+	bool		all = feed->limit > 0 && feed->rows >= feed->limit;
+
+	if ((feed->ended || all) && feed->rows > 0)
+		peer->first_ratio = (double) feed->firsts / feed->rows;
+	if (!out->at_end && all)
+		(void) docrep_couch_feed_begin(peer, out->last_seq, false);
+	else if (feed->ended)
+		drop_feed(peer);
 }
 
 void
@@ -476,90 +560,33 @@ docrep_couch_recv_changes(DocrepPeer *base, DocrepChanges *out)
 {
 	CouchPeer  *peer = (CouchPeer *) base;
 	DocrepRequest *head = docrep_request_head(&peer->requests, REQUEST_CHANGES);
-	CouchFeed  *feed;
+	const DocrepChangesRequest *request = head->changes_request;
+	const char *since = request->since;
 
-	ensure_feed(peer, head->changes_request);
-	feed = peer->feed;
-	/* have the next call go out before this batch is worked on */
-	docrep_http_pump(peer->http);
-	look_at_call(feed, "reading changes");
-	while (!has_batch(feed))
+	/* a feed that began somewhere else than it was asked to is right, too */
+	if (peer->feed == NULL)
+		(void) docrep_couch_feed_begin(peer, since, false);
+	for (;;)
 	{
-		(void) docrep_http_step(peer->http, 0);
-		look_at_call(feed, "reading changes");
-	}
-	hand_out(feed, out);
-	finish_batch(feed, out);
-	docrep_request_drop(head);
-	if (out->at_end)
-		drop_feed(peer);
-}
+		CouchFeed  *feed = peer->feed;
 
-/* ---------- waiting ---------- */
-
-/* Have a long poll under way for what comes after a sequence. */
-static CouchFeed *
-ensure_poll(CouchPeer *peer, const char *since)
-{
-	CouchFeed  *feed = peer->feed;
-
-	if (feed == NULL || !feed->longpoll || strcmp(feed->at.data, since) != 0)
-	{
-		feed = new_feed(peer, since);
-		feed->longpoll = true;
-		start_call(feed);
-	}
-	return feed;
-}
-
-void
-docrep_couch_send_wait(DocrepPeer *base, const char *since, int timeout)
-{
-	CouchPeer  *peer = (CouchPeer *) base;
-	DocrepRequest *request = docrep_request_push(&peer->requests, base->cxt, REQUEST_WAIT);
-
-	request->since = MemoryContextStrdup(base->cxt, since);
-	request->deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout);
-	(void) ensure_poll(peer, since);
-}
-
-/*
- * A long poll has come back with nothing: servers do that after a time of
- * their own.  Ask again, but not at once if it was at once: returns when.
- */
-static TimestampTz
-poll_again(CouchFeed *feed)
-{
-	TimestampTz earliest = TimestampTzPlusMilliseconds(feed->begun, POLL_PAUSE);
-
-	if (GetCurrentTimestamp() < earliest)
-		return earliest;
-	feed->complete = false;
-	start_call(feed);
-	return 0;
-}
-
-bool
-docrep_couch_recv_wait(DocrepPeer *base)
-{
-	CouchPeer  *peer = (CouchPeer *) base;
-	DocrepRequest *request = docrep_request_head(&peer->requests, REQUEST_WAIT);
-	CouchFeed  *feed = ensure_poll(peer, request->since);
-	TimestampTz deadline = request->deadline;
-
-	while (feed->nbatches == 0)
-	{
-		TimestampTz wake = feed->complete ? poll_again(feed) : 0;
-		int			happened;
-
-		if (wake != 0)
-			happened = docrep_io_wait(Min(wake, deadline));
-		else
-			happened = docrep_http_step(peer->http, deadline);
-		look_at_call(feed, "waiting for changes");
-		if (happened == WL_LATCH_SET || GetCurrentTimestamp() >= deadline)
+		feed->max_rows = request->max_rows;
+		feed->max_bytes = request->max_bytes;
+		fill_batch(feed, out);
+		finish_batch(feed, out);
+		if (must_start_over(peer, out))
+		{
+			since = SEQ_START;
+			out->at_end = false;
+		}
+		else if (out->n > 0 || out->at_end)
 			break;
+		/* all the rows that the call was for had been taken before it ended */
+		else
+			since = out->last_seq;
+		(void) docrep_couch_feed_begin(peer, since, false);
 	}
-	docrep_request_drop(request);
-	return feed->nbatches > 0;
+	go_on(peer, out);
+	docrep_couch_fetch_unusable(peer, out);
+	docrep_request_drop(head);
 }

@@ -13,8 +13,57 @@
 
 #include "mb/pg_wchar.h"
 #include "peer/couchdb_source.h"
-#include "peer/couchdb_target.h"
 #include "store/errcodes.h"
+
+/* Text in the server's encoding with a new *len; NULL: it cannot be. */
+static char *
+convert(const char *text, Size *len)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	char	   *volatile result = NULL;
+
+	PG_TRY();
+	{
+		result = pg_any_to_server(text, (int) *len, PG_UTF8);
+		if (result != text)
+			*len = strlen(result);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(caller);
+		/* a character that this encoding lacks, and nothing else */
+		if (ERRCODE_TO_CATEGORY(geterrcode()) != ERRCODE_DATA_EXCEPTION)
+			PG_RE_THROW();
+		FlushErrorState();
+		result = NULL;
+	}
+	PG_END_TRY();
+	return result;
+}
+
+char *
+docrep_couch_to_server(const char *text, Size *len)
+{
+	if (*len > MaxAllocSize || !pg_verify_mbstr(PG_UTF8, text, (int) *len, true))
+		return NULL;
+	if (GetDatabaseEncoding() == PG_UTF8)
+		return unconstify(char *, text);
+	return convert(text, len);
+}
+
+/* What is left of bytes when all that is not plain is taken out. */
+static char *
+plain_part(const char *bytes, Size len)
+{
+	char	   *text = palloc(len + 1);
+	Size		n = 0;
+
+	for (Size i = 0; i < len; i++)
+		if (bytes[i] != '\0' && !IS_HIGHBIT_SET(bytes[i]))
+			text[n++] = bytes[i];
+	text[n] = '\0';
+	return text;
+}
 
 char *
 docrep_couch_text(const CouchJson *string, const char **problem, char **raw, int *rawlen)
@@ -23,110 +72,22 @@ docrep_couch_text(const CouchJson *string, const char **problem, char **raw, int
 	bool		nul;
 	bool		broken;
 	Size		len = docrep_cj_decode(string, out, &nul, &broken);
-	char	   *text;
-	Size		n = 0;
+	Size		n = len;
+	char	   *text = NULL;
 
 	out[len] = '\0';
 	*problem = nul ? "it contains \\u0000" : broken ? "it is not valid Unicode" : NULL;
 	if (*problem == NULL)
-		return out;
+	{
+		text = docrep_couch_to_server(out, &n);
+		if (text == NULL)
+			*problem = "it cannot be written in the encoding of this database";
+	}
+	if (*problem == NULL)
+		return text;
 	*raw = out;
 	*rawlen = (int) len;
-	text = palloc(len + 1);
-	for (Size i = 0; i < len; i++)
-		if (out[i] != '\0' && !IS_HIGHBIT_SET(out[i]))
-			text[n++] = out[i];
-	text[n] = '\0';
-	return text;
-}
-
-/* A member that is a string as text; NULL: it is missing or cannot be text. */
-static char *
-text_member(const CouchJson *object, const char *name)
-{
-	CouchJson	value = docrep_cj_get(object, name);
-	const char *problem;
-	char	   *raw;
-	int			rawlen;
-	char	   *text;
-
-	if (value.kind != CJ_STRING)
-		return NULL;
-	text = docrep_couch_text(&value, &problem, &raw, &rawlen);
-	return problem ? NULL : text;
-}
-
-/* An integer member; otherwise if it is missing or none. */
-static int64
-int_member(const CouchJson *object, const char *name, int64 otherwise)
-{
-	CouchJson	value = docrep_cj_get(object, name);
-	int64		result;
-
-	return value.kind == CJ_NUMBER && docrep_cj_int64(&value, &result) ? result : otherwise;
-}
-
-/* One attachment's stub; NULL, or what is wrong with it. */
-static const char *
-read_att(const CouchJson *name, const CouchJson *stub, DocAtt *att)
-{
-	const char *problem;
-	char	   *raw;
-	int			rawlen;
-	int64		revpos;
-
-	memset(att, 0, sizeof(*att));
-	att->name = docrep_couch_text(name, &problem, &raw, &rawlen);
-	if (problem != NULL)
-		return "the name of an attachment is no text";
-	if (stub->kind != CJ_OBJECT)
-		return "an attachment is no object";
-	att->content_type = text_member(stub, "content_type");
-	if (att->content_type == NULL)
-		att->content_type = "application/octet-stream";
-	att->digest = text_member(stub, "digest");
-	att->length = int_member(stub, "length", -1);
-	att->encoding = text_member(stub, "encoding");
-	if (att->encoding != NULL && strcmp(att->encoding, "identity") == 0)
-		att->encoding = NULL;
-	att->encoded_length = att->encoding ? int_member(stub, "encoded_length", -1) : att->length;
-	revpos = int_member(stub, "revpos", 0);
-	att->revpos = revpos > 0 && revpos <= REV_MAX_GENERATION ? (int32) revpos : 0;
-	if (att->length < 0 || att->encoded_length < 0)
-		return "an attachment has no length";
-	return NULL;
-}
-
-static int
-compare_atts(const void *a, const void *b)
-{
-	return strcmp(((const DocAtt *) a)->name, ((const DocAtt *) b)->name);
-}
-
-/* The member _attachments; NULL, or what is wrong with it. */
-static const char *
-read_atts(const CouchJson *member, DocAtts *atts)
-{
-	CouchJsonWalk walk;
-	const char *problem;
-	int			n = 0;
-
-	if (member->kind != CJ_OBJECT)
-		return "_attachments is no object";
-	docrep_cj_walk(&walk, member);
-	while (docrep_cj_next(&walk))
-		n++;
-	atts->atts = palloc(Max(n, 1) * sizeof(DocAtt));
-	docrep_cj_walk(&walk, member);
-	while (docrep_cj_next(&walk))
-	{
-		problem = read_att(&walk.key, &walk.value, &atts->atts[atts->n]);
-		if (problem != NULL)
-			return problem;
-		atts->n++;
-	}
-	qsort(atts->atts, atts->n, sizeof(DocAtt), compare_atts);
-	return NULL;
+	return plain_part(out, len);
 }
 
 /* _rev and _revisions as a path; NULL, or what is wrong. */
@@ -181,6 +142,25 @@ read_id(const CouchDoc *couch, const char *asked, DocrepDoc *doc)
 	doc->raw_id = raw;
 	doc->raw_idlen = rawlen;
 	return psprintf("its _id: %s", problem);
+}
+
+/* The body; NULL, or what is wrong with it. */
+static const char *
+read_body(CouchDoc *couch, DocrepDoc *doc)
+{
+	Size		len = couch->bodylen;
+	char	   *body = docrep_couch_to_server(couch->body, &len);
+
+	if (couch->other_special)
+		return "a member that begins with \"_\" is none of CouchDB's";
+	if (body == NULL)
+		return pg_verify_mbstr(PG_UTF8, couch->body, (int) couch->bodylen, true) ?
+			"it cannot be written in the encoding of this database" : "it is not valid UTF-8";
+	if (body != couch->body)
+		pfree(couch->body);
+	doc->json = body;
+	doc->jsonlen = (int) len;
+	return NULL;
 }
 
 /* Copy into the current context. */
@@ -247,47 +227,14 @@ docrep_couch_add_doc(DocrepDocs *out, const char *text, Size len, const char *id
 		if (problem == NULL)
 			problem = read_path(&couch, &doc->path);
 		doc->deleted = couch.deleted.kind == CJ_TRUE;
-		doc->json = couch.body;
-		doc->jsonlen = (int) couch.bodylen;
+		if (problem == NULL)
+			problem = read_body(&couch, doc);
 		if (problem == NULL && couch.attachments.kind != CJ_NONE)
-			problem = read_atts(&couch.attachments, &doc->atts);
-		if (problem == NULL && couch.other_special)
-			problem = "a member that begins with \"_\" is none of CouchDB's";
-		/* the store takes its word for it */
-		if (problem == NULL && !pg_verify_mbstr(PG_UTF8, doc->json, doc->jsonlen, true))
-			problem = "it is not valid UTF-8";
+			problem = docrep_couch_read_stubs(&couch.attachments, &doc->atts);
 	}
 	if (problem != NULL)
 		set_unreadable(doc, text, len, rev, ERRCODE_DOCREP_BAD_REQUEST, problem);
 	out->bytes += doc->jsonlen + 64 + doc->path.n * 24;
 	MemoryContextSwitchTo(caller);
 	return doc;
-}
-
-/* The name of an attachment in a path: its slashes stay. */
-static char *
-escape_name(const char *name)
-{
-	StringInfoData out;
-	char	   *escaped = docrep_http_escape(name);
-
-	initStringInfo(&out);
-	for (const char *p = escaped; *p != '\0'; p++)
-	{
-		if (pg_strncasecmp(p, "%2F", 3) == 0)
-		{
-			appendStringInfoChar(&out, '/');
-			p += 2;
-		}
-		else
-			appendStringInfoChar(&out, *p);
-	}
-	return out.data;
-}
-
-char *
-docrep_couch_att_path(const DocrepDoc *doc, const DocAtt *att)
-{
-	return psprintf("%s/%s?rev=%s", docrep_http_doc_path(doc->id), escape_name(att->name),
-					docrep_http_escape(docrep_couch_rev_text(&doc->path.revs[0])));
 }

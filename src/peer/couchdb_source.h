@@ -3,6 +3,18 @@
  * couchdb_source.h
  *		What the files of the CouchDB peer as a source share.
  *
+ * couchdb_changes.c	the changes feed, as it arrives
+ * couchdb_rows.c		its rows
+ * couchdb_wait.c		long polls
+ * couchdb_fetch.c		_bulk_get and open_revs: taking what comes
+ * couchdb_calls.c		the calls themselves
+ * couchdb_wants.c		what they are for, and what has come of it
+ * couchdb_answer.c		what they answer, taken apart
+ * couchdb_docs.c		documents
+ * couchdb_stubs.c		what documents say of their attachments
+ * couchdb_small.c		contents that come along
+ * couchdb_att.c		contents that are read by themselves
+ *
  *-------------------------------------------------------------------------
  */
 #ifndef DOCREP_PEER_COUCHDB_SOURCE_H
@@ -10,6 +22,11 @@
 
 #include "peer/couch_json.h"
 #include "peer/couchdb.h"
+
+/* docrep.max_document_size in kB: a document whose JSON is longer is not read. */
+extern int	docrep_max_document_size;
+
+#define COUCH_DOCUMENT_BYTES	((Size) docrep_max_document_size * 1024)
 
 /* ---------- operations ---------- */
 
@@ -23,22 +40,162 @@ extern void docrep_couch_open_att(DocrepPeer *base, const DocrepDoc *doc, const 
 extern Size docrep_couch_read_att(DocrepPeer *base, char *buf, Size size);
 extern void docrep_couch_close_att(DocrepPeer *base);
 
+/* ---------- couchdb_changes.c ---------- */
+
+/* Which changes a peer's feeds are of: what the last request said. */
+typedef struct CouchFeedKind
+{
+	MemoryContext cxt;
+	bool		winners_only;
+	bool		docs_wanted;	/* the receiver can use documents */
+	int			batch;			/* rows of one batch */
+	char	  **doc_ids;		/* or NULL */
+	int			ndoc_ids;
+} CouchFeedKind;
+
+/* A feed: calls of _changes that go on where the last one broke off. */
+typedef struct CouchFeed
+{
+	MemoryContext cxt;
+	CouchPeer  *peer;
+	DocrepHttpCall *call;		/* NULL: broken off, to be made again at retry_at */
+	TimestampTz retry_at;
+	int			failures;		/* polls in a row that broke off soon */
+	CouchSplit *split;
+	StringInfoData at;			/* everything up to here has been handed out */
+	StringInfoData from;		/* where the call began */
+	bool		longpoll;
+	int			limit;			/* rows asked for; 0: all */
+	int			rows;			/* rows that came of this call */
+	int			firsts;			/* ... first revisions among them */
+	bool		with_docs;		/* documents come along */
+	bool		too_large;		/* ... and one is too large for that */
+	TimestampTz begun;
+	DocrepChanges *out;			/* being filled, or NULL: take no more rows */
+	int			max_rows;
+	Size		max_bytes;
+	bool		news;			/* a row has come that was not handed out */
+	DocrepChanges peeked;		/* ... this one */
+	bool		ended;			/* the answer is complete */
+	char	   *last_seq;		/* as it says then, or NULL */
+	int64		pending;
+	const char *bad;			/* what is wrong with the answer, or NULL */
+} CouchFeed;
+
+/* A feed that begins after a sequence, instead of the peer's last one; its call is under way. */
+extern CouchFeed *docrep_couch_feed_begin(CouchPeer *peer, const char *since, bool longpoll);
+/* Make the call of a feed that has none, or whose call is over. */
+extern void docrep_couch_feed_call(CouchFeed *feed);
+/* The call is over without a complete answer: to be made again at retry_at, or raise. */
+extern void docrep_couch_feed_broke(CouchFeed *feed, const char *doing);
+
 /* ---------- couchdb_rows.c ---------- */
 
+/* A sequence as text, allocated; NULL: null, none, or no text. */
+extern char *docrep_couch_seq(const CouchJson *seq);
+
 /*
- * Add a row of the feed to a batch; "before" is the sequence of the row before
- * it, which counts for a row without one.  NULL, or (static) what is wrong with
- * the row.  with_docs: keep the document that comes with it, if its ancestry is
- * known without asking.
+ * Add a row, which comes after "at", to a batch; NULL, or what is wrong with it.
+ * with_docs: keep its document, if its ancestry is known without asking.
  */
-extern const char *docrep_couch_add_row(const CouchJson *row, const char *before, bool with_docs,
+extern const char *docrep_couch_add_row(const CouchJson *row, const char *at, bool with_docs,
 										DocrepChanges *out);
 
 /* Is its document a first revision, alone? */
 extern bool docrep_couch_is_first(const DocrepChange *change);
 
-/* A sequence as text, allocated; NULL: null or none. */
-extern char *docrep_couch_seq_text(const CouchJson *seq);
+/* Add copies of rows to a batch. */
+extern void docrep_couch_copy_rows(const DocrepChanges *from, DocrepChanges *out);
+
+/*
+ * Documents whose ids text cannot hold come along with their rows, to be kept as
+ * they are: fetch them.
+ */
+extern void docrep_couch_fetch_unusable(CouchPeer *peer, DocrepChanges *changes);
+
+/* ---------- couchdb_answer.c ---------- */
+
+typedef enum CouchEntryKind
+{
+	COUCHENTRY_DOC,
+	COUCHENTRY_MISSING,			/* the source does not have that revision */
+	COUCHENTRY_ERROR			/* it has, perhaps, but does not give it */
+} CouchEntryKind;
+
+/* One thing that is said of a revision.  Slices live until the next call. */
+typedef struct CouchEntry
+{
+	CouchEntryKind kind;
+	CouchJson	id;				/* raw strings; kind CJ_NONE: not said */
+	CouchJson	rev;			/* if there is no document */
+	CouchJson	doc;			/* the object */
+	CouchJson	error;
+	CouchJson	reason;
+} CouchEntry;
+
+typedef enum CouchAnswerResult
+{
+	COUCHANSWER_MORE,			/* all was taken: feed more */
+	COUCHANSWER_ENTRY,			/* call again with what is left */
+	COUCHANSWER_BAD,			/* docrep_couch_answer_problem */
+	COUCHANSWER_TOO_LARGE		/* a document is longer than max */
+} CouchAnswerResult;
+
+typedef struct CouchAnswer CouchAnswer;
+
+/* Lives in the current context. */
+extern CouchAnswer *docrep_couch_answer_new(bool bulk, Size max);
+/* The answer comes again from its beginning. */
+extern void docrep_couch_answer_reset(CouchAnswer *answer);
+/* type: the Content-Type. */
+extern CouchAnswerResult docrep_couch_answer_next(CouchAnswer *answer, const char *type,
+												  const char **data, size_t *len,
+												  CouchEntry *entry);
+/* Bytes held of a document that has begun. */
+extern Size docrep_couch_answer_held(const CouchAnswer *answer);
+/* Is there more in what was fed?  Then call next again, whatever is left. */
+extern bool docrep_couch_answer_pending(const CouchAnswer *answer);
+/* Is it complete? */
+extern bool docrep_couch_answer_ended(const CouchAnswer *answer);
+extern const char *docrep_couch_answer_problem(const CouchAnswer *answer);
+
+/* ---------- couchdb_wants.c ---------- */
+
+/* A row's revisions, or some of them, that are asked for with one call. */
+typedef struct CouchWant
+{
+	dlist_node	link;
+	const DocrepChange *change;
+	int			n;
+	const Rev **revs;
+	bool	   *got;			/* they came */
+	int			others;			/* newer ones came instead of some */
+	int			missing;		/* the source says it does not have them */
+	bool		doubtful;		/* what came of it was an error, or no document */
+	bool		repeated;
+	TimestampTz due;			/* not to be asked before; 0: now */
+} CouchWant;
+
+/* What is missing of a row, or NULL: nothing. */
+extern CouchWant *docrep_couch_want(const DocrepChange *change);
+/* Those revisions of a want that did not come; or n of them from "first" on, whatever they are. */
+extern CouchWant *docrep_couch_want_rest(const CouchWant *want);
+extern CouchWant *docrep_couch_want_part(const CouchWant *want, int first, int n);
+/* Has all come, or something newer instead? */
+extern bool docrep_couch_want_met(const CouchWant *want);
+/*
+ * Add the document of an entry to the batch, unless it came before.  strict: what
+ * cannot be read is not added but makes the want doubtful.  Returns its index, or -1.
+ */
+extern int	docrep_couch_want_doc(CouchWant *want, const CouchEntry *entry, bool strict,
+								  DocrepDocs *out);
+/* The source refuses to give a revision: added as one that cannot be read. */
+extern void docrep_couch_want_error(CouchWant *want, const CouchEntry *entry, DocrepDocs *out);
+/* The same of all that did not come. */
+extern void docrep_couch_want_refuse(CouchWant *want, int sqlstate, const char *reason,
+									 DocrepDocs *out);
+/* Forget what an earlier attempt said, but not what it brought. */
+extern void docrep_couch_want_reset(CouchWant *want);
 
 /* ---------- couchdb_docs.c ---------- */
 
@@ -55,13 +212,46 @@ extern DocrepDoc *docrep_couch_add_unreadable(DocrepDocs *out, const char *raw, 
 											  const char *reason);
 
 /*
- * A raw string as text, allocated.  What text cannot hold is left out; then
- * *problem (static) says so and *raw, *rawlen are its bytes.
+ * A raw string as text in the server's encoding, allocated.  If that cannot hold it
+ * *problem (static) says so, the result is what is left of it, and *raw, *rawlen
+ * are its bytes.
  */
 extern char *docrep_couch_text(const CouchJson *string, const char **problem,
 							   char **raw, int *rawlen);
 
+/*
+ * UTF-8 in the server's encoding: text itself, or allocated with a new *len.  NULL: it is
+ * no UTF-8, or cannot be converted.
+ */
+extern char *docrep_couch_to_server(const char *text, Size *len);
+
+/* ---------- couchdb_stubs.c ---------- */
+
+/* The member _attachments; NULL, or what is wrong with it. */
+extern const char *docrep_couch_read_stubs(const CouchJson *member, DocAtts *atts);
+
+/* A member that is a string as text; NULL: it is missing or cannot be text. */
+extern char *docrep_couch_text_member(const CouchJson *object, const char *name);
+
 /* The path of an attachment of a revision: "id/name?rev=...", allocated. */
 extern char *docrep_couch_att_path(const DocrepDoc *doc, const DocAtt *att);
+
+/* ---------- couchdb_small.c ---------- */
+
+/* Contents on their way into the documents of a batch. */
+typedef struct CouchSmalls
+{
+	CouchPeer  *peer;
+	MemoryContext cxt;
+	dlist_head	waiting;
+	dlist_head	running;
+	int			nrunning;
+} CouchSmalls;
+
+/* Have the contents fetched that come along with document number "index". */
+extern void docrep_couch_small_add(CouchSmalls *smalls, DocrepDocs *out, int index);
+/* Take what has come, and start what may be started. */
+extern void docrep_couch_small_advance(CouchSmalls *smalls, DocrepDocs *out);
+extern bool docrep_couch_small_pending(CouchSmalls *smalls);
 
 #endif							/* DOCREP_PEER_COUCHDB_SOURCE_H */

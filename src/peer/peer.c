@@ -7,11 +7,18 @@
  */
 #include "postgres.h"
 
+#include "peer/couchdb_source.h"
 #include "peer/peers.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 
 #define DEFAULT_CONNECTION_TIMEOUT	30000
+
+/* CouchDB itself takes 8 MB unless it is told otherwise. */
+#define DEFAULT_DOCUMENT_SIZE		(32 * 1024)
+#define LARGEST_DOCUMENT_SIZE		(255 * 1024)
+
+int			docrep_max_document_size = DEFAULT_DOCUMENT_SIZE;
 
 DocrepPeer *
 docrep_peer_make(const DocrepEndpoint *endpoint, const DocrepPeerOptions *options,
@@ -42,6 +49,13 @@ docrep_peer_make(const DocrepEndpoint *endpoint, const DocrepPeerOptions *option
 void
 docrep_peer_define_gucs(void)
 {
+	DefineCustomIntVariable("docrep.max_document_size",
+							"Largest document, as JSON, that is read from a CouchDB.",
+							"Larger ones are kept as rejected, without their text.",
+							&docrep_max_document_size,
+							DEFAULT_DOCUMENT_SIZE, 64, LARGEST_DOCUMENT_SIZE,
+							PGC_SUSET, GUC_UNIT_KB,
+							NULL, NULL, NULL);
 	DefineCustomStringVariable("docrep.allowed_hosts",
 							   "Hosts that replications of ordinary roles may connect to.",
 							   "A comma-separated list of names (*.example.com too), addresses and "
