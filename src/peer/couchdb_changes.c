@@ -518,12 +518,7 @@ fill_batch(CouchFeed *feed, DocrepChanges *out)
 	feed->out = NULL;
 	if (feed->bad != NULL)
 		docrep_couch_malformed(peer, doing, feed->bad);
-	if (feed->ended && feed->call != NULL)
-	{
-		docrep_http_finish(feed->call);
-		if (feed->call->failed != 0)
-			docrep_http_raise(feed->call, doing);
-	}
+	/* what the connection does after a complete answer is of no interest */
 }
 
 /*

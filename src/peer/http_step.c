@@ -277,10 +277,10 @@ deliver(HttpTransfer *t)
 		act_on_verdict(t);
 		return true;
 	}
-	if (t->judged && (t->result == CURLE_OK || !is_success(t->call)) &&
-		!give_body(t, &some))
+	/* what came before a failure counts, too: a feed goes on after its last row */
+	if (t->judged && !give_body(t, &some))
 		return true;
-	if (t->finished && (t->result != CURLE_OK || is_drained(t)))
+	if (t->finished && (!t->judged || is_drained(t)))
 	{
 		conclude(t);
 		some = true;

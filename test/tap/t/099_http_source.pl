@@ -159,7 +159,7 @@ $node->safe_psql('one', 'ALTER SYSTEM RESET docrep.max_document_size; SELECT pg_
 {
 	my $case = $lab->fresh('pull', map { plain(sprintf 'row%04d', $_) } 1 .. 500);
 	$couch->clear_log;
-	my $fault = $couch->fault(match => "^GET /$case->{db}/_changes", times => 0, reset_at => 20_000);
+	my $fault = $couch->fault(match => "^GET /$case->{db}/_changes", times => 0, close_at => 20_000);
 	my $run = $lab->run($case, worker_batch_size => 50);
 	is($run->{state}, '', 'a feed that breaks off after some rows') or diag $run->{message};
 	cmp_ok($couch->hits($fault), '>', 2, '... more than once');
