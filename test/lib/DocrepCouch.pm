@@ -148,6 +148,9 @@ sub DESTROY
 	local ($?, $!, $@);
 
 	return unless $self->{owner} == $$;
+	# another server's process may have the handle as well, and so keep it open
+	local $SIG{PIPE} = 'IGNORE';
+	print { $self->{control} } pack 'N/a*', nfreeze(['quit']);
 	close $self->{control};
 	waitpid $self->{pid}, 0;
 	return;

@@ -564,6 +564,7 @@ sub do_hits
 	return $fault ? $fault->{hits} : 0;
 }
 
+sub do_quit { $_[0]{control} = {}; return 1 }
 sub do_log { return $_[0]{log} }
 sub do_clear_log { $_[0]{log} = []; return 1 }
 sub do_set { my ($self, %set) = @_; $self->{settings}{$_} = $set{$_} foreach keys %set; return 1 }

@@ -32,7 +32,6 @@ my %faults = (
 	'silent' => { hang_at => -1 },
 	'silent in mid-body' => { hang_at => 20 },
 	'slow' => { drip => 1 },
-	'endless' => { endless => { head => '', unit => ' ', bytes => 1e15 } },
 );
 my %kinds = (
 	pull => [ 'GET /db$', 'GET /db/_local/', 'GET /db/_changes', 'POST /db/_bulk_get', 'GET /db/attached', 'PUT /db/_local/' ],
