@@ -427,6 +427,17 @@ gone_back(const CouchPeer *peer, const char *since)
 	return peer->update_seq >= 0 && seq_number(since) > peer->update_seq;
 }
 
+void
+docrep_couch_check_source(CouchPeer *peer, const char *since)
+{
+	docrep_couch_check_same(peer);
+	if (gone_back(peer, since))
+		ereport(ERROR,
+				(errcode(ERRCODE_DOCREP_UNAVAILABLE),
+				 errmsg("%s has gone back behind what was read of it", peer->base.display),
+				 errhint("The replication starts over.")));
+}
+
 /* Have a feed under way that answers the request. */
 static void
 ensure_feed(CouchPeer *peer, const DocrepChangesRequest *request)

@@ -89,6 +89,12 @@ extern void docrep_couch_feed_call(CouchFeed *feed);
 /* The call is over without a complete answer: to be made again at retry_at, or raise. */
 extern void docrep_couch_feed_broke(CouchFeed *feed, const char *doing);
 
+/*
+ * Is it still the database of which "since" is a sequence?  Else, as far as that can
+ * be told, DR503: the next run starts from what the checkpoints say.
+ */
+extern void docrep_couch_check_source(CouchPeer *peer, const char *since);
+
 /* ---------- couchdb_rows.c ---------- */
 
 /* A sequence as text, allocated; NULL: null, none, or no text. */

@@ -73,6 +73,9 @@ tend_poll(CouchFeed *feed, TimestampTz deadline)
 		next = TimestampTzPlusMilliseconds(feed->begun, POLL_PAUSE);
 	if (now < next)
 		return Min(next, deadline);
+	/* who comes back may be somebody else: another database of this name */
+	if (feed->call == NULL)
+		docrep_couch_check_source(feed->peer, feed->at.data);
 	docrep_couch_feed_call(feed);
 	return deadline;
 }
