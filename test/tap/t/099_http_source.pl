@@ -32,9 +32,9 @@ sub rejected
 # Documents that do not fit into what is taken at a time, large contents that are
 # read while documents rest, and small ones: one connection for each is enough.
 my @much = (
-	(map { { id => "large$_", revs => [ DocrepFaults::rev(1, $_) ], body => '"text":"' . 'x' x 300_000 . '"' } } 1 .. 40),
+	(map { { id => "large$_", revs => [ DocrepFaults::rev(1, $_) ], body => '"text":"' . 'x' x 400_000 . '"' } } 1 .. 16),
 	(map { { id => "with$_", revs => [ DocrepFaults::rev(1, $_) ], body => '"text":"' . 'y' x 100_000 . '"',
-		atts => { large => { content => "large $_ " x 10_000 }, map { ("small$_" => { content => "small $_" }) } 1 .. 3 } } } 1 .. 40),
+		atts => { large => { content => "large $_ " x 10_000 }, map { ("small$_" => { content => "small $_" }) } 1 .. 3 } } } 1 .. 16),
 );
 foreach my $connections (1, 2, 3)
 {
@@ -159,7 +159,7 @@ $node->safe_psql('one', 'ALTER SYSTEM RESET docrep.max_document_size; SELECT pg_
 {
 	my $case = $lab->fresh('pull', map { plain(sprintf 'row%04d', $_) } 1 .. 500);
 	$couch->clear_log;
-	my $fault = $couch->fault(match => "^GET /$case->{db}/_changes", times => 0, close_at => 20_000);
+	my $fault = $couch->fault(match => "^GET /$case->{db}/_changes", times => 0, drip => 200_000, close_at => 40_000);
 	my $run = $lab->run($case, worker_batch_size => 50);
 	is($run->{state}, '', 'a feed that breaks off after some rows') or diag $run->{message};
 	cmp_ok($couch->hits($fault), '>', 2, '... more than once');
