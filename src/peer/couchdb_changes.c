@@ -348,7 +348,8 @@ docrep_couch_feed_begin(CouchPeer *peer, const char *since, bool longpoll)
 
 /*
  * Is another call worth while?  If this one has brought anything; or if it is a poll,
- * which may break off for many reasons, and has lived for long, or few have not.
+ * which may break off for many reasons: after it has lived for some time, or not
+ * too often in a row.  Silence is none of them: nobody is there.
  */
 static bool
 worth_another(CouchFeed *feed)
@@ -358,7 +359,11 @@ worth_another(CouchFeed *feed)
 	if (!feed->longpoll)
 		return false;
 	if (TimestampDifferenceExceeds(feed->begun, GetCurrentTimestamp(), POLL_LIFE))
+	{
+		if (!feed->call->headers_in)
+			return false;
 		feed->failures = 0;
+	}
 	return feed->failures++ < Max(1, feed->peer->base.options.retries_per_request);
 }
 
