@@ -281,7 +281,11 @@ docrep_couch_feed_call(CouchFeed *feed)
 	feed->call->again = forget_beginning;
 	feed->call->arg = feed;
 	if (feed->longpoll)
+	{
 		feed->call->silence = SILENCE;
+		/* one that breaks off is not simply sent again: see couchdb_wait.c */
+		feed->call->retries = 0;
+	}
 	else if (filtered)
 		feed->call->silence = Max(FILTER_SILENCE, feed->peer->base.options.connection_timeout);
 	set_seq(&feed->from, feed->at.data);
