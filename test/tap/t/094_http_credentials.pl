@@ -193,7 +193,8 @@ foreach my $bad ("http://joe:$secret\@/", "http://joe:$secret\@host:port/db", "h
 	$couch->restart;
 	wait_for_query($node, 'one', q{SELECT state FROM docrep.active_tasks}, 'crashing', 30);
 	my $row = $session->must('SELECT row_to_json(t) FROM docrep.active_tasks t');
-	like($row, qr/incorrect|DR401|password|refuse/i, 'a password that was changed: crashing, and it says why');
+	like($row, qr/failed at/, 'a password that was changed: crashing, and it says at what');
+	ok(log_has($node, qr/failed at.*DETAIL:[^\n]*(password|unauthorized)/s), '... and the log says why');
 	unlike($row, qr/s3cret/, '... without it');
 	$couch->set(users => { joe => $secret });
 	wait_for_query($node, 'one', q{SELECT state FROM docrep.active_tasks}, 'idle', 60);
