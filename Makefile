@@ -86,8 +86,8 @@ all install uninstall stage installcheck:
 	@echo "docrep: no PostgreSQL with its development files was found" >&2
 	@echo "        (\"pg_config --pgxs\" must name a file that exists)." >&2
 	@echo "On Debian, \"make setup\" installs what is missing; it needs root or sudo." >&2
-	@echo "Elsewhere install PostgreSQL 14 or newer with its development files and" >&2
-	@echo "xxhash, and say where it is:  make PG_CONFIG=/path/to/pg_config" >&2
+	@echo "Elsewhere install PostgreSQL 14 or newer with its development files, those of" >&2
+	@echo "xxhash, libcurl and zlib, and say where it is:  make PG_CONFIG=/path/to/pg_config" >&2
 	@exit 1
 
 clean:
