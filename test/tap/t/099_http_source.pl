@@ -36,7 +36,7 @@ my @much = (
 	(map { { id => "with$_", revs => [ DocrepFaults::rev(1, $_) ], body => '"text":"' . 'y' x 100_000 . '"',
 		atts => { large => { content => "large $_ " x 10_000 }, map { ("small$_" => { content => "small $_" }) } 1 .. 3 } } } 1 .. 16),
 );
-foreach my $connections (1, 2, 3)
+foreach my $connections (1, 2)
 {
 	foreach my $bulk ($true, $false)
 	{
