@@ -114,7 +114,7 @@ read_update_seq(const CouchJson *answer)
 
 /*
  * GET /db.  False: there is no such database.  *start gets the instance's start
- * time (in the peer's context), which tells a database that was made anew, or NULL.
+ * time (in the peer's context), or NULL.
  */
 static bool
 ask_database(CouchPeer *peer, bool opening, char **start)
@@ -142,9 +142,8 @@ ask_database(CouchPeer *peer, bool opening, char **start)
 			peer->db_name = keep_text(peer, &answer, "db_name");
 		peer->update_seq = read_update_seq(&answer);
 		peer->asked_at = GetCurrentTimestamp();
-		/* PouchDB's is the start of its process, old CouchDB's too; from 2.0 to 3.2 it is "0" */
-		if (!peer->pouchdb && strncmp(peer->version, "1.", 2) != 0)
-			*start = keep_text(peer, &answer, "instance_start_time");
+		*start = keep_text(peer, &answer, "instance_start_time");
+		/* from 2.0 to 3.2 it says nothing */
 		if (*start != NULL && strcmp(*start, "0") == 0)
 			*start = NULL;
 	}
@@ -161,23 +160,48 @@ raise_not_found(CouchPeer *peer)
 			 errhint("A target is made with \"create_target\": true.")));
 }
 
-void
+/* Open the database.  False: there is none. */
+static bool
+open_database(CouchPeer *peer)
+{
+	char	   *start;
+
+	if (!ask_database(peer, true, &start))
+		return false;
+	/* PouchDB's is the start of its process, old CouchDB's too; others' is the database's */
+	if (peer->pouchdb || strncmp(peer->version, "1.", 2) == 0)
+		peer->process_start = start;
+	else
+		peer->instance_start_time = start;
+	return true;
+}
+
+/* Are two texts, which may be missing, the same? */
+static bool
+same_text(const char *a, const char *b)
+{
+	return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
+}
+
+bool
 docrep_couch_check_same(CouchPeer *peer)
 {
+	bool		same_process;
 	char	   *start;
 
 	if (!ask_database(peer, false, &start))
 		ereport(ERROR,
 				(errcode(ERRCODE_DOCREP_UNAVAILABLE),
 				 errmsg("the database %s was deleted", peer->base.display)));
-	if (peer->instance_start_time != NULL &&
-		(start == NULL || strcmp(start, peer->instance_start_time) != 0))
+	if (peer->instance_start_time != NULL && !same_text(start, peer->instance_start_time))
 		ereport(ERROR,
 				(errcode(ERRCODE_DOCREP_UNAVAILABLE),
 				 errmsg("the database %s was deleted and created again", peer->base.display),
 				 errhint("The replication starts over.")));
+	same_process = peer->process_start == NULL || same_text(start, peer->process_start);
 	if (start != NULL)
 		pfree(start);
+	return same_process;
 }
 
 /* ---------- opening and closing ---------- */
@@ -223,12 +247,12 @@ couch_open(DocrepPeer *base, bool create)
 	prepare_encoding();
 	create_client(peer);
 	ask_server(peer);
-	if (!ask_database(peer, true, &peer->instance_start_time))
+	if (!open_database(peer))
 	{
 		if (!create)
 			raise_not_found(peer);
 		docrep_couch_create(peer);
-		if (!ask_database(peer, true, &peer->instance_start_time))
+		if (!open_database(peer))
 			raise_not_found(peer);
 	}
 	/* PouchDB gives what it is sent a new sequence, be it known or not */
@@ -259,7 +283,7 @@ couch_put_local(DocrepPeer *base, const char *id, const char *doc)
 	CouchPeer  *peer = (CouchPeer *) base;
 
 	if (peer->is_source)
-		docrep_couch_check_same(peer);
+		(void) docrep_couch_check_same(peer);
 	docrep_couch_put_local(base, id, doc);
 }
 

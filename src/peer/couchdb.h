@@ -29,12 +29,14 @@ typedef struct CouchPeer
 	char	   *server_uuid;	/* or NULL */
 	char	   *db_name;
 	char	   *instance_start_time;	/* NULL: says nothing ("0", or not given) */
+	char	   *process_start;	/* of servers that give this as instance_start_time */
 	int64		update_seq;		/* if it is a number; else -1 */
 	TimestampTz asked_at;		/* when the database was asked for these */
 
 	/* the source's side: couchdb_source.h */
 	dlist_head	requests;		/* changes, fetches and a wait, in order (requests.h) */
 	bool		is_source;		/* changes were asked for */
+	bool		went_back;		/* its opaque sequences did, once */
 	struct CouchFeed *feed;
 	struct CouchFeedKind *kind;
 	double		first_ratio;	/* share of first revisions among recent changes; -1: not known */
@@ -53,8 +55,9 @@ typedef struct CouchPeer
 /*
  * GET /db: is it still the database that was opened?  Raises DR503 if it was
  * deleted, or deleted and created again.  To be asked before a checkpoint is written.
+ * False: the server was restarted, and would not know.
  */
-extern void docrep_couch_check_same(CouchPeer *peer);
+extern bool docrep_couch_check_same(CouchPeer *peer);
 
 /* The answer has the wrong form: DR503, "what" is a clause ("it is no JSON"). */
 extern void docrep_couch_malformed(CouchPeer *peer, const char *doing, const char *what)

@@ -283,7 +283,7 @@ docrep_couch_feed_call(CouchFeed *feed)
 	if (feed->longpoll)
 	{
 		feed->call->silence = SILENCE;
-		/* one that breaks off is not simply sent again: see couchdb_wait.c */
+		/* before it is made again the database must be looked at */
 		feed->call->retries = 0;
 	}
 	else if (filtered)
@@ -389,6 +389,15 @@ start_over(CouchFeed *feed)
 	return true;
 }
 
+/* Is it a poll, and the server in trouble for now? */
+static bool
+is_trouble(const CouchFeed *feed)
+{
+	int			status = feed->call->status;
+
+	return feed->longpoll && (status == 408 || status == 429 || status >= 500);
+}
+
 void
 docrep_couch_feed_broke(CouchFeed *feed, const char *what)
 {
@@ -396,11 +405,11 @@ docrep_couch_feed_broke(CouchFeed *feed, const char *what)
 
 	if (feed->bad != NULL)
 		docrep_couch_malformed(feed->peer, what, feed->bad);
-	if (call->failed == 0 && call->status / 100 != 2 && !start_over(feed))
+	if (call->failed == 0 && call->status / 100 != 2 && !start_over(feed) && !is_trouble(feed))
 		docrep_http_raise(call, what);
 	if (!worth_another(feed))
 	{
-		if (call->failed != 0)
+		if (call->failed != 0 || call->status / 100 != 2)
 			docrep_http_raise(call, what);
 		docrep_couch_malformed(feed->peer, what, "it ends too early");
 	}
@@ -412,34 +421,66 @@ docrep_couch_feed_broke(CouchFeed *feed, const char *what)
 
 /* ---------- changes ---------- */
 
-/* A number that a sequence is, or -1: it is something else. */
+/* The number that a sequence is, or begins with ("20-g1AAAA"); -1: none. */
 static int64
 seq_number(const char *seq)
 {
-	CouchJson	value;
+	CouchJson	value = {CJ_NUMBER, seq, strspn(seq, "0123456789")};
 	int64		number;
 
-	if (!docrep_cj_value(seq, strlen(seq), &value) || value.kind != CJ_NUMBER ||
-		!docrep_cj_int64(&value, &number))
+	if (seq[value.len] != '\0' && seq[value.len] != '-')
 		return -1;
-	return number;
+	return docrep_cj_int64(&value, &number) ? number : -1;
 }
 
 /*
  * Has the source gone back behind a sequence of its own (restored from a backup,
  * or made anew by a server that does not tell)?  It would give nothing until it
- * gets there again.  Only numbers can tell.
+ * gets there again.  GET /db tells if sequences are numbers.
  */
 static bool
 gone_back(const CouchPeer *peer, const char *since)
 {
-	return peer->update_seq >= 0 && seq_number(since) > peer->update_seq;
+	return peer->update_seq >= 0 && strchr(since, '-') == NULL &&
+		seq_number(since) > peer->update_seq;
+}
+
+/*
+ * The same from an answer that has nothing.  A cluster whose nodes differ a little
+ * may say so now and then: it is believed once.
+ */
+static bool
+answer_went_back(CouchPeer *peer, const char *since, const char *last_seq)
+{
+	int64		end = seq_number(last_seq);
+
+	if (end < 0 || end >= seq_number(since))
+		return false;
+	if (strchr(last_seq, '-') != NULL)
+	{
+		if (peer->went_back)
+			return false;
+		peer->went_back = true;
+	}
+	return true;
+}
+
+static void
+log_start_over(const CouchPeer *peer)
+{
+	ereport(LOG,
+			(errmsg("%s has gone back behind what was read of it: its changes are read from the beginning",
+					peer->base.display)));
 }
 
 void
 docrep_couch_check_source(CouchPeer *peer, const char *since)
 {
-	docrep_couch_check_same(peer);
+	if (!docrep_couch_check_same(peer))
+		ereport(ERROR,
+				(errcode(ERRCODE_DOCREP_UNAVAILABLE),
+				 errmsg("the server of %s was restarted", peer->base.display),
+				 errhint("The replication goes on from its last checkpoint, if that is still there.")));
 	if (gone_back(peer, since))
 		ereport(ERROR,
 				(errcode(ERRCODE_DOCREP_UNAVAILABLE),
@@ -458,9 +499,7 @@ ensure_feed(CouchPeer *peer, const DocrepChangesRequest *request)
 		return;
 	if (!peer->is_source && gone_back(peer, since))
 	{
-		ereport(LOG,
-				(errmsg("%s has gone back behind the last checkpoint: its changes are read from the beginning",
-						peer->base.display)));
+		log_start_over(peer);
 		since = SEQ_START;
 	}
 	peer->is_source = true;
@@ -546,12 +585,15 @@ fill_batch(CouchFeed *feed, DocrepChanges *out)
  * True: everything is to be read again.
  */
 static bool
-must_start_over(CouchPeer *peer, const DocrepChanges *out)
+must_start_over(CouchPeer *peer, const char *since, const DocrepChanges *out)
 {
-	if (out->n > 0 || !out->at_end ||
-		!TimestampDifferenceExceeds(peer->asked_at, GetCurrentTimestamp(), LOOK_PAUSE))
+	if (out->n > 0 || !out->at_end)
 		return false;
-	docrep_couch_check_same(peer);
+	if (answer_went_back(peer, since, out->last_seq))
+		return true;
+	if (!TimestampDifferenceExceeds(peer->asked_at, GetCurrentTimestamp(), LOOK_PAUSE))
+		return false;
+	(void) docrep_couch_check_same(peer);
 	return gone_back(peer, out->last_seq);
 }
 
@@ -589,8 +631,9 @@ docrep_couch_recv_changes(DocrepPeer *base, DocrepChanges *out)
 		feed->max_bytes = request->max_bytes;
 		fill_batch(feed, out);
 		finish_batch(feed, out);
-		if (must_start_over(peer, out))
+		if (must_start_over(peer, feed->from.data, out))
 		{
+			log_start_over(peer);
 			since = SEQ_START;
 			out->at_end = false;
 		}

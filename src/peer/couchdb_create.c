@@ -256,7 +256,7 @@ docrep_couch_flush(DocrepPeer *base)
 
 	if (!target->no_commit)
 		ensure_full_commit(peer, target);
-	docrep_couch_check_same(peer);
+	(void) docrep_couch_check_same(peer);
 	if (peer->instance_start_time == NULL)
 		check_canaries(peer, target);
 	forget_recent(target);

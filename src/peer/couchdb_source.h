@@ -90,8 +90,8 @@ extern void docrep_couch_feed_call(CouchFeed *feed);
 extern void docrep_couch_feed_broke(CouchFeed *feed, const char *doing);
 
 /*
- * Is it still the database of which "since" is a sequence?  Else, as far as that can
- * be told, DR503: the next run starts from what the checkpoints say.
+ * GET /db: is it still the database whose changes were read up to "since"?  DR503 if
+ * not, or if its server is another process and would not know.
  */
 extern void docrep_couch_check_source(CouchPeer *peer, const char *since);
 

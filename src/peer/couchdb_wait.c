@@ -7,6 +7,9 @@
  * A poll that nobody waits for any more, because the latch was set or the time
  * is up, stays under way and serves the next wait for the same.
  *
+ * A poll may break off because the server was restarted, and the database may be
+ * another one then: it is looked at before the poll is made again.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -73,7 +76,6 @@ tend_poll(CouchFeed *feed, TimestampTz deadline)
 		next = TimestampTzPlusMilliseconds(feed->begun, POLL_PAUSE);
 	if (now < next)
 		return Min(next, deadline);
-	/* who comes back may be somebody else: another database of this name */
 	if (feed->call == NULL)
 		docrep_couch_check_source(feed->peer, feed->at.data);
 	docrep_couch_feed_call(feed);
