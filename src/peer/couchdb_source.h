@@ -3,7 +3,8 @@
  * couchdb_source.h
  *		What the files of the CouchDB peer as a source share.
  *
- * couchdb_changes.c	the changes feed, as it arrives
+ * couchdb_changes.c	batches of changes; is it still the same source?
+ * couchdb_feed.c		the changes feed, as it arrives
  * couchdb_rows.c		its rows
  * couchdb_wait.c		long polls
  * couchdb_fetch.c		_bulk_get and open_revs: taking what comes
@@ -40,7 +41,10 @@ extern void docrep_couch_open_att(DocrepPeer *base, const DocrepDoc *doc, const 
 extern Size docrep_couch_read_att(DocrepPeer *base, char *buf, Size size);
 extern void docrep_couch_close_att(DocrepPeer *base);
 
-/* ---------- couchdb_changes.c ---------- */
+/* ---------- couchdb_feed.c ---------- */
+
+/* Where feeds begin. */
+#define COUCH_SEQ_START		"0"
 
 /* Which changes a peer's feeds are of: what the last request said. */
 typedef struct CouchFeedKind
@@ -88,6 +92,14 @@ extern CouchFeed *docrep_couch_feed_begin(CouchPeer *peer, const char *since, bo
 extern void docrep_couch_feed_call(CouchFeed *feed);
 /* The call is over without a complete answer: to be made again at retry_at, or raise. */
 extern void docrep_couch_feed_broke(CouchFeed *feed, const char *doing);
+/* End the peer's feed, if there is one. */
+extern void docrep_couch_feed_drop(CouchPeer *peer);
+/* May another row be taken? */
+extern bool docrep_couch_feed_wants_more(const CouchFeed *feed);
+/* Replace a sequence. */
+extern void docrep_couch_set_seq(StringInfo seq, const char *value);
+
+/* ---------- couchdb_changes.c ---------- */
 
 /*
  * GET /db: is it still the database whose changes were read up to "since"?  DR503 if

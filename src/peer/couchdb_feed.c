@@ -1,0 +1,357 @@
+/*-------------------------------------------------------------------------
+ *
+ * couchdb_feed.c
+ *		The calls of a CouchDB's changes feed: what they ask for, taking their
+ *		rows, and what happens when they break off.
+ *
+ * A feed can bring documents along, but not their ancestry.  A first revision
+ * has none, so where most changes are such and most of them are missing at
+ * the target (a first copy) documents are asked for with the feed, and
+ * nothing is fetched: half the work for the server.
+ *
+ * PouchDB's servers answer only when they have everything: they are asked for one
+ * batch at a time, and for the next one before this one is written.
+ *
+ * A call that breaks off is made again after the last row that was taken.  As
+ * long as there are new rows that is no failure.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "peer/couchdb_source.h"
+#include "peer/couchdb_target.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+/* The longest row: an id and its leaves, perhaps a document. */
+#define ROW_BYTES			(16 * 1024 * 1024)
+/* A server that waits sends a newline this often, in ms ... */
+#define HEARTBEAT			10000
+/* ... and is dead when it has been silent for so long. */
+#define SILENCE				(3 * HEARTBEAT + 5000)
+/* One that looks for a few documents in a long feed may be silent for so long. */
+#define FILTER_SILENCE		(5 * 60 * 1000)
+/* A call that breaks off is made again after this (ms). */
+#define RETRY_PAUSE			250
+/* A long poll that has lived so long (ms) may break off without a row. */
+#define POLL_LIFE			5000
+/* Rows asked for with one call, in batches. */
+#define BATCHES_A_CALL		10
+/* Documents come along when more than this share of changes were first revisions. */
+#define DOCS_ABOVE			0.6
+
+void
+docrep_couch_set_seq(StringInfo seq, const char *value)
+{
+	resetStringInfo(seq);
+	appendStringInfoString(seq, value);
+}
+
+/* ---------- a call ---------- */
+
+bool
+docrep_couch_feed_wants_more(const CouchFeed *feed)
+{
+	if (feed->out == NULL)
+		return !feed->news && feed->longpoll;
+	return feed->out->n < feed->max_rows && feed->out->bytes < feed->max_bytes;
+}
+
+/* A row has come. */
+static void
+take_row(CouchFeed *feed, const CouchJson *row)
+{
+	/* from here on it is not for the client to go on after a failure */
+	feed->call->again = NULL;
+	feed->rows++;
+	if (feed->limit > 0 && feed->rows > feed->limit)
+		feed->bad = "it has more rows than were asked for";
+	else if (feed->out != NULL)
+	{
+		feed->bad = docrep_couch_add_row(row, feed->at.data, feed->with_docs, feed->out);
+		if (feed->bad == NULL && docrep_couch_is_first(&feed->out->rows[feed->out->n - 1]))
+			feed->firsts++;
+	}
+	else
+	{
+		feed->bad = docrep_couch_add_row(row, feed->at.data, false, &feed->peeked);
+		feed->news = true;
+	}
+}
+
+/* How the answer ends. */
+static void
+take_end(CouchFeed *feed)
+{
+	CouchJson	rest = docrep_cj_split_rest(feed->split);
+	CouchJson	value = docrep_cj_get(&rest, "last_seq");
+	int64		pending;
+
+	feed->ended = true;
+	if (docrep_cj_get(&rest, "results").kind != CJ_ARRAY)
+	{
+		feed->bad = "it has no array \"results\"";
+		return;
+	}
+	feed->last_seq = docrep_couch_seq(&value);
+	value = docrep_cj_get(&rest, "pending");
+	if (value.kind == CJ_NUMBER && docrep_cj_int64(&value, &pending))
+		feed->pending = pending;
+}
+
+/* Take rows as they come; what is not wanted yet stays with the client. */
+static Size
+consume_rows(DocrepHttpCall *call, const char *data, Size len)
+{
+	CouchFeed  *feed = call->arg;
+	MemoryContext caller = MemoryContextSwitchTo(feed->cxt);
+	const char *p = data;
+	size_t		left = len;
+	bool		more = true;
+
+	/* before the first row there may be nothing but blanks for long: take them */
+	while (more && docrep_couch_feed_wants_more(feed) && !feed->bad && !feed->too_large && !feed->ended)
+	{
+		CouchJson	row;
+
+		switch (docrep_cj_split(feed->split, &p, &left, &row))
+		{
+			case COUCHSPLIT_MORE:
+				more = false;
+				break;
+			case COUCHSPLIT_ELEMENT:
+				take_row(feed, &row);
+				break;
+			case COUCHSPLIT_END:
+				take_end(feed);
+				break;
+			case COUCHSPLIT_BAD:
+				feed->bad = docrep_cj_split_problem(feed->split);
+				break;
+			case COUCHSPLIT_TOO_LARGE:
+				if (feed->with_docs)
+					feed->too_large = true;
+				else
+					feed->bad = "a change is too large";
+				break;
+		}
+	}
+	MemoryContextSwitchTo(caller);
+	/* what follows the end is of no interest */
+	return feed->ended || feed->bad || feed->too_large ? len : len - left;
+}
+
+/* An answer has broken off before its first row, and is asked for again by the client. */
+static void
+forget_beginning(DocrepHttpCall *call)
+{
+	CouchFeed  *feed = call->arg;
+
+	docrep_cj_split_reset(feed->split);
+}
+
+/* The path of the call that goes on where the feed is. */
+static char *
+feed_path(const CouchFeed *feed)
+{
+	const CouchFeedKind *kind = feed->peer->kind;
+	StringInfoData path;
+
+	initStringInfo(&path);
+	appendStringInfo(&path, "_changes?feed=%s&style=%s&since=%s",
+					 feed->longpoll ? "longpoll" : "normal",
+					 kind && kind->winners_only ? "main_only" : "all_docs",
+					 docrep_http_escape(feed->at.data));
+	if (feed->longpoll)
+		appendStringInfo(&path, "&heartbeat=%d", HEARTBEAT);
+	if (feed->limit > 0)
+		appendStringInfo(&path, "&limit=%d", feed->limit);
+	if (feed->with_docs)
+		appendStringInfoString(&path, "&include_docs=true");
+	if (kind && kind->doc_ids)
+		appendStringInfoString(&path, "&filter=_doc_ids");
+	return path.data;
+}
+
+/* The body of a filtered feed: {"doc_ids": [...]}. */
+static void
+put_doc_ids(StringInfo out, const CouchFeedKind *kind)
+{
+	appendStringInfoString(out, "{\"doc_ids\":[");
+	for (int i = 0; i < kind->ndoc_ids; i++)
+	{
+		if (i > 0)
+			appendStringInfoChar(out, ',');
+		docrep_couch_put_string(out, kind->doc_ids[i]);
+	}
+	appendStringInfoString(out, "]}");
+}
+
+void
+docrep_couch_feed_call(CouchFeed *feed)
+{
+	const CouchFeedKind *kind = feed->peer->kind;
+	bool		filtered = kind && kind->doc_ids;
+	MemoryContext caller;
+
+	docrep_http_drop(feed->call);
+	caller = MemoryContextSwitchTo(feed->cxt);
+	feed->call = docrep_http_call(feed->peer->http, feed->cxt, filtered ? "POST" : "GET",
+								  feed_path(feed));
+	if (filtered)
+	{
+		StringInfoData body;
+
+		initStringInfo(&body);
+		put_doc_ids(&body, kind);
+		feed->call->body = body.data;
+		feed->call->bodylen = body.len;
+	}
+	if (feed->split == NULL)
+		feed->split = docrep_cj_split_new("results", false, ROW_BYTES);
+	else
+		docrep_cj_split_reset(feed->split);
+	feed->call->consume = consume_rows;
+	feed->call->again = forget_beginning;
+	feed->call->arg = feed;
+	if (feed->longpoll)
+	{
+		feed->call->silence = SILENCE;
+		/* before it is made again the database must be looked at */
+		feed->call->retries = 0;
+	}
+	else if (filtered)
+		feed->call->silence = Max(FILTER_SILENCE, feed->peer->base.options.connection_timeout);
+	docrep_couch_set_seq(&feed->from, feed->at.data);
+	feed->rows = feed->firsts = 0;
+	feed->ended = feed->too_large = false;
+	feed->begun = GetCurrentTimestamp();
+	docrep_http_start(feed->call);
+	MemoryContextSwitchTo(caller);
+}
+
+void
+docrep_couch_feed_drop(CouchPeer *peer)
+{
+	CouchFeed  *feed = peer->feed;
+
+	peer->feed = NULL;
+	if (feed != NULL)
+		MemoryContextDelete(feed->cxt);
+}
+
+/*
+ * How much a feed asks for.  The first call finds out what changes are like.  Some
+ * servers do not count the rows of a feed of a few documents.
+ */
+static void
+choose_call(CouchFeed *feed)
+{
+	const CouchFeedKind *kind = feed->peer->kind;
+	double		ratio = feed->peer->first_ratio;
+	bool		one = feed->peer->pouchdb || ratio < 0;
+
+	if (kind == NULL)
+		return;
+	feed->with_docs = kind->docs_wanted && !feed->longpoll && ratio > DOCS_ABOVE;
+	if (kind->doc_ids == NULL)
+		feed->limit = Min(kind->batch, INT_MAX / BATCHES_A_CALL) * (one ? 1 : BATCHES_A_CALL);
+}
+
+CouchFeed *
+docrep_couch_feed_begin(CouchPeer *peer, const char *since, bool longpoll)
+{
+	MemoryContext cxt = AllocSetContextCreate(peer->base.cxt, "docrep feed",
+											  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(cxt);
+	CouchFeed  *feed = palloc0(sizeof(CouchFeed));
+
+	docrep_couch_feed_drop(peer);
+	feed->cxt = cxt;
+	feed->peer = peer;
+	feed->longpoll = longpoll;
+	choose_call(feed);
+	feed->pending = -1;
+	initStringInfo(&feed->at);
+	initStringInfo(&feed->from);
+	appendStringInfoString(&feed->at, since);
+	docrep_changes_init(&feed->peeked, cxt);
+	peer->feed = feed;
+	MemoryContextSwitchTo(caller);
+	docrep_couch_feed_call(feed);
+	return feed;
+}
+
+/* ---------- when it breaks off ---------- */
+
+/*
+ * Is another call worth while?  If this one has brought anything; or if it is a poll,
+ * which may break off for many reasons: after it has lived for some time, or not
+ * too often in a row.  Silence is none of them: nobody is there.
+ */
+static bool
+worth_another(CouchFeed *feed)
+{
+	if (strcmp(feed->at.data, feed->from.data) != 0)
+		return true;
+	if (!feed->longpoll)
+		return false;
+	if (TimestampDifferenceExceeds(feed->begun, GetCurrentTimestamp(), POLL_LIFE))
+	{
+		if (!feed->call->headers_in)
+			return false;
+		feed->failures = 0;
+	}
+	return feed->failures++ < Max(1, feed->peer->base.options.retries_per_request);
+}
+
+/*
+ * The source does not know a sequence of its own any more, as when it was made
+ * anew: all is read again.  What the target has is not fetched.
+ */
+static bool
+start_over(CouchFeed *feed)
+{
+	DocrepHttpCall *call = feed->call;
+
+	if (call->failed != 0 || call->status != 400 || strcmp(feed->at.data, COUCH_SEQ_START) == 0)
+		return false;
+	ereport(LOG,
+			(errmsg("%s refuses the sequence of the last checkpoint: its changes are read from the beginning",
+					feed->peer->base.display)));
+	docrep_couch_set_seq(&feed->at, COUCH_SEQ_START);
+	return true;
+}
+
+/* Is it a poll, and the server in trouble for now? */
+static bool
+is_trouble(const CouchFeed *feed)
+{
+	int			status = feed->call->status;
+
+	return feed->longpoll && (status == 408 || status == 429 || status >= 500);
+}
+
+void
+docrep_couch_feed_broke(CouchFeed *feed, const char *what)
+{
+	DocrepHttpCall *call = feed->call;
+
+	if (feed->bad != NULL)
+		docrep_couch_malformed(feed->peer, what, feed->bad);
+	if (call->failed == 0 && call->status / 100 != 2 && !start_over(feed) && !is_trouble(feed))
+		docrep_http_raise(call, what);
+	if (!worth_another(feed))
+	{
+		if (call->failed != 0 || call->status / 100 != 2)
+			docrep_http_raise(call, what);
+		docrep_couch_malformed(feed->peer, what, "it ends too early");
+	}
+	docrep_http_drop(call);
+	feed->call = NULL;
+	feed->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+												 RETRY_PAUSE << Min(feed->failures, 6));
+}
