@@ -112,7 +112,7 @@ DATA = $(wildcard sql/docrep--*--*.sql)
 DATA_built = $(EXTENSION_SQL)
 EXTRA_CLEAN = stage tmp_check .build $(OBJS:.o=.d)
 
-PG_CPPFLAGS = -Isrc -I$(libpq_srcdir) -MMD -MP
+PG_CPPFLAGS = -DDOCREP_VERSION='"$(DOCREP_VERSION)"' -Isrc -I$(libpq_srcdir) -MMD -MP
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare
 SHLIB_LINK_INTERNAL = $(libpq)
 SHLIB_LINK = -lxxhash -lcurl -lz

@@ -91,7 +91,6 @@ ask_server(CouchPeer *peer)
 
 		if ((text = keep_text(peer, &answer, "version")) != NULL)
 			peer->version = text;
-		peer->server_uuid = keep_text(peer, &answer, "uuid");
 		peer->pouchdb = docrep_cj_get(&answer, "express-pouchdb").kind != CJ_NONE;
 		vendor = docrep_cj_get(&answer, "vendor");
 		if (vendor.kind == CJ_OBJECT && (text = keep_text(peer, &vendor, "name")) != NULL)
@@ -138,8 +137,6 @@ ask_database(CouchPeer *peer, bool opening, char **start)
 			docrep_couch_malformed(peer, doing, "it is no JSON object");
 		if (docrep_cj_get(&answer, "db_name").kind != CJ_STRING)
 			docrep_couch_malformed(peer, doing, "it has no \"db_name\"");
-		if (peer->db_name == NULL)
-			peer->db_name = keep_text(peer, &answer, "db_name");
 		peer->update_seq = read_update_seq(&answer);
 		peer->asked_at = GetCurrentTimestamp();
 		*start = keep_text(peer, &answer, "instance_start_time");
@@ -254,16 +251,6 @@ couch_open(DocrepPeer *base, bool create)
 		docrep_couch_create(peer);
 		if (!open_database(peer))
 			raise_not_found(peer);
-	}
-	/* PouchDB gives what it is sent a new sequence, be it known or not */
-	base->asks_first = peer->pouchdb;
-	if (peer->server_uuid != NULL)
-	{
-		MemoryContext caller = MemoryContextSwitchTo(base->cxt);
-
-		base->uuid = psprintf("%s/%s/%s", peer->server_uuid, peer->db_name,
-							  peer->instance_start_time ? peer->instance_start_time : "");
-		MemoryContextSwitchTo(caller);
 	}
 }
 

@@ -26,8 +26,6 @@ typedef struct CouchPeer
 	char	   *vendor;			/* "The Apache Software Foundation", ..., or "" */
 	char	   *version;		/* "3.5.0", or "" */
 	bool		pouchdb;		/* pouchdb-server or express-pouchdb */
-	char	   *server_uuid;	/* or NULL */
-	char	   *db_name;
 	char	   *instance_start_time;	/* NULL: says nothing ("0", or not given) */
 	char	   *process_start;	/* of servers that give this as instance_start_time */
 	int64		update_seq;		/* if it is a number; else -1 */

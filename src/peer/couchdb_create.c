@@ -27,7 +27,6 @@ small_call(CouchPeer *peer, const char *method, const char *path)
 {
 	DocrepHttpCall *call = docrep_http_call(peer->http, CurrentMemoryContext, method, path);
 
-	call->quiet_4xx = true;
 	call->max_body = ANSWER_BYTES;
 	return call;
 }

@@ -117,7 +117,6 @@ start_calls(CouchPeer *peer, CouchDiff *diff)
 		call->http = docrep_http_call(peer->http, diff->cxt, "POST", "_revs_diff");
 		call->http->body = call->body.data;
 		call->http->bodylen = call->body.len;
-		call->http->quiet_4xx = true;
 		call->http->max_body = DIFF_ANSWER_BYTES;
 		docrep_http_start(call->http);
 		diff->ncalls++;

@@ -77,7 +77,6 @@ local_call(CouchPeer *peer, const char *method, const char *id)
 	char	   *path = psprintf("_local/%s", docrep_http_escape(id));
 	DocrepHttpCall *call = docrep_http_call(peer->http, CurrentMemoryContext, method, path);
 
-	call->quiet_4xx = true;
 	call->max_body = LOCAL_BYTES;
 	return call;
 }

@@ -152,7 +152,6 @@ begin_call(Stream *stream)
 	int64		length = stream_length(stream, &contents);
 
 	stream->call = call;
-	call->quiet_4xx = true;
 	if (stream->nfollow == 0)
 	{
 		call->body = stream->json.data;

@@ -120,7 +120,6 @@ start(CouchPeer *peer, CouchCall *call)
 	call->http->content_type = call->content_type;
 	call->http->body = call->body.data;
 	call->http->bodylen = call->body.len;
-	call->http->quiet_4xx = true;
 	call->http->max_body = WRITTEN_BYTES;
 	dlist_push_tail(&target->running, &call->link);
 	target->nrunning++;

@@ -470,7 +470,7 @@ docrep_http_call(DocrepHttp *http, MemoryContext cxt, const char *method, const 
 	call->retries = -1;
 	call->stream_length = -1;
 	call->length = -1;
-	call->type = call->encoding = call->etag = "";
+	call->type = call->encoding = "";
 	call->transfer = t;
 	t->call = call;
 	t->http = http;

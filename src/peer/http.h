@@ -50,7 +50,6 @@ struct DocrepHttpCall
 								 * Content-Encoding (see encoding below) */
 	bool		accept_gzip_raw;	/* with raw: say that gzip is welcome */
 	int			retries;		/* -1, the default: options.retries_per_request; 0: none */
-	bool		quiet_4xx;		/* unused statuses are the caller's to look at anyway */
 	int			silence;		/* ms without a byte of an answer before the attempt counts as
 								 * failed; 0: options.connection_timeout; -1: any.  Other than
 								 * 0 is for feeds: no gzip, no least speed, no request_timeout */
@@ -75,7 +74,6 @@ struct DocrepHttpCall
 	int			status;			/* of the last answer, redirects followed */
 	char	   *type;			/* Content-Type with parameters, or "" */
 	char	   *encoding;		/* Content-Encoding or "" */
-	char	   *etag;			/* without quotes, or "" */
 	int64		length;			/* Content-Length, -1: not said */
 	bool		done;			/* the answer is complete, or failed is set */
 	int			failed;			/* SQLSTATE of a failure of transport that stands after all
@@ -116,9 +114,6 @@ extern void docrep_http_pump(DocrepHttp *http);
 
 /* Step until the call is done. */
 extern void docrep_http_finish(DocrepHttpCall *call);
-
-/* Step until the call is done, or the headers of its answer are in. */
-extern void docrep_http_await_headers(DocrepHttpCall *call);
 
 /*
  * More of a streamed body.  Returns when most of it is sent, or the call is

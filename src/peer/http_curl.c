@@ -236,17 +236,6 @@ keep_value(char *to, Size size, const char *value, Size len)
 	to[len] = '\0';
 }
 
-/* An entity tag without quotes and without the mark of weak ones. */
-static void
-keep_etag(HttpHeaders *h, const char *value, Size len)
-{
-	if (len >= 2 && strncmp(value, "W/", 2) == 0)
-		value += 2, len -= 2;
-	if (len >= 2 && value[0] == '"' && value[len - 1] == '"')
-		value++, len -= 2;
-	keep_value(h->etag, sizeof(h->etag), value, len);
-}
-
 /* Note that a cookie came, and how long AuthSession lives. */
 static void
 keep_cookie(HttpHeaders *h, const char *value, Size len)
@@ -318,8 +307,6 @@ on_header(char *line, size_t size, size_t count, void *arg)
 		keep_value(number, sizeof(number), value, len);
 		h->length = number[0] ? strtoll(number, NULL, 10) : -1;
 	}
-	else if ((value = header_value(line, n, "ETag", &len)) != NULL)
-		keep_etag(h, value, len);
 	else if ((value = header_value(line, n, "Set-Cookie", &len)) != NULL)
 		keep_cookie(h, value, len);
 	else if ((value = header_value(line, n, "WWW-Authenticate", &len)) != NULL)

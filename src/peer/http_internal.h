@@ -35,7 +35,7 @@
 #define HTTP_MAX_HEADERS	(256 * 1024)
 #define HTTP_MAX_REDIRECTS	10
 
-#define HTTP_USER_AGENT		"docrep/0.1.0"
+#define HTTP_USER_AGENT		"docrep/" DOCREP_VERSION
 
 /* A queue of bytes, outside of palloc since callbacks of curl fill it. */
 typedef struct HttpBuffer
@@ -76,7 +76,6 @@ typedef struct HttpHeaders
 	int			status;
 	char		type[256];
 	char		encoding[64];
-	char		etag[256];
 	int64		length;			/* -1: not said */
 	int			cookie_age;		/* Max-Age of AuthSession or of the only cookie; 0: none */
 	bool		cookie;			/* a cookie was set */

@@ -47,7 +47,6 @@ give_headers(HttpTransfer *t)
 	call->status = h->status;
 	call->type = MemoryContextStrdup(t->cxt, h->type);
 	call->encoding = MemoryContextStrdup(t->cxt, h->encoding);
-	call->etag = MemoryContextStrdup(t->cxt, h->etag);
 	call->length = h->length;
 	call->headers_in = true;
 	if (pg_strcasecmp(call->encoding, "identity") == 0)
@@ -332,13 +331,6 @@ void
 docrep_http_finish(DocrepHttpCall *call)
 {
 	while (!call->done)
-		(void) docrep_http_step(call->transfer->http, 0);
-}
-
-void
-docrep_http_await_headers(DocrepHttpCall *call)
-{
-	while (!call->done && !call->headers_in)
 		(void) docrep_http_step(call->transfer->http, 0);
 }
 

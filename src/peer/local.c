@@ -395,6 +395,7 @@ local_flush(DocrepPeer *base)
 static const DocrepPeerOps local_ops = {
 	.kind = "local",
 	.keeps_refused = true,
+	.tells_known = true,
 	.open = local_open,
 	.close = local_close,
 	.get_local = local_get_local,

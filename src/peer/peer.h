@@ -47,6 +47,8 @@ typedef struct DocrepPeerOps
 	const char *kind;			/* "local", "postgres", "couchdb" */
 	bool		keeps_refused;	/* what cannot be written is kept at the target, in
 								 * docrep.rejected_docs */
+	bool		tells_known;	/* a write says which revisions were there already (known);
+								 * a target that does not is asked before every write */
 
 	/*
 	 * Connect, find the database or table.  Missing: if create, make it; else
@@ -117,8 +119,6 @@ struct DocrepPeer
 								 * without password; the table's uuid for a local one */
 	const char *uuid;			/* the database's own identity, after open, or NULL */
 	bool		atomic_checkpoint;	/* send_write commits documents and checkpoint together */
-	bool		asks_first;		/* a target that must be asked what it misses: it takes a
-								 * revision that it knows for news */
 };
 
 /*

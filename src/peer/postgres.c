@@ -529,6 +529,7 @@ docrep_pgatts_of(DocrepPeer *base)
 static const DocrepPeerOps postgres_ops = {
 	.kind = "postgres",
 	.keeps_refused = true,
+	.tells_known = true,
 	.open = postgres_open,
 	.close = postgres_close,
 	.get_local = postgres_get_local,

@@ -185,7 +185,7 @@ docrep_transfer_recv_changes(Run *run, Batch *batch)
 		batch->all_sent = true;
 	}
 	else if (batch->request.with_docs && run->missing_ratio >= UNDIFFED_ABOVE &&
-			 !run->target->asks_first && all_have_docs(changes))
+			 run->target->ops->tells_known && all_have_docs(changes))
 	{
 		Portion    *portion = new_portion(batch);
 
