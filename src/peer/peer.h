@@ -27,6 +27,7 @@
 #define DOCREP_PEER_PEER_H
 
 #include "store/batch.h"
+#include "utils/uuid.h"
 
 typedef struct DocrepPeer DocrepPeer;
 
@@ -41,6 +42,8 @@ typedef struct DocrepPeerOptions
 	const char *proxy;			/* URL for HTTP, may hold credentials; or NULL */
 	const char *create_params;	/* create_target_params as JSON text, or NULL */
 } DocrepPeerOptions;
+
+typedef struct DocrepWaitPlace DocrepWaitPlace;
 
 typedef struct DocrepPeerOps
 {
@@ -89,6 +92,13 @@ typedef struct DocrepPeerOps
 	void		(*send_wait) (DocrepPeer *peer, const char *since, int timeout);
 	bool		(*recv_wait) (DocrepPeer *peer);
 
+	/*
+	 * Where another process can wait for changes after "since", so that this one
+	 * need not be there meanwhile.  False: there are some already.  No request
+	 * is under way; the peer is closed next.  NULL: only this process can wait.
+	 */
+	bool		(*wait_place) (DocrepPeer *peer, const char *since, DocrepWaitPlace *place);
+
 	/* The target's side */
 	void		(*send_diff) (DocrepPeer *peer, DocrepChanges *changes);
 	void		(*recv_diff) (DocrepPeer *peer, DocrepChanges *changes);
@@ -135,6 +145,28 @@ typedef struct DocrepEndpoint
 	char	   *display;		/* without credentials */
 	char	   *identity;		/* for the replication id */
 } DocrepEndpoint;
+
+/*
+ * Where changes of a source can be waited for when its peer is closed.  The
+ * texts are in the context that was current when it was filled.
+ */
+struct DocrepWaitPlace
+{
+	bool		local;			/* a document table of this cluster: */
+	Oid			database;
+	pg_uuid_t	table;
+	uint64		commits;		/* docrep_wait_commits before nothing was found to be there */
+
+	DocrepEndpoint *endpoint;	/* else: as it was opened, credentials and all */
+	DocrepPeerOptions options;
+	char	   *since;
+	bool		restricted;		/* the role is no superuser: what it may not connect to is
+								 * looked at again */
+};
+
+/* Flat form, for shared memory; JSON text that holds credentials.  Remote places only. */
+extern char *docrep_wait_place_serialize(const DocrepWaitPlace *place);
+extern DocrepWaitPlace *docrep_wait_place_deserialize(const char *text);
 
 /*
  * Read an endpoint (text, or the object form as JSON text) with the caller's

@@ -31,6 +31,15 @@ typedef struct Replication
 	DocrepPeerOptions peer_options; /* of both peers, but for the proxy: */
 	char	   *source_proxy;	/* URL, may hold a password; or NULL */
 	char	   *target_proxy;
+	Oid			role;			/* whom it runs as: the caller, or whom user_ctx names */
+	char	   *user_name;		/* user_ctx.name, or NULL */
+	char	  **user_roles;		/* user_ctx.roles */
+	int			nuser_roles;
+	bool		user_is_admin;	/* design documents may be written to a local target */
+	bool		retry_cycles;	/* retry: "cycles" */
+	bool		disabled;		/* it shall not run now */
+	char	   *mentor;			/* docrep.node_name of the server that shall run it, or NULL */
+	int64		delay;			/* ms, 0: none (its effect comes with a later version) */
 	char	   *cancel_id;		/* with cancel: a replication id given instead of endpoints */
 	char	   *node_uuid;		/* of the database that the replication belongs to */
 	char	   *id;				/* base replication id, 32 hex digits */
@@ -99,6 +108,14 @@ typedef struct ReplicationHooks
 	void		(*progress) (void *arg, const ReplicationStats *stats, bool idle);
 	/* true: finish the batch, write a checkpoint and return */
 	bool		(*should_stop) (void *arg);
+
+	/*
+	 * Caught up and idle for so many ms: in how many shall the run end and
+	 * leave the waiting to others?  0: now; -1: never.  NULL: never.
+	 */
+	long		(*park_in) (void *arg, long idle);
+	/* the run is about to end in this way; changes can be waited for at place */
+	void		(*park) (void *arg, const DocrepWaitPlace *place);
 } ReplicationHooks;
 
 /*

@@ -42,12 +42,34 @@
 typedef enum JobState
 {
 	JOB_FREE = 0,				/* nobody's slot */
-	JOB_STARTING,				/* its process is asked for, or opens the peers */
+	JOB_PENDING,				/* in the queue for a process */
+	JOB_STARTING,				/* has a process, which comes or opens the peers */
 	JOB_RUNNING,				/* moves documents */
-	JOB_IDLE,					/* continuous, caught up, waits for changes */
-	JOB_CRASHING,				/* no process; started again at next_start */
-	JOB_FINISHED				/* no process, never again; kept for its callers */
+	JOB_IDLE,					/* continuous, caught up, its process waits for changes */
+	JOB_PARKED,					/* continuous, caught up, no process: others wait for changes */
+	JOB_CRASHING,				/* no process; in the queue again at next_start */
+	JOB_FINISHED				/* no process, never again; kept for its callers, or until its
+								 * task's table says so */
 } JobState;
+
+/* What happened to a job, for its history (CouchDB's words). */
+typedef enum JobEventKind
+{
+	JOB_ADDED = 0,
+	JOB_STARTED,
+	JOB_STOPPED,				/* by the scheduler: to give way, or for a statement */
+	JOB_CRASHED
+} JobEventKind;
+
+#define JOB_HISTORY			20	/* newest events that are kept */
+#define JOB_REASON_SIZE		160
+
+typedef struct JobEvent
+{
+	JobEventKind kind;
+	TimestampTz at;
+	char		reason[JOB_REASON_SIZE];	/* of JOB_CRASHED */
+} JobEvent;
 
 /* What a job does. */
 typedef enum JobKind
@@ -61,6 +83,7 @@ typedef enum JobKind
 typedef enum JobStop
 {
 	JOB_STOP_NONE = 0,
+	JOB_STOP_TURN,				/* let others have the process: back into the queue */
 	JOB_STOP_AWAY,				/* end the process, start another later */
 	JOB_STOP_CANCELLED,			/* end the job */
 	JOB_STOP_ORPHANED			/* ... as its database, role or extension is gone */
@@ -82,7 +105,7 @@ typedef struct JobRef
 	uint64		generation;
 } JobRef;
 
-/* What a new process needs to find its job; travels in bgw_extra. */
+/* What a process needs to find its job. */
 typedef struct JobStart
 {
 	JobRef		ref;
@@ -103,6 +126,11 @@ typedef struct JobRequest
 	const char *source;			/* for people */
 	const char *target;
 	const char *request;		/* serialized Replication or Inspection */
+
+	/* of jobs that a row of docrep.replicator asks for: */
+	const char *task;			/* its _id; NULL: asked for by replicate() and the like */
+	int64		task_version;	/* names this definition of it; 0 without task */
+	bool		retry_cycles;	/* RavenDB's pacing after failures (pacing.h) */
 } JobRequest;
 
 /* A copy of a job, for views and callers. */
@@ -118,6 +146,10 @@ typedef struct JobView
 	Oid			extension;
 	bool		continuous;
 	bool		established;	/* a run has once opened both peers */
+	bool		held;			/* crashing, but for no failure: sent away, or postponed */
+	bool		has_task;		/* a row of docrep.replicator asked for it: docrep_job_task */
+	int64		task_version;
+	bool		reported;		/* the task's row says how it is (docrep_job_reported) */
 	int			start_no;
 	int			pid;			/* of its process, 0: none */
 	int			failures;		/* runs that failed in a row */
@@ -132,7 +164,8 @@ typedef struct JobView
 	ReplicationStats figures;
 } JobView;
 
-extern int	docrep_max_workers; /* docrep.max_workers: number of slots */
+extern int	docrep_max_jobs;	/* docrep.max_jobs: number of slots */
+extern int	docrep_max_workers; /* docrep.max_workers: processes at a time */
 extern bool docrep_paused;		/* docrep.paused */
 
 /* --- called by docrep.c --- */
@@ -150,6 +183,8 @@ extern void docrep_scheduler_install_hooks(void);	/* ProcessUtility and object a
 /* --- entry points of the processes --- */
 extern PGDLLEXPORT void docrep_launcher_main(Datum arg);
 extern PGDLLEXPORT void docrep_worker_main(Datum arg);
+extern PGDLLEXPORT void docrep_keeper_main(Datum arg);
+extern PGDLLEXPORT void docrep_watcher_main(Datum arg);
 
 /* --- for sessions: jobs.c --- */
 
@@ -181,8 +216,18 @@ extern long docrep_jobs_press(void);
 /* A copy of the job; false: the slot has another use by now. */
 extern bool docrep_job_look(JobRef ref, JobView *view);
 
-/* Copies of all jobs that are not finished; returns their number.  Allocated. */
-extern int	docrep_jobs_list(JobView **views);
+/*
+ * A copy of the first job at or after slot *index that is not finished (or,
+ * with finished, also of finished ones); *index moves past it.  False: no more.
+ * For loops over all jobs, of which there may be 10,000: a copy has 6 kB.
+ */
+extern bool docrep_job_next(int *index, bool finished, JobView *view);
+
+/* The _id of the row that asked for the job, allocated; NULL: none, or stale. */
+extern char *docrep_job_task(JobRef ref);
+
+/* The job's newest events, newest first, at most JOB_HISTORY; returns how many. */
+extern int	docrep_job_history(JobRef ref, JobEvent *events);
 
 /*
  * The job's serialized request, allocated; NULL: the slot has another use by
@@ -216,6 +261,41 @@ extern void docrep_jobs_send_away(Oid database, bool one_shots);
 /* The statement is over: what was sent away may start at once. */
 extern void docrep_jobs_call_back(Oid database);
 
+/* --- for keepers, which make jobs of tasks --- */
+
+typedef enum JobSubmit
+{
+	JOB_SUBMITTED,				/* it is in the queue, or was there already for this task and version */
+	JOB_SUBMIT_ENDING,			/* one of that id is ending: try again when woken */
+	JOB_SUBMIT_DUPLICATE,		/* another task has it: *ref says which */
+	JOB_SUBMIT_FULL				/* no slot: docrep.max_jobs */
+} JobSubmit;
+
+/*
+ * Put a task's job into the queue; nobody waits for it.  A job of that id that
+ * replicate() has asked for becomes the task's.
+ */
+extern JobSubmit docrep_job_submit(const JobRequest *request, JobRef *ref);
+
+/*
+ * The task's row says how the job is: if it is finished and nobody else waits,
+ * its slot is free.  changes: as docrep_job_look gave them with the state that
+ * was written; when the job has moved on since, it stays unreported.
+ */
+extern void docrep_job_reported(JobRef ref, JobState state, int start_no);
+
+/*
+ * In a transaction that writes tasks: when it commits, the keeper of this
+ * database looks at them.  Once a transaction is enough.
+ */
+extern void docrep_tasks_changed(void);
+
+/* For a keeper, of its database: has anything changed since the last call (tasks, or jobs to report)? */
+extern bool docrep_keeper_take_news(void);
+
+/* The keeper of this database begins; false: there is one.  Leaves by itself at exit. */
+extern bool docrep_keeper_enter(Oid database);
+
 /* "running" and so on, "replication" and so on; static. */
 extern const char *docrep_job_state_name(JobState state);
 extern const char *docrep_job_kind_name(JobKind kind);
@@ -238,19 +318,7 @@ extern char *docrep_job_call(JobRequest *request, const char **id);
 /* A tuplestore as the result of a set-returning function; *desc its rows' type (views.c). */
 extern Tuplestorestate *docrep_begin_rows(FunctionCallInfo fcinfo, TupleDesc *desc);
 
-/* --- processes of jobs: process.c --- */
-
-/*
- * Register a job's process.  NULL: it cannot be done, and *problem says why.
- */
-extern BackgroundWorkerHandle *docrep_process_register(const JobStart *start, const char *id,
-													   JobError *problem);
-
-/* The process of this start will not come: finish the job, or try again later. */
-extern void docrep_process_missing(const JobStart *start, const JobError *problem);
-
-/* For the launcher: a crashing job whose time has come is now starting; fills *start. */
-extern bool docrep_process_take_start(JobRef ref, JobStart *start);
+/* --- processes of jobs: process.c; their pool: pool.h --- */
 
 /* For the worker: become the job's process; false: not wanted any more. */
 extern bool docrep_process_enter(const JobStart *start);
@@ -267,6 +335,40 @@ extern void docrep_process_progress(JobRef ref, const ReplicationStats *figures,
 
 /* True: end the run. */
 extern bool docrep_process_stop_asked(JobRef ref);
+
+/*
+ * In how many ms shall a caught-up run that has been idle for so many leave its
+ * process to others?  0: now; -1: never.
+ */
+extern long docrep_process_park_in(JobRef ref, long idle);
+
+/*
+ * The run ended caught up, and changes of its source can be waited for at
+ * "place" (peer.h).  The job is parked, or back in the queue if something has
+ * happened there already.
+ */
+extern void docrep_process_park(const JobStart *start, const DocrepWaitPlace *place);
+
+/* Not a failure, but not now either: back in the queue after ms. */
+extern void docrep_process_postpone(const JobStart *start, int ms, const char *reason);
+
+/* --- parked jobs: parked.c --- */
+
+/* Something may have happened at the source of a parked job: into the queue. */
+extern void docrep_job_unpark(JobRef ref);
+
+/*
+ * For the watcher: the next parked job at or after slot *index whose source is
+ * not in this cluster; *place its serialized DocrepWaitPlace, allocated.  A job
+ * keeps its start_no while it is parked.
+ */
+extern bool docrep_parked_next(int *index, JobRef *ref, int *start_no, Oid *role, char **place);
+
+/* Is the job still parked as it was? */
+extern bool docrep_parked_still(JobRef ref, int start_no);
+
+/* The watcher begins, and is woken when remote jobs are parked; it leaves at exit. */
+extern bool docrep_watcher_enter(void);
 
 /* Keep what a one-shot returned for its callers. */
 extern void docrep_process_set_result(JobRef ref, const char *result);

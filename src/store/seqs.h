@@ -21,7 +21,8 @@
 #define DOCREP_FIRST_SEQ	1
 
 extern void docrep_seqs_define_gucs(void);
-extern void docrep_seqs_request_shmem(void);	/* from shmem_request_hook, or _PG_init before 15 */
+/* from shmem_request_hook, or _PG_init before 15; parked: how many may be parked at once */
+extern void docrep_seqs_request_shmem(int parked);
 extern void docrep_seqs_startup_shmem(void);	/* from shmem_startup_hook */
 extern void docrep_seqs_register_callbacks(void);
 
@@ -60,6 +61,21 @@ extern void docrep_seq_flush(const DocTableInfo *table);
 extern void docrep_wait_register(const DocTableInfo *table);
 extern void docrep_wait_unregister(const DocTableInfo *table);
 extern uint64 docrep_wait_commits(const DocTableInfo *table);
+
+/*
+ * Parking: somebody without a process wants to know of the next end of a
+ * transaction that writes to a table.  token and stamp are the caller's own.
+ * docrep_wait_park returns false, and does nothing, if the count of such ends
+ * is not "commits" any more, or the table is not known in shared memory.  A
+ * token that is woken is no longer parked: docrep_wait_woken hands those out,
+ * to the one process that docrep_wait_watch_woken made the watcher, whose
+ * latch is set.
+ */
+extern bool docrep_wait_park(Oid database, const pg_uuid_t *uuid, uint64 commits,
+							 int32 token, uint32 stamp);
+extern void docrep_wait_unpark(Oid database, const pg_uuid_t *uuid, int32 token, uint32 stamp);
+extern void docrep_wait_watch_woken(void);
+extern int	docrep_wait_woken(int32 *tokens, uint32 *stamps, int max);
 
 /* The table is being dropped in this transaction: its entry goes at commit. */
 extern void docrep_seq_dropped(const pg_uuid_t *uuid);
