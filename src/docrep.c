@@ -28,7 +28,7 @@ static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
 static void
 request_shmem(void)
 {
-	docrep_seqs_request_shmem();
+	docrep_seqs_request_shmem(docrep_max_jobs);
 	docrep_scheduler_request_shmem();
 }
 

@@ -313,6 +313,40 @@ local_recv_wait(DocrepPeer *base)
 	return answer.flag;
 }
 
+/* Is nothing after the seq, and at which count of commits was that so? */
+typedef struct QuietLook
+{
+	const char *since;
+	uint64		commits;
+	bool		quiet;
+} QuietLook;
+
+static void
+look_for_quiet(LocalPeer *peer, void *arg)
+{
+	QuietLook  *look = arg;
+
+	docrep_watch_begin(&peer->watch, &peer->table, look->since);
+	peer->watching = true;
+	look->commits = docrep_watch_commits(&peer->watch);
+	look->quiet = !docrep_watch_changed(&peer->watch);
+}
+
+static bool
+local_wait_place(DocrepPeer *base, const char *since, DocrepWaitPlace *place)
+{
+	LocalPeer  *peer = (LocalPeer *) base;
+	QuietLook	look = {.since = since};
+
+	docrep_local_in_transaction(peer, "docrep: waiting for changes", look_for_quiet, &look);
+	memset(place, 0, sizeof(*place));
+	place->local = true;
+	place->database = MyDatabaseId;
+	place->table = peer->table;
+	place->commits = look.commits;
+	return look.quiet;
+}
+
 /* ---------- the target's side ---------- */
 
 static void
@@ -409,6 +443,7 @@ static const DocrepPeerOps local_ops = {
 	.close_att = docrep_local_close_att,
 	.send_wait = local_send_wait,
 	.recv_wait = local_recv_wait,
+	.wait_place = local_wait_place,
 	.send_diff = local_send_diff,
 	.recv_diff = local_recv_diff,
 	.send_write = local_send_write,

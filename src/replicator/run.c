@@ -70,6 +70,36 @@ close_peers(Run *run)
 	run->source = run->target = NULL;
 }
 
+/* In how many ms does an idle run end to have others wait for changes?  -1: never. */
+static long
+park_in(Run *run)
+{
+	if (run->hooks->park_in == NULL || run->source->ops->wait_place == NULL)
+		return -1;
+	return run->hooks->park_in(run->hooks->arg,
+							   TimestampDifferenceMilliseconds(run->idle_since,
+															   GetCurrentTimestamp()));
+}
+
+/*
+ * The run has saved where it is and is about to end: tell where changes can be
+ * waited for.  False: there are some already.
+ */
+static bool
+park(Run *run)
+{
+	DocrepWaitPlace place;
+
+	if (!run->source->ops->wait_place(run->source, run->read_seq.data, &place))
+	{
+		run->at_end = run->parking = false;
+		run->idle_since = 0;
+		return false;
+	}
+	run->hooks->park(run->hooks->arg, &place);
+	return true;
+}
+
 /*
  * Caught up: say so, and sleep until the source has something, a checkpoint
  * is due, or the worker's latch is set.  A wait that ends for the latter two is
@@ -79,14 +109,23 @@ static void
 wait_for_changes(Run *run)
 {
 	bool		news;
+	long		park;
+	long		wait;
 
 	if (run->idle_since == 0)
 	{
 		run->idle_since = GetCurrentTimestamp();
 		run->hooks->progress(run->hooks->arg, &run->stats, true);
 	}
+	park = park_in(run);
+	if (park == 0)
+	{
+		run->parking = true;
+		return;
+	}
+	wait = docrep_session_due_in(run, WAIT_MS);
 	run->source->ops->send_wait(run->source, run->read_seq.data,
-								(int) docrep_session_due_in(run, WAIT_MS));
+								(int) (park > 0 ? Min(park, wait) : wait));
 	news = run->source->ops->recv_wait(run->source);
 	MemoryContextSwitchTo(run->scratch);
 	if (news || TimestampDifferenceExceeds(run->idle_since, GetCurrentTimestamp(), WAIT_MS))
@@ -94,6 +133,19 @@ wait_for_changes(Run *run)
 		run->at_end = false;
 		run->idle_since = 0;
 	}
+}
+
+/* Nothing is under way: leave a checkpoint of all that was done, or make it durable. */
+static void
+save_all(Run *run)
+{
+	if (docrep_session_unsaved(run))
+	{
+		docrep_session_save(run);
+		run->hooks->progress(run->hooks->arg, &run->stats, run->parking);
+	}
+	else
+		docrep_session_flush(run);
 }
 
 /* Go round until the source is at its end or somebody wants us to stop. */
@@ -109,12 +161,19 @@ transfer_all(Run *run)
 		CHECK_FOR_INTERRUPTS();
 
 		/* a checkpoint wants the peers quiet: let what is under way come in first */
-		run->hold = stop || docrep_session_due(run);
+		run->hold = stop || run->parking || docrep_session_due(run);
 		if (docrep_pipeline_step(run))
 			continue;
 
 		if (stop)
 			break;
+		if (run->parking)
+		{
+			save_all(run);
+			if (park(run))
+				return;
+			continue;
+		}
 		if (docrep_session_due(run))
 		{
 			docrep_session_save(run);
@@ -127,13 +186,7 @@ transfer_all(Run *run)
 			wait_for_changes(run);
 		}
 	}
-	if (docrep_session_unsaved(run))
-	{
-		docrep_session_save(run);
-		hooks->progress(hooks->arg, &run->stats, false);
-	}
-	else
-		docrep_session_flush(run);
+	save_all(run);
 }
 
 char *

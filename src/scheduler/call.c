@@ -13,7 +13,7 @@
 #include "commands/extension.h"
 #include "compat.h"
 #include "miscadmin.h"
-#include "scheduler/jobs.h"
+#include "scheduler/pool.h"
 #include "storage/ipc.h"
 #include "storage/proc.h"
 #include "store/errcodes.h"
@@ -27,8 +27,6 @@
 typedef struct Wait
 {
 	JobRef		ref;
-	JobStart	start;			/* if we asked for the process */
-	BackgroundWorkerHandle *handle; /* NULL: another asked for it */
 	bool		until_established;
 	TimestampTz checked_locks;	/* when we last looked whether it waits for us */
 } Wait;
@@ -121,22 +119,6 @@ check_deadlock(int worker_pid)
 	list_free(pids);
 }
 
-/* Our worker was registered: notice when it ends without having come. */
-static void
-check_process(Wait *wait, const JobView *job)
-{
-	pid_t		pid;
-	JobError	problem;
-
-	if (wait->handle == NULL || job->state != JOB_STARTING || job->pid != 0 ||
-		GetBackgroundWorkerPid(wait->handle, &pid) != BGWH_STOPPED)
-		return;
-	docrep_job_error_set(&problem, ERRCODE_INSUFFICIENT_RESOURCES,
-						 "the process of the replication could not be started", NULL,
-						 "The server log may say why.");
-	docrep_process_missing(&wait->start, &problem);
-}
-
 /* Wait for what the caller wants to know. */
 static void
 wait_for_job(Wait *wait)
@@ -149,7 +131,7 @@ wait_for_job(Wait *wait)
 	{
 		if (job->state == JOB_FINISHED || (wait->until_established && job->established))
 			break;
-		check_process(wait, job);
+		docrep_pool_check();
 		docrep_job_sleep(lap);
 		if (TimestampDifferenceExceeds(wait->checked_locks, GetCurrentTimestamp(), lap))
 		{
@@ -194,35 +176,37 @@ leave_on_error(int code, Datum arg)
 	docrep_job_leave(((Wait *) DatumGetPointer(arg))->ref);
 }
 
-/* Ask for the process of a job that we made. */
+/*
+ * Ask for the process of a job that we made.  If the server has no room for it
+ * the job waits for its turn; but for what?  With no process of ours at all there
+ * may never be one.
+ */
 static void
-start_process(Wait *wait, const char *id)
+start_process(const PoolStart *start)
 {
 	JobError   *problem = palloc(sizeof(JobError));
 
-	wait->handle = docrep_process_register(&wait->start, id, problem);
-	if (wait->handle == NULL)
-	{
-		docrep_process_missing(&wait->start, problem);
+	if (!docrep_pool_register(start, problem) && docrep_pool_is_empty())
 		docrep_job_error_raise(problem);
-	}
 	pfree(problem);
 }
 
 /* Join the job, waiting for one that is just ending to be gone. */
 static void
-join_job(const JobRequest *request, Wait *wait, bool *created)
+join_job(const JobRequest *request, Wait *wait, PoolStart *start, bool *start_process)
 {
-	while (!docrep_job_join(request, &wait->ref, created, &wait->start))
-	{
-		JobView		job;
+	bool		created;
+	JobView    *job = palloc(sizeof(JobView));
 
-		if (docrep_job_prepare_wait(wait->ref) && docrep_job_look(wait->ref, &job) &&
-			job.state != JOB_FINISHED && job.state != JOB_CRASHING)
+	while (!docrep_job_join(request, &wait->ref, &created, start, start_process))
+	{
+		if (docrep_job_prepare_wait(wait->ref) && docrep_job_look(wait->ref, job) &&
+			job->state != JOB_FINISHED && job->state != JOB_CRASHING)
 			docrep_job_sleep(JOB_GRACE);
 		docrep_job_end_wait();
 		docrep_jobs_press();
 	}
+	pfree(job);
 }
 
 char *
@@ -230,19 +214,21 @@ docrep_job_call(JobRequest *request, const char **id)
 {
 	Wait	   *wait = palloc0(sizeof(Wait));
 	JobView    *job = palloc(sizeof(JobView));
-	bool		created;
+	PoolStart	start;
+	bool		process_wanted;
 	char	   *result = NULL;
 
 	request->database = MyDatabaseId;
-	request->role = GetUserId();
+	if (!OidIsValid(request->role))
+		request->role = GetUserId();
 	request->extension = get_extension_oid("docrep", false);
 	wait->until_established = request->continuous;
 
-	join_job(request, wait, &created);
+	join_job(request, wait, &start, &process_wanted);
 	PG_ENSURE_ERROR_CLEANUP(leave_on_error, PointerGetDatum(wait));
 	{
-		if (created)
-			start_process(wait, request->id);
+		if (process_wanted)
+			start_process(&start);
 		wait_for_job(wait);
 		raise_outcome(wait);
 		if (!request->continuous)

@@ -112,7 +112,7 @@ put_rows(Jsonb *array, const Column *columns, int ncolumns, Tuplestorestate *row
 static Jsonb *
 run_job(Inspection *inspection)
 {
-	JobRequest	request;
+	JobRequest	request = {0};
 	char	   *result;
 
 	request.kind = inspection->verify ? JOB_VERIFY : JOB_PREFLIGHT;

@@ -11,7 +11,7 @@
 
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "scheduler/slots.h"
+#include "scheduler/pool.h"
 #include "storage/latch.h"
 #include "store/table.h"
 #include "utils/timestamp.h"
@@ -20,14 +20,17 @@
  * The live job of (database, role, id); NULL: none.  Finished ones are past, as
  * are those of an extension that was dropped and created again.
  */
-static Job *
-find_job(const JobRequest *request)
+Job *
+docrep_job_find(const JobRequest *request)
 {
-	for (int i = 0; i < docrep_max_workers; i++)
-	{
-		Job		   *job = &docrep_jobs->jobs[i];
+	uint32		hash = docrep_slot_hash(request->database, request->role, request->id);
 
-		if (job->state != JOB_FREE && job->state != JOB_FINISHED &&
+	for (int i = 0; i < docrep_jobs->used; i++)
+	{
+		Job		   *job = &docrep_job_slots[i];
+
+		if (docrep_job_heads[i].hash == hash &&
+			job->state != JOB_FREE && job->state != JOB_FINISHED &&
 			job->database == request->database &&
 			job->role == request->role &&
 			job->extension == request->extension &&
@@ -37,10 +40,36 @@ find_job(const JobRequest *request)
 	return NULL;
 }
 
-/* Put what is asked for into a slot that was just taken. */
-static void
-fill_job(Job *job, const JobRequest *request, dsa_pointer text)
+JobTexts
+docrep_job_keep_texts(const JobRequest *request)
 {
+	JobTexts		texts;
+
+	if (strlen(request->id) >= JOB_ID_SIZE)
+		elog(ERROR, "replication id is too long");
+	texts.task = request->task ? docrep_slots_keep_text(request->task) : InvalidDsaPointer;
+	texts.request = docrep_slots_keep_text(request->request);
+	return texts;
+}
+
+/* Those that no job has taken. */
+void
+docrep_job_release_texts(JobTexts *texts)
+{
+	if (DsaPointerIsValid(texts->request))
+		dsa_free(docrep_slots_area(), texts->request);
+	if (DsaPointerIsValid(texts->task))
+		dsa_free(docrep_slots_area(), texts->task);
+}
+
+/* Make the job in a free slot, in the queue; NULL: there is none. */
+Job *
+docrep_job_make(const JobRequest *request, JobTexts *texts)
+{
+	Job		   *job = docrep_slot_take();
+
+	if (job == NULL)
+		return NULL;
 	job->kind = request->kind;
 	strlcpy(job->id, request->id, sizeof(job->id));
 	job->database = request->database;
@@ -49,50 +78,42 @@ fill_job(Job *job, const JobRequest *request, dsa_pointer text)
 	job->continuous = request->continuous;
 	strlcpy(job->source, request->source, sizeof(job->source));
 	strlcpy(job->target, request->target, sizeof(job->target));
-	job->request = text;
-	job->state = JOB_STARTING;
-}
-
-/* Fill what the process of a job gets to know it by. */
-static void
-fill_start(const Job *job, JobStart *start)
-{
-	start->ref.index = docrep_slot_index(job);
-	start->ref.generation = job->generation;
-	start->start_no = job->start_no;
-	start->database = job->database;
-	start->role = job->role;
+	job->request = texts->request;
+	job->task = texts->task;
+	texts->request = texts->task = InvalidDsaPointer;
+	job->has_task = request->task != NULL;
+	job->task_version = request->task_version;
+	job->pacing.cycles = request->retry_cycles;
+	docrep_slot_rehash(job);
+	docrep_slot_event(job, JOB_ADDED, NULL);
+	docrep_queue_add(job);
+	return job;
 }
 
 bool
-docrep_job_join(const JobRequest *request, JobRef *ref, bool *created, JobStart *start)
+docrep_job_join(const JobRequest *request, JobRef *ref, bool *created, PoolStart *start,
+				bool *start_process)
 {
-	Size		len = strlen(request->request) + 1;
-	dsa_pointer text;
+	JobTexts		texts;
 	Job		   *job;
 	bool		joined;
 
-	if (strlen(request->id) >= JOB_ID_SIZE)
-		elog(ERROR, "replication id is too long");
 	docrep_require_preload();
-
-	/* outside of the lock, because this may fail or take a while */
-	text = dsa_allocate(docrep_slots_area(), len);
-	memcpy(dsa_get_address(docrep_slots_area(), text), request->request, len);
+	texts = docrep_job_keep_texts(request);
 
 	LWLockAcquire(JOBS_LOCK, LW_EXCLUSIVE);
-	*created = false;
+	*created = *start_process = false;
 	joined = true;
-	job = find_job(request);
+	job = docrep_job_find(request);
 	if (job == NULL)
 	{
-		job = docrep_slot_take();
+		job = docrep_job_make(request, &texts);
 		if (job != NULL)
 		{
-			fill_job(job, request, text);
-			text = InvalidDsaPointer;
-			fill_start(job, start);
 			*created = true;
+			*start_process = docrep_pool_find(job, start) == POOL_REGISTER;
+			if (job->state == JOB_PENDING)
+				docrep_wake_launcher();
 		}
 	}
 	else if (job->stop != JOB_STOP_NONE)
@@ -100,32 +121,31 @@ docrep_job_join(const JobRequest *request, JobRef *ref, bool *created, JobStart 
 	else if (job->state == JOB_CRASHING && !job->held)
 	{
 		/* somebody cares: try now */
-		job->next_start = GetCurrentTimestamp();
+		docrep_slot_unwatch(job);
+		docrep_queue_add(job);
 		docrep_wake_launcher();
 	}
 	if (job != NULL)
 	{
-		ref->index = docrep_slot_index(job);
-		ref->generation = job->generation;
+		*ref = docrep_slot_ref(job);
 		if (joined)
 			job->waiters++;
 	}
 	LWLockRelease(JOBS_LOCK);
 
-	if (DsaPointerIsValid(text))
-		dsa_free(docrep_slots_area(), text);
+	docrep_job_release_texts(&texts);
 	if (job == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("too many replication jobs"),
-				 errdetail("All %d slots for jobs are in use.", docrep_max_workers),
-				 errhint("Increase docrep.max_workers, or cancel a job.")));
+				 errdetail("All %d slots for jobs are in use.", docrep_max_jobs),
+				 errhint("Increase docrep.max_jobs, or cancel a job.")));
 	return joined;
 }
 
 /* Ask a job to stop, with JOBS_LOCK held exclusively. */
-static void
-stop_job(Job *job, JobStop stop, int grace)
+void
+docrep_job_stop_locked(Job *job, JobStop stop, int grace)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz at = TimestampTzPlusMilliseconds(now, grace);
@@ -135,19 +155,22 @@ stop_job(Job *job, JobStop stop, int grace)
 	if (job->stop == JOB_STOP_NONE || at < job->stop_at)
 		job->stop_at = at;
 	if (stop > job->stop)
-		job->stop = stop;
+		docrep_slot_set_stop(job, stop);
 
-	if (job->state == JOB_CRASHING)
+	if (job->state == JOB_PENDING || job->state == JOB_PARKED || job->state == JOB_CRASHING)
 	{
 		/* there is no process that could do it */
 		if (job->stop >= JOB_STOP_CANCELLED)
 			docrep_slot_finish(job);
+		else if (job->state == JOB_PARKED || job->stop == JOB_STOP_TURN)
+			docrep_slot_set_stop(job, JOB_STOP_NONE);	/* in nobody's way */
 		else
 		{
-			job->stop = JOB_STOP_NONE;
-			job->held = true;
-			job->next_start = Max(job->next_start,
-								  TimestampTzPlusMilliseconds(now, JOB_HOLD_OFF));
+			TimestampTz until = TimestampTzPlusMilliseconds(now, JOB_HOLD_OFF);
+
+			if (job->state == JOB_CRASHING)
+				until = Max(until, docrep_slot_head(job)->due);
+			docrep_slot_hold(job, until);
 		}
 		return;
 	}
@@ -166,9 +189,12 @@ docrep_job_leave(JobRef ref)
 	if (job != NULL && --job->waiters == 0)
 	{
 		if (job->state == JOB_FINISHED)
-			docrep_slot_finish(job);
-		else if (!job->continuous || !job->established)
-			stop_job(job, JOB_STOP_CANCELLED, JOB_GRACE);
+		{
+			if (!docrep_slot_head(job)->unreported)
+				docrep_slot_set_state(job, JOB_FREE);
+		}
+		else if (!job->has_task && (!job->continuous || !job->established))
+			docrep_job_stop_locked(job, JOB_STOP_CANCELLED, JOB_GRACE);
 	}
 	LWLockRelease(JOBS_LOCK);
 }
@@ -181,7 +207,7 @@ docrep_job_stop(JobRef ref, JobStop stop, int grace)
 	LWLockAcquire(JOBS_LOCK, LW_EXCLUSIVE);
 	job = docrep_slot_of(ref);
 	if (job != NULL)
-		stop_job(job, stop, grace);
+		docrep_job_stop_locked(job, stop, grace);
 	LWLockRelease(JOBS_LOCK);
 }
 
@@ -192,13 +218,13 @@ docrep_jobs_press(void)
 	long		next = -1;
 
 	LWLockAcquire(JOBS_LOCK, LW_EXCLUSIVE);
-	for (int i = 0; i < docrep_max_workers; i++)
+	for (int i = 0; i < docrep_jobs->used; i++)
 	{
-		Job		   *job = &docrep_jobs->jobs[i];
+		Job		   *job = &docrep_job_slots[i];
 		long		left;
 
 		/* the pid is the job's own: it is cleared before its process ends */
-		if (job->state == JOB_FREE || job->stop == JOB_STOP_NONE || job->pid == 0)
+		if (!docrep_job_heads[i].stopping || job->state == JOB_FREE || job->pid == 0)
 			continue;
 		if (job->stop_at <= now)
 		{
@@ -215,12 +241,9 @@ docrep_jobs_press(void)
 
 /* Copy a job, with JOBS_LOCK held. */
 static void
-copy_job(const Job *job, JobView *view)
+copy_job(Job *job, JobView *view)
 {
-	int			i = docrep_slot_index(job);
-
-	view->ref.index = i;
-	view->ref.generation = job->generation;
+	view->ref = docrep_slot_ref(job);
 	view->kind = job->kind;
 	view->state = job->state;
 	view->stop = job->stop;
@@ -230,21 +253,25 @@ copy_job(const Job *job, JobView *view)
 	view->extension = job->extension;
 	view->continuous = job->continuous;
 	view->established = job->established;
+	view->held = job->held;
+	view->has_task = job->has_task;
+	view->task_version = job->task_version;
+	view->reported = !docrep_slot_head(job)->unreported;
 	view->start_no = job->start_no;
 	view->pid = job->pid;
-	view->failures = job->failures;
+	view->failures = job->pacing.failures;
 	view->process_asked = job->process_asked;
-	view->next_start = job->next_start;
+	view->next_start = docrep_slot_head(job)->due;
 	view->started_on = job->started_on;
 	strlcpy(view->source, job->source, sizeof(view->source));
 	strlcpy(view->target, job->target, sizeof(view->target));
 	view->error_sqlstate = job->error.sqlstate;
 	strlcpy(view->error_message, job->error.message, sizeof(view->error_message));
 
-	LWLockAcquire(FIGURES_LOCK(i), LW_SHARED);
+	LWLockAcquire(&job->figures_lock, LW_SHARED);
 	view->updated_on = job->updated_on;
 	view->figures = job->figures;
-	LWLockRelease(FIGURES_LOCK(i));
+	LWLockRelease(&job->figures_lock);
 }
 
 bool
@@ -260,53 +287,86 @@ docrep_job_look(JobRef ref, JobView *view)
 	return job != NULL;
 }
 
-int
-docrep_jobs_list(JobView **views)
+bool
+docrep_job_next(int *index, bool finished, JobView *view)
 {
-	int			n = 0;
+	bool		found = false;
 
 	docrep_require_preload();
-	*views = palloc(mul_size(docrep_max_workers, sizeof(JobView)));
 	LWLockAcquire(JOBS_LOCK, LW_SHARED);
-	for (int i = 0; i < docrep_max_workers; i++)
+	for (; *index < docrep_jobs->used && !found; (*index)++)
 	{
-		Job		   *job = &docrep_jobs->jobs[i];
+		JobState	state = docrep_job_heads[*index].state;
 
-		if (job->state != JOB_FREE && job->state != JOB_FINISHED)
-			copy_job(job, &(*views)[n++]);
+		if (state == JOB_FREE || (state == JOB_FINISHED && !finished))
+			continue;
+		copy_job(&docrep_job_slots[*index], view);
+		found = true;
 	}
 	LWLockRelease(JOBS_LOCK);
-	return n;
+	return found;
+}
+
+/* A copy of one of the job's texts, allocated; NULL: there is none. */
+static char *
+copy_text(JobRef ref, size_t which)
+{
+	dsa_area   *area = docrep_slots_area();
+	char	   *text = NULL;
+	Job		   *job;
+
+	LWLockAcquire(JOBS_LOCK, LW_SHARED);
+	job = docrep_slot_of(ref);
+	if (job != NULL)
+	{
+		dsa_pointer kept = *(dsa_pointer *) ((char *) job + which);
+
+		if (DsaPointerIsValid(kept))
+			text = pstrdup(dsa_get_address(area, kept));
+	}
+	LWLockRelease(JOBS_LOCK);
+	return text;
 }
 
 char *
 docrep_job_request(JobRef ref)
 {
-	dsa_area   *area = docrep_slots_area();
-	char	   *text = NULL;
-	Job		   *job;
-
-	LWLockAcquire(JOBS_LOCK, LW_SHARED);
-	job = docrep_slot_of(ref);
-	if (job != NULL && DsaPointerIsValid(job->request))
-		text = pstrdup(dsa_get_address(area, job->request));
-	LWLockRelease(JOBS_LOCK);
-	return text;
+	return copy_text(ref, offsetof(Job, request));
 }
 
 char *
 docrep_job_result(JobRef ref)
 {
-	dsa_area   *area = docrep_slots_area();
-	char	   *text = NULL;
+	return copy_text(ref, offsetof(Job, result));
+}
+
+char *
+docrep_job_task(JobRef ref)
+{
+	return copy_text(ref, offsetof(Job, task));
+}
+
+int
+docrep_job_history(JobRef ref, JobEvent *events)
+{
 	Job		   *job;
+	int			n = 0;
 
 	LWLockAcquire(JOBS_LOCK, LW_SHARED);
 	job = docrep_slot_of(ref);
-	if (job != NULL && DsaPointerIsValid(job->result))
-		text = pstrdup(dsa_get_address(area, job->result));
+	for (int i = job ? job->nevents - 1 : -1; i >= 0 && n < JOB_HISTORY; i--)
+	{
+		HistoryEntry *entry = &job->events[i % JOB_HISTORY];
+		JobEvent   *event = &events[n++];
+
+		event->kind = entry->kind;
+		event->at = entry->at;
+		event->reason[0] = '\0';
+		if (entry->reason > job->ncrashes - JOB_REASONS && entry->reason > 0)
+			strlcpy(event->reason, job->reasons[(entry->reason - 1) % JOB_REASONS], JOB_REASON_SIZE);
+	}
 	LWLockRelease(JOBS_LOCK);
-	return text;
+	return n;
 }
 
 void
@@ -355,94 +415,21 @@ docrep_job_end_wait(void)
 	ConditionVariableCancelSleep();
 }
 
-/* Does this job count for docrep_jobs_send_away? */
-static bool
-is_of_database(const Job *job, Oid database, bool one_shots)
-{
-	return job->state != JOB_FREE && job->state != JOB_FINISHED &&
-		job->database == database && (job->continuous || one_shots);
-}
-
-/*
- * Ask the jobs of a database to go away; returns one that still has a process,
- * or has one coming.
- */
-static bool
-ask_away(Oid database, bool one_shots, JobRef *left)
-{
-	bool		any = false;
-
-	LWLockAcquire(JOBS_LOCK, LW_EXCLUSIVE);
-	for (int i = 0; i < docrep_max_workers; i++)
-	{
-		Job		   *job = &docrep_jobs->jobs[i];
-
-		if (!is_of_database(job, database, one_shots))
-			continue;
-		if (job->stop == JOB_STOP_NONE)
-			stop_job(job, job->continuous ? JOB_STOP_AWAY : JOB_STOP_CANCELLED, JOB_GRACE_DDL);
-		if (is_of_database(job, database, one_shots) && job->state != JOB_CRASHING)
-		{
-			left->index = i;
-			left->generation = job->generation;
-			any = true;
-		}
-	}
-	LWLockRelease(JOBS_LOCK);
-	return any;
-}
-
-void
-docrep_jobs_send_away(Oid database, bool one_shots)
-{
-	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), JOB_HOLD_OFF);
-	JobRef		left;
-
-	if (docrep_jobs == NULL)
-		return;
-	while (ask_away(database, one_shots, &left) && GetCurrentTimestamp() < deadline)
-	{
-		JobView		view;
-
-		if (docrep_job_prepare_wait(left) && docrep_job_look(left, &view) &&
-			view.state != JOB_FINISHED && view.state != JOB_CRASHING)
-			docrep_job_sleep(100);
-		docrep_jobs_press();
-	}
-	docrep_job_end_wait();
-}
-
-void
-docrep_jobs_call_back(Oid database)
-{
-	if (docrep_jobs == NULL)
-		return;
-	LWLockAcquire(JOBS_LOCK, LW_EXCLUSIVE);
-	for (int i = 0; i < docrep_max_workers; i++)
-	{
-		Job		   *job = &docrep_jobs->jobs[i];
-
-		if (job->state == JOB_CRASHING && job->database == database && job->held)
-		{
-			job->held = false;
-			job->next_start = GetCurrentTimestamp();
-		}
-	}
-	docrep_wake_launcher();
-	LWLockRelease(JOBS_LOCK);
-}
-
 const char *
 docrep_job_state_name(JobState state)
 {
 	switch (state)
 	{
+		case JOB_PENDING:
+			return "pending";
 		case JOB_STARTING:
 			return "starting";
 		case JOB_RUNNING:
 			return "running";
 		case JOB_IDLE:
 			return "idle";
+		case JOB_PARKED:
+			return "parked";
 		case JOB_CRASHING:
 			return "crashing";
 		case JOB_FINISHED:

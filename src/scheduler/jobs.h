@@ -33,9 +33,8 @@
 #define JOB_GRACE_DDL		400
 /* After such a statement no worker is started for so long (ms), unless it says that it is done. */
 #define JOB_HOLD_OFF		5000
-/* Pause before a failed continuous job is started again (ms): doubles from min to max. */
+/* Pause before a failed job is started again (ms): doubles from this to docrep.max_retry_interval. */
 #define JOB_BACKOFF_MIN		1000
-#define JOB_BACKOFF_MAX		60000
 /* A process that was asked for and did not come in this time (ms) will not come. */
 #define JOB_START_TIMEOUT	60000
 
@@ -94,8 +93,8 @@ typedef struct JobError
 {
 	int			sqlstate;
 	char		message[JOB_MESSAGE_SIZE];
-	char		detail[JOB_MESSAGE_SIZE];
-	char		hint[JOB_MESSAGE_SIZE];
+	char		detail[JOB_MESSAGE_SIZE / 2];
+	char		hint[JOB_MESSAGE_SIZE / 4];
 } JobError;
 
 /* Names one use of one slot, so that a stale one is noticed. */
@@ -187,15 +186,6 @@ extern PGDLLEXPORT void docrep_keeper_main(Datum arg);
 extern PGDLLEXPORT void docrep_watcher_main(Datum arg);
 
 /* --- for sessions: jobs.c --- */
-
-/*
- * Find the job of the request's (database, role, id), or make it, and count
- * the caller as one that waits for it.  *created: it is new, *start is filled
- * and the caller starts its process.  False, and nothing done: it is there but
- * ending; wait for *ref and try again.  No free slot: 53400.
- */
-extern bool docrep_job_join(const JobRequest *request, JobRef *ref, bool *created,
-							JobStart *start);
 
 /*
  * The caller waits no longer.  If it was the last one and the job cannot go on
@@ -322,6 +312,15 @@ extern Tuplestorestate *docrep_begin_rows(FunctionCallInfo fcinfo, TupleDesc *de
 
 /* For the worker: become the job's process; false: not wanted any more. */
 extern bool docrep_process_enter(const JobStart *start);
+
+/*
+ * The worker's process is there, but not connected yet: should it end now, the
+ * job has failed.  False: not wanted any more.
+ */
+extern bool docrep_process_expect(const JobStart *start);
+
+/* What the job's source is, so that its commits can be noticed when the job has crashed. */
+extern void docrep_process_source(JobRef ref, const DocrepEndpoint *source);
 
 /* The serialized Replication or Inspection, allocated. */
 extern char *docrep_process_request(JobRef ref);

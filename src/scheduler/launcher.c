@@ -1,12 +1,13 @@
 /*-------------------------------------------------------------------------
  *
  * launcher.c
- *		One process a cluster that looks after jobs whose callers do not.
+ *		One process a cluster that looks after all jobs.
  *
- * It starts failed continuous jobs again, sends late SIGTERMs, and finishes
- * what was left half-way by processes that never came.  It is connected to no
- * database, so that it holds none up, and reads shared catalogs only.  All it
- * knows is in shared memory: it may die and be started again at any time.
+ * It gives processes to the jobs in the queue, starts failed ones again, lets
+ * those that have had their process long give way, wakes parked ones, sends
+ * late SIGTERMs, and has keepers and the watcher started.  It is connected to
+ * no database, so that it holds none up, and reads shared catalogs only.  All
+ * it knows is in shared memory: it may die and be started again at any time.
  *
  *-------------------------------------------------------------------------
  */
@@ -16,23 +17,22 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
-#include "scheduler/slots.h"
+#include "scheduler/pool.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "store/seqs.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
-/* A start that this launcher asked for, until its process is there. */
-typedef struct PendingStart
-{
-	BackgroundWorkerHandle *handle; /* NULL: nothing pending */
-	JobStart	start;
-} PendingStart;
+/* The watcher, when it was asked for and did not come, is asked for again after this time (ms). */
+#define WATCHER_TIMEOUT	5000
 
-static PendingStart *pending;	/* one a slot */
+static TimestampTz rotated;		/* when jobs gave way last */
+static TimestampTz watcher_asked;
+static RotationJob *rotation;	/* room for docrep.max_workers */
 
 /* Register the launcher with the postmaster. */
 void
@@ -67,73 +67,6 @@ leave(int code, Datum arg)
 	announce(0);
 }
 
-/* Are the job's database and role still there? */
-static bool
-has_home(const JobView *job)
-{
-	bool		there;
-
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	there = SearchSysCacheExists1(DATABASEOID, ObjectIdGetDatum(job->database)) &&
-		SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(job->role));
-	CommitTransactionCommand();
-	return there;
-}
-
-/* Start a crashing job whose time has come. */
-static void
-start_job(const JobView *job)
-{
-	PendingStart *p = &pending[job->ref.index];
-	JobError	problem;
-	MemoryContext old;
-
-	if (!has_home(job))
-	{
-		ereport(LOG, (errmsg("replication %s ends: its database or role was dropped", job->id)));
-		docrep_job_stop(job->ref, JOB_STOP_ORPHANED, 0);
-		return;
-	}
-	if (!docrep_process_take_start(job->ref, &p->start))
-		return;
-	if (p->handle)
-		pfree(p->handle);
-	old = MemoryContextSwitchTo(TopMemoryContext);
-	p->handle = docrep_process_register(&p->start, job->id, &problem);
-	MemoryContextSwitchTo(old);
-	if (p->handle == NULL)
-	{
-		ereport(LOG,
-				(errcode(problem.sqlstate),
-				 errmsg("replication %s cannot be started: %s", job->id, problem.message),
-				 errhint("%s", problem.hint)));
-		docrep_process_missing(&p->start, &problem);
-	}
-}
-
-/* A job waits for its process: will it come? */
-static void
-check_start(const JobView *job)
-{
-	PendingStart *p = &pending[job->ref.index];
-	JobStart	start;
-	JobError	problem;
-	pid_t		pid;
-	bool		ours = p->handle != NULL && p->start.ref.generation == job->ref.generation &&
-		p->start.start_no == job->start_no;
-
-	if (!(ours && GetBackgroundWorkerPid(p->handle, &pid) == BGWH_STOPPED) &&
-		!TimestampDifferenceExceeds(job->process_asked, GetCurrentTimestamp(), JOB_START_TIMEOUT))
-		return;
-	start.ref = job->ref;
-	start.start_no = job->start_no;
-	docrep_job_error_set(&problem, ERRCODE_INSUFFICIENT_RESOURCES,
-						 "the process of the replication could not be started", NULL,
-						 "The server log may say why.");
-	docrep_process_missing(&start, &problem);
-}
-
 /* The shorter of two times in ms, of which -1 means none. */
 static long
 sooner(long a, long b)
@@ -143,34 +76,116 @@ sooner(long a, long b)
 	return Min(a, b);
 }
 
+/* Failed jobs whose time has come go into the queue; returns ms until the next one, -1: none. */
+static long
+retry_failed(void)
+{
+	PacingLimits limits = docrep_pacing_limits();
+	TimestampTz now = GetCurrentTimestamp();
+	long		next = -1;
+
+	LWLockAcquire(JOBS_LOCK, LW_EXCLUSIVE);
+	for (int i = 0; i < docrep_jobs->used; i++)
+	{
+		JobHead    *head = &docrep_job_heads[i];
+		Job		   *job = &docrep_job_slots[i];
+
+		if (head->state != JOB_CRASHING)
+			continue;
+		if (head->due <= now && (job->held || docrep_pacing_due(&job->pacing, &limits, now)))
+		{
+			docrep_slot_unwatch(job);
+			docrep_queue_add(job);
+			docrep_slot_changed(job);
+			continue;
+		}
+		if (head->due <= now)
+			head->due = docrep_pacing_next(&job->pacing);
+		next = sooner(next, Max(head->due - now, 0) / 1000 + 1);
+	}
+	LWLockRelease(JOBS_LOCK);
+	return next;
+}
+
+/*
+ * While jobs wait for a process, those that have had theirs for an interval
+ * give way, a few at a time.  Returns ms until the next time, -1: nobody waits.
+ */
+static long
+rotate(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int64		interval = docrep_scheduler_interval * INT64CONST(1000);
+	int			n;
+
+	if (docrep_jobs->queued == 0)
+		return -1;
+	if (now < rotated + interval)
+		return (rotated + interval - now) / 1000 + 1;
+	rotated = now;
+	LWLockAcquire(JOBS_LOCK, LW_EXCLUSIVE);
+	n = docrep_pool_running(rotation);
+	n = docrep_rotation_choose(rotation, n, docrep_jobs->queued, docrep_max_churn, interval, now);
+	for (int i = 0; i < n; i++)
+		docrep_job_stop_locked(&docrep_job_slots[rotation[i].index], JOB_STOP_TURN, interval / 1000);
+	LWLockRelease(JOBS_LOCK);
+	return docrep_scheduler_interval;
+}
+
+/* Is a watcher wanted, and not there?  Returns ms until this is to be asked again, -1: no. */
+static long
+start_watcher(void)
+{
+	BackgroundWorker worker;
+	bool		wanted;
+
+	LWLockAcquire(JOBS_LOCK, LW_SHARED);
+	wanted = docrep_jobs->remote > 0 && docrep_jobs->watcher_pid == 0;
+	LWLockRelease(JOBS_LOCK);
+	if (!wanted)
+		return -1;
+	if (watcher_asked != 0 &&
+		!TimestampDifferenceExceeds(watcher_asked, GetCurrentTimestamp(), WATCHER_TIMEOUT))
+		return WATCHER_TIMEOUT;
+	watcher_asked = GetCurrentTimestamp();
+
+	memset(&worker, 0, sizeof(worker));
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	strlcpy(worker.bgw_library_name, "docrep", sizeof(worker.bgw_library_name));
+	strlcpy(worker.bgw_function_name, "docrep_watcher_main", sizeof(worker.bgw_function_name));
+	strlcpy(worker.bgw_name, "docrep watcher", sizeof(worker.bgw_name));
+	strlcpy(worker.bgw_type, "docrep watcher", sizeof(worker.bgw_type));
+	worker.bgw_notify_pid = MyProcPid;
+	if (!RegisterDynamicBackgroundWorker(&worker, NULL))
+		ereport(LOG,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("replications from other servers wait: no background worker is free to watch their sources"),
+				 errhint("Increase max_worker_processes.")));
+	return WATCHER_TIMEOUT;
+}
+
 /* Look after all jobs; returns ms until something is due, -1: nothing. */
 static long
 look_after_jobs(void)
 {
-	JobView    *jobs;
-	int			n;
 	long		next = docrep_jobs_press();
 
 	docrep_slots_reclaim();
-	n = docrep_jobs_list(&jobs);
-	for (int i = 0; i < n; i++)
+	docrep_pool_check();
+	docrep_parked_take_woken();
+	if (!docrep_paused)
 	{
-		TimestampTz now = GetCurrentTimestamp();
-
-		if (jobs[i].state == JOB_STARTING && jobs[i].pid == 0)
-		{
-			check_start(&jobs[i]);
-			next = sooner(next, JOB_START_TIMEOUT);
-		}
-		else if (jobs[i].state == JOB_CRASHING && !docrep_paused)
-		{
-			if (jobs[i].next_start <= now)
-				start_job(&jobs[i]);
-			else
-				next = sooner(next, (jobs[i].next_start - now) / 1000 + 1);
-		}
+		next = sooner(next, retry_failed());
+		next = sooner(next, docrep_pool_dispatch());
+		next = sooner(next, rotate());
 	}
-	return next;
+	next = sooner(next, start_watcher());
+	next = sooner(next, docrep_databases_look_after());
+
+	/* processes that were asked for and died before they came */
+	return docrep_pool_is_starting() ? sooner(next, 1000) : next;
 }
 
 /* The launcher's life. */
@@ -185,10 +200,11 @@ docrep_launcher_main(Datum arg)
 	before_shmem_exit(leave, (Datum) 0);
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 
-	pending = MemoryContextAllocZero(TopMemoryContext,
-									 mul_size(docrep_max_workers, sizeof(PendingStart)));
+	rotation = MemoryContextAlloc(TopMemoryContext,
+								  mul_size(docrep_max_workers, sizeof(RotationJob)));
 	lap = AllocSetContextCreate(TopMemoryContext, "docrep launcher", ALLOCSET_DEFAULT_SIZES);
 	announce(MyProcPid);
+	docrep_wait_watch_woken();
 	pgstat_report_activity(STATE_IDLE, NULL);
 
 	for (;;)

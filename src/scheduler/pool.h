@@ -54,6 +54,41 @@ typedef enum PoolAnswer
 								 * asked to leave */
 } PoolAnswer;
 
+/* ---------- jobs.c, for submit.c and send_away.c too ---------- */
+
+/* Copies in shared memory of what a request says; made outside of JOBS_LOCK. */
+typedef struct JobTexts
+{
+	dsa_pointer request;
+	dsa_pointer task;
+} JobTexts;
+
+extern JobTexts docrep_job_keep_texts(const JobRequest *request);
+
+/* Those that no job has taken. */
+extern void docrep_job_release_texts(JobTexts *texts);
+
+/*
+ * With JOBS_LOCK held exclusively: the live job of (database, role, id) or NULL;
+ * a new one, in the queue, or NULL if there is no slot.
+ */
+extern Job *docrep_job_find(const JobRequest *request);
+extern Job *docrep_job_make(const JobRequest *request, JobTexts *texts);
+
+/* With JOBS_LOCK held exclusively: docrep_job_stop. */
+extern void docrep_job_stop_locked(Job *job, JobStop stop, int grace);
+
+/*
+ * Find the job of the request's (database, role, id), or make it, and count
+ * the caller as one that waits for it.  *created: it is new.  *start_process:
+ * the caller registers its process with *start.  False, and nothing done: it is
+ * there but ending; wait for *ref and try again.  No free slot: 53400.
+ */
+extern bool docrep_job_join(const JobRequest *request, JobRef *ref, bool *created,
+							PoolStart *start, bool *start_process);
+
+/* ---------- pool.c ---------- */
+
 extern Size docrep_pool_size(void);
 extern void docrep_pool_startup_shmem(void);
 
@@ -90,7 +125,16 @@ extern void docrep_pool_leave(void);
 /* With JOBS_LOCK held exclusively: idle processes of a database (all: InvalidOid) shall end. */
 extern void docrep_pool_dismiss(Oid database);
 
-/* Is there any process of the pool in this database? */
-extern bool docrep_pool_in_database(Oid database);
+/* With JOBS_LOCK held: is there a process without a job in this database? */
+extern bool docrep_pool_idle_in_database(Oid database);
+
+/* With JOBS_LOCK held: the replications that have a process, into an array of docrep.max_workers. */
+extern int	docrep_pool_running(RotationJob *jobs);
+
+/* Has the pool no process at all? */
+extern bool docrep_pool_is_empty(void);
+
+/* Is one on its way? */
+extern bool docrep_pool_is_starting(void);
 
 #endif							/* DOCREP_SCHEDULER_POOL_H */

@@ -10,77 +10,9 @@
 #include "miscadmin.h"
 #include "scheduler/slots.h"
 #include "storage/lwlock.h"
+#include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
-
-BackgroundWorkerHandle *
-docrep_process_register(const JobStart *start, const char *id, JobError *problem)
-{
-	BackgroundWorker worker;
-	BackgroundWorkerHandle *handle;
-
-	memset(&worker, 0, sizeof(worker));
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker.bgw_restart_time = BGW_NEVER_RESTART;
-	strlcpy(worker.bgw_library_name, "docrep", sizeof(worker.bgw_library_name));
-	strlcpy(worker.bgw_function_name, "docrep_worker_main", sizeof(worker.bgw_function_name));
-	snprintf(worker.bgw_name, sizeof(worker.bgw_name), "docrep worker: %s", id);
-	strlcpy(worker.bgw_type, "docrep worker", sizeof(worker.bgw_type));
-	worker.bgw_main_arg = Int32GetDatum(start->ref.index);
-	worker.bgw_notify_pid = MyProcPid;
-	StaticAssertStmt(sizeof(JobStart) <= BGW_EXTRALEN, "JobStart does not fit into bgw_extra");
-	memcpy(worker.bgw_extra, start, sizeof(JobStart));
-
-	if (RegisterDynamicBackgroundWorker(&worker, &handle))
-		return handle;
-	docrep_job_error_set(problem, ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
-						 "no background worker is free for the replication",
-						 NULL,
-						 "Increase max_worker_processes, or cancel a job.");
-	return NULL;
-}
-
-void
-docrep_process_missing(const JobStart *start, const JobError *problem)
-{
-	Job		   *job;
-
-	LWLockAcquire(JOBS_LOCK, LW_EXCLUSIVE);
-	job = docrep_slot_of(start->ref);
-	if (job != NULL && job->start_no == start->start_no &&
-		job->state == JOB_STARTING && job->pid == 0)
-	{
-		job->start_no++;		/* should it come after all, it finds itself stale */
-		docrep_slot_process_gone(job, problem);
-	}
-	LWLockRelease(JOBS_LOCK);
-}
-
-bool
-docrep_process_take_start(JobRef ref, JobStart *start)
-{
-	Job		   *job;
-	bool		taken = false;
-
-	LWLockAcquire(JOBS_LOCK, LW_EXCLUSIVE);
-	job = docrep_slot_of(ref);
-	if (job != NULL && job->state == JOB_CRASHING &&
-		job->next_start <= GetCurrentTimestamp())
-	{
-		job->state = JOB_STARTING;
-		job->held = false;
-		job->start_no++;
-		job->process_asked = GetCurrentTimestamp();
-		start->ref = ref;
-		start->start_no = job->start_no;
-		start->database = job->database;
-		start->role = job->role;
-		docrep_slot_changed(job);
-		taken = true;
-	}
-	LWLockRelease(JOBS_LOCK);
-	return taken;
-}
+#include "utils/uuid.h"
 
 bool
 docrep_process_enter(const JobStart *start)
@@ -95,6 +27,7 @@ docrep_process_enter(const JobStart *start)
 		if (job->stop == JOB_STOP_NONE)
 		{
 			job->pid = MyProcPid;
+			docrep_slot_event(job, JOB_STARTED, NULL);
 			docrep_slot_changed(job);
 			wanted = true;
 		}
@@ -105,45 +38,85 @@ docrep_process_enter(const JobStart *start)
 	return wanted;
 }
 
+/* The job's process is here, though not ready yet. */
+bool
+docrep_process_expect(const JobStart *start)
+{
+	Job		   *job;
+	bool		wanted = false;
+
+	LWLockAcquire(JOBS_LOCK, LW_EXCLUSIVE);
+	job = docrep_slot_of(start->ref);
+	if (job != NULL && job->start_no == start->start_no && job->state == JOB_STARTING)
+	{
+		job->pid = MyProcPid;
+		wanted = true;
+	}
+	LWLockRelease(JOBS_LOCK);
+	return wanted;
+}
+
+void
+docrep_process_source(JobRef ref, const DocrepEndpoint *source)
+{
+	Job		   *job = &docrep_job_slots[ref.index];
+	Datum		uuid;
+	pg_uuid_t	table;
+
+	if (strcmp(source->kind, "local") != 0)
+		return;
+	uuid = DirectFunctionCall1(uuid_in, CStringGetDatum(source->spec));
+	table = *DatumGetUUIDP(uuid);
+	LWLockAcquire(JOBS_LOCK, LW_EXCLUSIVE);
+	docrep_slot_unwatch(job);
+	job->source_local = true;
+	job->source_database = MyDatabaseId;
+	job->source_table = table;
+	LWLockRelease(JOBS_LOCK);
+}
+
 char *
 docrep_process_request(JobRef ref)
 {
 	dsa_area   *area = docrep_slots_area();
 
 	/* the request of a job that has a process does not change */
-	return pstrdup(dsa_get_address(area, docrep_jobs->jobs[ref.index].request));
+	return pstrdup(dsa_get_address(area, docrep_job_slots[ref.index].request));
 }
 
 void
 docrep_process_identify(JobRef ref, const char *id)
 {
-	Job		   *job = &docrep_jobs->jobs[ref.index];
+	Job		   *job = &docrep_job_slots[ref.index];
 
 	LWLockAcquire(JOBS_LOCK, LW_EXCLUSIVE);
 	strlcpy(job->id, id, sizeof(job->id));
+	docrep_slot_rehash(job);
 	LWLockRelease(JOBS_LOCK);
 }
 
 void
 docrep_process_progress(JobRef ref, const ReplicationStats *figures, bool idle, bool healthy)
 {
-	Job		   *job = &docrep_jobs->jobs[ref.index];
+	Job		   *job = &docrep_job_slots[ref.index];
 	JobState	state = idle ? JOB_IDLE : JOB_RUNNING;
 
-	LWLockAcquire(FIGURES_LOCK(ref.index), LW_EXCLUSIVE);
+	LWLockAcquire(&job->figures_lock, LW_EXCLUSIVE);
 	job->figures = *figures;
 	job->updated_on = GetCurrentTimestamp();
-	LWLockRelease(FIGURES_LOCK(ref.index));
+	LWLockRelease(&job->figures_lock);
 
 	/* nobody else writes these while we are the job's process */
-	if (job->state == state && job->established && !(healthy && job->failures > 0))
+	if (job->state == state && job->established && !(healthy && job->pacing.failures > 0))
 		return;
 	LWLockAcquire(JOBS_LOCK, LW_EXCLUSIVE);
-	job->state = state;
+	docrep_slot_set_state(job, state);
 	job->established = true;
 	if (healthy)
 	{
-		job->failures = 0;
+		if (job->pacing.failures > 0)
+			docrep_slot_to_report(job);
+		docrep_pacing_succeeded(&job->pacing);
 		job->error.sqlstate = 0;
 	}
 	docrep_slot_changed(job);
@@ -154,7 +127,44 @@ bool
 docrep_process_stop_asked(JobRef ref)
 {
 	/* one word, and a late answer does no harm: no lock */
-	return *((volatile JobStop *) &docrep_jobs->jobs[ref.index].stop) != JOB_STOP_NONE;
+	return *((volatile JobStop *) &docrep_job_slots[ref.index].stop) != JOB_STOP_NONE;
+}
+
+long
+docrep_process_park_in(JobRef ref, long idle)
+{
+	/* what others wait for is looked at without the lock: a late answer does no harm */
+	if (*((volatile int *) &docrep_jobs->queued) > 0)
+		return 0;
+	if (docrep_park_after < 0)
+		return -1;
+	return Max(docrep_park_after - idle, 0);
+}
+
+void
+docrep_process_postpone(const JobStart *start, int ms, const char *reason)
+{
+	Job		   *job;
+
+	LWLockAcquire(JOBS_LOCK, LW_EXCLUSIVE);
+	job = docrep_slot_of(start->ref);
+	if (job != NULL && job->start_no == start->start_no && job->pid == MyProcPid)
+	{
+		if (job->stop != JOB_STOP_NONE)
+			docrep_slot_process_gone(job, NULL);
+		else
+		{
+			job->pid = 0;
+			job->start_no++;
+			job->established = true;
+			docrep_job_error_set(&job->error, ERRCODE_OBJECT_IN_USE, reason, NULL, NULL);
+			docrep_slot_event(job, JOB_STOPPED, NULL);
+			docrep_slot_hold(job, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms));
+			docrep_slot_changed(job);
+			docrep_wake_launcher();
+		}
+	}
+	LWLockRelease(JOBS_LOCK);
 }
 
 void
@@ -166,7 +176,7 @@ docrep_process_set_result(JobRef ref, const char *result)
 
 	memcpy(dsa_get_address(area, text), result, len);
 	LWLockAcquire(JOBS_LOCK, LW_EXCLUSIVE);
-	docrep_jobs->jobs[ref.index].result = text;
+	docrep_job_slots[ref.index].result = text;
 	LWLockRelease(JOBS_LOCK);
 }
 

@@ -29,11 +29,13 @@ PG_FUNCTION_INFO_V1(docrep_replicate_endpoints);
 static char *
 run_job(const Replication *replication, const char **id)
 {
-	JobRequest	request;
+	JobRequest	request = {0};
 
 	request.kind = JOB_REPLICATE;
+	request.role = replication->role;
 	request.id = replication->full_id;
 	request.continuous = replication->continuous;
+	request.retry_cycles = replication->retry_cycles;
 	request.source = replication->source->display;
 	request.target = replication->target->display;
 	request.request = docrep_replication_serialize(replication);
@@ -89,32 +91,50 @@ job_matches(const JobView *job, const char *id, const Replication *asked, JobMat
 	return false;
 }
 
+/* Jobs that were asked to stop. */
+typedef struct Stopped
+{
+	int			n;
+	JobRef	   *refs;
+	char		id[JOB_ID_SIZE];	/* of the first */
+} Stopped;
+
 /*
  * Ask those jobs of this database to stop that match and that the caller may
- * stop.  Returns how many; they are left at the front of jobs.
+ * stop.
  */
-static int
-stop_jobs(JobView *jobs, int n, const char *id, const Replication *asked, JobMatch match,
+static void
+stop_jobs(Stopped *stopped, const char *id, const Replication *asked, JobMatch match,
 		  bool *forbidden)
 {
-	int			stopped = 0;
+	JobView    *job = palloc(sizeof(JobView));
+	int			cap = 16;
+	int			i = 0;
 
-	for (int i = 0; i < n; i++)
+	stopped->n = 0;
+	stopped->refs = palloc(cap * sizeof(JobRef));
+	while (docrep_job_next(&i, false, job))
 	{
-		bool		may_stop = has_privs_of_role(GetUserId(), jobs[i].role);
+		bool		may_stop;
 
-		if (jobs[i].database != MyDatabaseId || (match == MATCH_NAMES && !may_stop) ||
-			!job_matches(&jobs[i], id, asked, match))
+		if (job->database != MyDatabaseId)
+			continue;
+		may_stop = has_privs_of_role(GetUserId(), job->role);
+		if ((match == MATCH_NAMES && !may_stop) || !job_matches(job, id, asked, match))
 			continue;
 		if (!may_stop)
 		{
 			*forbidden = true;
 			continue;
 		}
-		docrep_job_stop(jobs[i].ref, JOB_STOP_CANCELLED, JOB_GRACE);
-		jobs[stopped++] = jobs[i];
+		docrep_job_stop(job->ref, JOB_STOP_CANCELLED, JOB_GRACE);
+		if (stopped->n == 0)
+			strlcpy(stopped->id, job->id, sizeof(stopped->id));
+		if (stopped->n >= cap)
+			stopped->refs = repalloc(stopped->refs, (cap *= 2) * sizeof(JobRef));
+		stopped->refs[stopped->n++] = job->ref;
 	}
-	return stopped;
+	pfree(job);
 }
 
 /* Wait until a job that was asked to stop has no process any more. */
@@ -141,26 +161,25 @@ static const char *
 cancel_job(const Replication *asked)
 {
 	const char *id = asked->cancel_id ? asked->cancel_id : asked->full_id;
-	JobView    *jobs;
+	Stopped    *stopped = palloc(sizeof(Stopped));
 	bool		forbidden = false;
-	int			n = docrep_jobs_list(&jobs);
-	int			stopped = stop_jobs(jobs, n, id, asked, MATCH_ID, &forbidden);
 
-	if (stopped == 0 && strchr(id, '+') == NULL)
-		stopped = stop_jobs(jobs, n, id, asked, MATCH_BASE, &forbidden);
-	if (stopped == 0 && asked->cancel_id == NULL)
-		stopped = stop_jobs(jobs, n, id, asked, MATCH_NAMES, &forbidden);
-	if (stopped == 0 && forbidden)
+	stop_jobs(stopped, id, asked, MATCH_ID, &forbidden);
+	if (stopped->n == 0 && strchr(id, '+') == NULL)
+		stop_jobs(stopped, id, asked, MATCH_BASE, &forbidden);
+	if (stopped->n == 0 && asked->cancel_id == NULL)
+		stop_jobs(stopped, id, asked, MATCH_NAMES, &forbidden);
+	if (stopped->n == 0 && forbidden)
 		ereport(ERROR,
 				(errcode(ERRCODE_DOCREP_FORBIDDEN),
 				 errmsg("replication %s belongs to another role", id)));
-	if (stopped == 0)
+	if (stopped->n == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_DOCREP_NOT_FOUND),
 				 errmsg("no replication %s is running", id)));
-	for (int i = 0; i < stopped; i++)
-		wait_until_gone(jobs[i].ref);
-	return jobs[0].id;
+	for (int i = 0; i < stopped->n; i++)
+		wait_until_gone(stopped->refs[i]);
+	return stopped->id;
 }
 
 static void

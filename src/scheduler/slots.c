@@ -9,14 +9,17 @@
 
 #include <limits.h>
 
+#include "common/hashfn.h"
 #include "docrep.h"
 #include "miscadmin.h"
+#include "scheduler/pool.h"
 #include "scheduler/slots.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
 #include "storage/shmem.h"
+#include "store/seqs.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -25,24 +28,52 @@
 #define AREA_SIZE	(256 * 1024)
 #define TRANCHE		"docrep_jobs"
 
+int			docrep_max_jobs = 10000;
 int			docrep_max_workers = 32;
+int			docrep_park_after = 5000;
+int			docrep_worker_linger = 10000;
+int			docrep_scheduler_interval = 60000;
+int			docrep_max_churn = 20;
 bool		docrep_paused = false;
 
+static int	max_retry_interval = 300;
+static int	cycle_interval = 15000;
+
 JobsShared *docrep_jobs = NULL;
+JobHead    *docrep_job_heads = NULL;
+Job		   *docrep_job_slots = NULL;
 LWLockPadded *docrep_jobs_locks = NULL;
 
 static void *area_place = NULL;
 static dsa_area *area = NULL;
+
+/* ---------- settings ---------- */
+
+/* An integer that a reload of the configuration changes. */
+static void
+define_reloadable(const char *name, const char *what, const char *details, int *into,
+				  int otherwise, int min, int max, int flags)
+{
+	DefineCustomIntVariable(name, what, details, into, otherwise, min, max,
+							PGC_SIGHUP, flags, NULL, NULL, NULL);
+}
 
 /* Settings of the scheduler. */
 void
 docrep_scheduler_define_gucs(void)
 {
 	DefineCustomIntVariable("docrep.max_workers",
-							"Sets the maximum number of replication jobs at a time.",
-							"Each running job is a background worker and counts under max_worker_processes too.",
+							"Sets the maximum number of processes that run replications at a time.",
+							"Each counts under max_worker_processes too. Jobs that find none free wait for their turn.",
 							&docrep_max_workers,
 							32, 1, 10000,
+							PGC_POSTMASTER, 0,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("docrep.max_jobs",
+							"Sets the maximum number of replication jobs, running or not.",
+							"Each that is used takes about 6 kB of shared memory.",
+							&docrep_max_jobs,
+							10000, 10, 1000000,
 							PGC_POSTMASTER, 0,
 							NULL, NULL, NULL);
 	DefineCustomBoolVariable("docrep.paused",
@@ -52,39 +83,76 @@ docrep_scheduler_define_gucs(void)
 							 false,
 							 PGC_SIGHUP, 0,
 							 NULL, NULL, NULL);
+	define_reloadable("docrep.park_after",
+					  "A continuous replication that has been idle for so long gives its process back; -1: never.",
+					  "Its source is watched all the same. When others wait for a process it does so at once.",
+					  &docrep_park_after, 5000, -1, INT_MAX, GUC_UNIT_MS);
+	define_reloadable("docrep.worker_linger",
+					  "A process without a job ends after this time.",
+					  NULL,
+					  &docrep_worker_linger, 10000, 0, INT_MAX, GUC_UNIT_MS);
+	define_reloadable("docrep.scheduler_interval",
+					  "While jobs wait for a process, those that have had theirs for so long give way.",
+					  NULL,
+					  &docrep_scheduler_interval, 60000, 10, INT_MAX, GUC_UNIT_MS);
+	define_reloadable("docrep.max_churn",
+					  "At most so many jobs give way at a time.",
+					  NULL,
+					  &docrep_max_churn, 20, 1, INT_MAX, 0);
+	define_reloadable("docrep.max_retry_interval",
+					  "The longest pause before a failed replication is tried again.",
+					  "The first is a second, and it doubles with every failure in a row.",
+					  &max_retry_interval, 300, 1, INT_MAX / 1000, GUC_UNIT_S);
+	define_reloadable("docrep.cycle_interval",
+					  "With \"retry\": \"cycles\", how long a cycle lasts while the source stands still.",
+					  NULL,
+					  &cycle_interval, 15000, 1, INT_MAX, GUC_UNIT_MS);
+}
+
+PacingLimits
+docrep_pacing_limits(void)
+{
+	PacingLimits limits;
+
+	limits.backoff_min = JOB_BACKOFF_MIN * INT64CONST(1000);
+	limits.backoff_max = max_retry_interval * USECS_PER_SEC;
+	limits.cycle_interval = cycle_interval * INT64CONST(1000);
+	return limits;
+}
+
+/* ---------- shared memory ---------- */
+
+static Size
+heads_size(void)
+{
+	return mul_size(docrep_max_jobs, sizeof(JobHead));
 }
 
 static Size
 slots_size(void)
 {
-	return MAXALIGN(add_size(offsetof(JobsShared, jobs),
-							 mul_size(docrep_max_workers, sizeof(Job))));
+	return mul_size(docrep_max_jobs, sizeof(Job));
 }
 
 /* Ask for the memory and the locks. */
 void
 docrep_scheduler_request_shmem(void)
 {
-	RequestAddinShmemSpace(add_size(slots_size(), AREA_SIZE));
-	RequestNamedLWLockTranche(TRANCHE, 1 + docrep_max_workers);
+	Size		size = add_size(MAXALIGN(sizeof(JobsShared)), AREA_SIZE);
+
+	size = add_size(size, heads_size());
+	size = add_size(size, slots_size());
+	size = add_size(size, docrep_pool_size());
+	size = add_size(size, docrep_databases_size());
+	RequestAddinShmemSpace(add_size(size, 8 * PG_CACHE_LINE_SIZE));
+	RequestNamedLWLockTranche(TRANCHE, 1);
 }
 
-/* Make the slots at server start (and after a crash), or find them. */
-void
-docrep_scheduler_startup_shmem(void)
+/* The memory of texts. */
+static void
+startup_area(void)
 {
 	bool		found;
-
-	area = NULL;
-	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-	docrep_jobs = ShmemInitStruct("docrep jobs", slots_size(), &found);
-	docrep_jobs_locks = GetNamedLWLockTranche(TRANCHE);
-	if (!found)
-	{
-		memset(docrep_jobs, 0, slots_size());
-		for (int i = 0; i < docrep_max_workers; i++)
-			ConditionVariableInit(&docrep_jobs->jobs[i].changed);
-	}
 
 	area_place = ShmemInitStruct("docrep job texts", AREA_SIZE, &found);
 	if (!found)
@@ -96,6 +164,30 @@ docrep_scheduler_startup_shmem(void)
 		dsa_pin(made);
 		dsa_detach(made);
 	}
+}
+
+/* Make the slots at server start (and after a crash), or find them. */
+void
+docrep_scheduler_startup_shmem(void)
+{
+	bool		found;
+
+	area = NULL;
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	docrep_jobs_locks = GetNamedLWLockTranche(TRANCHE);
+	docrep_jobs = ShmemInitStruct("docrep jobs", sizeof(JobsShared), &found);
+	if (!found)
+	{
+		memset(docrep_jobs, 0, sizeof(JobsShared));
+		docrep_jobs->queue_first = docrep_jobs->queue_last = -1;
+	}
+	docrep_job_heads = ShmemInitStruct("docrep job heads", heads_size(), &found);
+
+	/* a slot is cleared when it is used first, so unused ones take no memory */
+	docrep_job_slots = ShmemInitStruct("docrep job slots", slots_size(), &found);
+	docrep_pool_startup_shmem();
+	docrep_databases_startup_shmem();
+	startup_area();
 	LWLockRelease(AddinShmemInitLock);
 }
 
@@ -115,11 +207,26 @@ docrep_slots_area(void)
 	return area;
 }
 
+dsa_pointer
+docrep_slots_keep_text(const char *text)
+{
+	Size		len = strlen(text) + 1;
+	dsa_pointer kept = dsa_allocate(docrep_slots_area(), len);
+
+	memcpy(dsa_get_address(docrep_slots_area(), kept), text, len);
+	return kept;
+}
+
+/* ---------- taking a slot, and giving it back ---------- */
+
 Job *
 docrep_slot_of(JobRef ref)
 {
-	Job		   *job = &docrep_jobs->jobs[ref.index];
+	Job		   *job;
 
+	if (ref.index < 0 || ref.index >= docrep_jobs->used)
+		return NULL;
+	job = &docrep_job_slots[ref.index];
 	return job->generation == ref.generation && job->state != JOB_FREE ? job : NULL;
 }
 
@@ -127,58 +234,149 @@ docrep_slot_of(JobRef ref)
 static void
 reclaim(Job *job)
 {
-	dsa_pointer request = job->request;
-	dsa_pointer result = job->result;
+	dsa_pointer *const texts[] = {&job->request, &job->result, &job->task, &job->place};
 
-	job->request = job->result = InvalidDsaPointer;
-	if (DsaPointerIsValid(request))
-		dsa_free(docrep_slots_area(), request);
-	if (DsaPointerIsValid(result))
-		dsa_free(docrep_slots_area(), result);
+	docrep_slot_head(job)->garbage = false;
+	for (size_t i = 0; i < lengthof(texts); i++)
+	{
+		dsa_pointer text = *texts[i];
+
+		*texts[i] = InvalidDsaPointer;
+		if (DsaPointerIsValid(text))
+			dsa_free(docrep_slots_area(), text);
+	}
 }
 
 void
 docrep_slots_reclaim(void)
 {
 	LWLockAcquire(JOBS_LOCK, LW_EXCLUSIVE);
-	for (int i = 0; i < docrep_max_workers; i++)
+	for (int i = 0; i < docrep_jobs->used; i++)
 	{
-		if (docrep_jobs->jobs[i].state == JOB_FREE)
-			reclaim(&docrep_jobs->jobs[i]);
+		if (docrep_job_heads[i].garbage && docrep_job_heads[i].state == JOB_FREE)
+			reclaim(&docrep_job_slots[i]);
 	}
 	LWLockRelease(JOBS_LOCK);
+}
+
+/* Make a slot that is used for the first time. */
+static void
+make_slot(Job *job)
+{
+	memset(job, 0, sizeof(Job));
+	memset(docrep_slot_head(job), 0, sizeof(JobHead));
+	ConditionVariableInit(&job->changed);
+	LWLockInitialize(&job->figures_lock, JOBS_LOCK->tranche);
+	docrep_jobs->used++;
+}
+
+/* Forget what the slot was used for before. */
+static void
+clear_slot(Job *job)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (docrep_slot_head(job)->garbage)
+		reclaim(job);
+	memset(docrep_slot_head(job), 0, sizeof(JobHead));
+	docrep_slot_head(job)->next = -1;
+	job->generation = ++docrep_jobs->last_generation;
+	job->stop = JOB_STOP_NONE;
+	job->stop_at = 0;
+	job->has_task = false;
+	job->task_version = 0;
+	job->established = job->held = false;
+	job->waiters = 0;
+	job->start_no = 1;
+	job->pid = 0;
+	memset(&job->pacing, 0, sizeof(job->pacing));
+	job->error.sqlstate = 0;
+	job->source_local = job->watched = false;
+	job->nevents = job->ncrashes = 0;
+	job->started_on = job->process_asked = now;
+
+	LWLockAcquire(&job->figures_lock, LW_EXCLUSIVE);
+	memset(&job->figures, 0, sizeof(job->figures));
+	job->figures.changes_pending = -1;
+	job->updated_on = now;
+	LWLockRelease(&job->figures_lock);
 }
 
 Job *
 docrep_slot_take(void)
 {
-	for (int i = 0; i < docrep_max_workers; i++)
+	for (int i = 0; i < docrep_max_jobs; i++)
 	{
-		Job		   *job = &docrep_jobs->jobs[i];
+		Job		   *job = &docrep_job_slots[i];
 
-		if (job->state != JOB_FREE)
+		if (i == docrep_jobs->used)
+			make_slot(job);
+		else if (docrep_job_heads[i].state != JOB_FREE)
 			continue;
-		reclaim(job);
-		job->generation = ++docrep_jobs->last_generation;
-		job->stop = JOB_STOP_NONE;
-		job->stop_at = 0;
-		job->established = job->held = false;
-		job->waiters = 0;
-		job->start_no = 1;
-		job->pid = 0;
-		job->failures = 0;
-		job->next_start = 0;
-		job->error.sqlstate = 0;
-		job->started_on = job->process_asked = GetCurrentTimestamp();
-
-		LWLockAcquire(FIGURES_LOCK(i), LW_EXCLUSIVE);
-		memset(&job->figures, 0, sizeof(job->figures));
-		job->figures.changes_pending = -1;
-		job->updated_on = job->started_on;
-		LWLockRelease(FIGURES_LOCK(i));
+		clear_slot(job);
 		return job;
 	}
 	return NULL;
+}
+
+uint32
+docrep_slot_hash(Oid database, Oid role, const char *id)
+{
+	uint32		hash = hash_bytes((const unsigned char *) id, (int) strlen(id));
+
+	return hash_combine(hash, hash_combine(hash_bytes_uint32(database), hash_bytes_uint32(role)));
+}
+
+void
+docrep_slot_rehash(Job *job)
+{
+	docrep_slot_head(job)->hash = docrep_slot_hash(job->database, job->role, job->id);
+}
+
+/* ---------- what changes of a job ---------- */
+
+void
+docrep_slot_set_state(Job *job, JobState state)
+{
+	if (job->state == JOB_PENDING && state != JOB_PENDING)
+		docrep_queue_remove(job);
+	job->state = state;
+	docrep_slot_head(job)->state = state;
+	if (state == JOB_FREE)
+		docrep_slot_head(job)->garbage = true;
+}
+
+void
+docrep_slot_set_stop(Job *job, JobStop stop)
+{
+	job->stop = stop;
+	docrep_slot_head(job)->stopping = stop != JOB_STOP_NONE;
+}
+
+void
+docrep_slot_event(Job *job, JobEventKind kind, const char *reason)
+{
+	HistoryEntry *entry = &job->events[job->nevents++ % JOB_HISTORY];
+
+	entry->at = GetCurrentTimestamp();
+	entry->kind = kind;
+	entry->reason = 0;
+	if (reason)
+	{
+		char	   *kept = job->reasons[job->ncrashes++ % JOB_REASONS];
+
+		strlcpy(kept, reason, JOB_REASON_SIZE);
+		entry->reason = job->ncrashes;
+	}
+}
+
+void
+docrep_slot_to_report(Job *job)
+{
+	if (!job->has_task)
+		return;
+	docrep_slot_head(job)->unreported = true;
+	docrep_database_has_news(job->database);
 }
 
 void
@@ -187,54 +385,143 @@ docrep_slot_changed(Job *job)
 	ConditionVariableBroadcast(&job->changed);
 }
 
+/* ---------- the queue ---------- */
+
+void
+docrep_queue_add(Job *job)
+{
+	int			i = docrep_slot_index(job);
+
+	Assert(job->state != JOB_PENDING);
+	job->state = JOB_PENDING;
+	docrep_job_heads[i].state = JOB_PENDING;
+	docrep_job_heads[i].next = -1;
+	if (docrep_jobs->queue_last >= 0)
+		docrep_job_heads[docrep_jobs->queue_last].next = i;
+	else
+		docrep_jobs->queue_first = i;
+	docrep_jobs->queue_last = i;
+	docrep_jobs->queued++;
+}
+
+void
+docrep_queue_remove(Job *job)
+{
+	int			i = docrep_slot_index(job);
+	int			before = -1;
+
+	for (int at = docrep_jobs->queue_first; at >= 0 && at != i; at = docrep_job_heads[at].next)
+		before = at;
+	if (before >= 0)
+		docrep_job_heads[before].next = docrep_job_heads[i].next;
+	else
+		docrep_jobs->queue_first = docrep_job_heads[i].next;
+	if (docrep_jobs->queue_last == i)
+		docrep_jobs->queue_last = before;
+	docrep_job_heads[i].next = -1;
+	docrep_jobs->queued--;
+}
+
+/* ---------- the end of a process, and of a job ---------- */
+
 void
 docrep_slot_finish(Job *job)
 {
+	bool		ended_well = DsaPointerIsValid(job->result) || job->error.sqlstate != 0;
+
+	docrep_slot_unwatch(job);
 	job->pid = 0;
 
 	/*
 	 * The texts stay: this may run in an exit callback, where giving memory
 	 * back could fail.  The next taker of the slot or the launcher does it.
+	 * What was stopped has nothing to tell its task, which has stopped it.
 	 */
-	job->state = job->waiters > 0 ? JOB_FINISHED : JOB_FREE;
+	if (job->has_task && ended_well && job->stop == JOB_STOP_NONE)
+	{
+		docrep_slot_set_state(job, JOB_FINISHED);
+		docrep_slot_to_report(job);
+	}
+	else
+		docrep_slot_set_state(job, job->waiters > 0 ? JOB_FINISHED : JOB_FREE);
 	docrep_slot_changed(job);
 	docrep_wake_launcher();
 }
 
 void
-docrep_slot_process_gone(Job *job, const JobError *error)
+docrep_slot_hold(Job *job, TimestampTz until)
 {
+	docrep_slot_set_stop(job, JOB_STOP_NONE);
+	job->held = true;
+	docrep_slot_set_state(job, JOB_CRASHING);
+	docrep_slot_head(job)->due = until;
+}
+
+/* A run failed, and will be tried again. */
+static void
+crash(Job *job)
+{
+	PacingLimits limits = docrep_pacing_limits();
 	TimestampTz now = GetCurrentTimestamp();
 
-	job->pid = 0;
-	if (error != NULL && error->sqlstate != 0)
-		job->error = *error;
+	docrep_pacing_failed(&job->pacing, &limits, now,
+						 hash_combine(docrep_slot_head(job)->hash, (uint32) now));
+	job->held = false;
+	docrep_slot_set_state(job, JOB_CRASHING);
+	docrep_slot_head(job)->due = docrep_pacing_next(&job->pacing);
+	docrep_slot_watch_source(job);
+	if (job->pacing.failures == 1)
+		docrep_slot_to_report(job);
+}
 
-	if (!job->continuous || !job->established || job->stop >= JOB_STOP_CANCELLED)
+/* Is this the end of the job, not of its process only? */
+static bool
+is_over(const Job *job, const JobError *error)
+{
+	if (job->stop >= JOB_STOP_CANCELLED || DsaPointerIsValid(job->result))
+		return true;
+	if (job->has_task)
+		return false;
+	return !job->continuous || !job->established;
+}
+
+void
+docrep_slot_process_gone(Job *job, const JobError *error)
+{
+	bool		failed = error != NULL && error->sqlstate != 0;
+
+	job->pid = 0;
+	job->start_no++;
+	if (failed)
+		job->error = *error;
+	if (failed && job->stop == JOB_STOP_NONE)
+		docrep_slot_event(job, JOB_CRASHED, error->message);
+	else
+		docrep_slot_event(job, JOB_STOPPED, NULL);
+
+	if (is_over(job, error))
 	{
 		docrep_slot_finish(job);
 		return;
 	}
-
-	job->state = JOB_CRASHING;
 	if (job->stop == JOB_STOP_AWAY)
+		docrep_slot_hold(job, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), JOB_HOLD_OFF));
+	else if (job->stop == JOB_STOP_TURN &&
+			 (!failed || error->sqlstate == ERRCODE_ADMIN_SHUTDOWN))
 	{
-		job->stop = JOB_STOP_NONE;
-		job->held = true;
-		job->next_start = TimestampTzPlusMilliseconds(now, JOB_HOLD_OFF);
+		docrep_slot_set_stop(job, JOB_STOP_NONE);
+		docrep_queue_add(job);
 	}
 	else
 	{
-		int			pause = JOB_BACKOFF_MAX;
-
-		if (job->failures < 16)
-			pause = Min(JOB_BACKOFF_MIN << job->failures, JOB_BACKOFF_MAX);
-		job->failures++;
-		job->next_start = TimestampTzPlusMilliseconds(now, pause);
+		docrep_slot_set_stop(job, JOB_STOP_NONE);
+		crash(job);
 	}
 	docrep_slot_changed(job);
 	docrep_wake_launcher();
 }
+
+/* ---------- waking ---------- */
 
 void
 docrep_wake_process(int pid)

@@ -135,18 +135,18 @@ docrep_active_tasks(PG_FUNCTION_ARGS)
 {
 	TupleDesc	desc;
 	Tuplestorestate *rows = docrep_begin_rows(fcinfo, &desc);
-	JobView    *jobs;
-	int			n = docrep_jobs_list(&jobs);
+	JobView    *job = palloc(sizeof(JobView));
+	int			i = 0;
 	Oid			extension = get_extension_oid("docrep", false);
 	Row			row;
 
 	if (desc->natts != ACTIVE_TASKS_COLUMNS)
 		elog(ERROR, "docrep.active_tasks() is of another version");
-	for (int i = 0; i < n; i++)
+	while (docrep_job_next(&i, false, job))
 	{
-		if (!may_see(&jobs[i], extension))
+		if (!may_see(job, extension))
 			continue;
-		fill_row(&row, &jobs[i]);
+		fill_row(&row, job);
 		tuplestore_putvalues(rows, desc, row.values, row.nulls);
 	}
 	return (Datum) 0;

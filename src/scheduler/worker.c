@@ -1,11 +1,12 @@
 /*-------------------------------------------------------------------------
  *
  * worker.c
- *		The process of one job: one database, one role, one run.
+ *		The process of jobs: one database, one role, one run after the other.
  *
  * It never changes its role: a user's trigger could change it back
- * (docs/architecture.md, "Workers").  When the run ends, well or badly, the
- * process ends; starting again is the launcher's business.
+ * (docs/architecture.md, "Workers").  When a run ends well the process takes
+ * the next job of its database and role, or waits a while for one (pool.c); when
+ * it fails the process ends with it, and whatever state it may have been left in.
  *
  *-------------------------------------------------------------------------
  */
@@ -19,7 +20,7 @@
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
 #include "replicator/inspection.h"
-#include "scheduler/jobs.h"
+#include "scheduler/pool.h"
 #include "storage/condition_variable.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -32,11 +33,13 @@
 /* A worker that finds a table locked gives up after this time and tries again. */
 #define LOCK_TIMEOUT	"30s"
 
-static JobStart start;
-static JobKind kind;
-static bool continuous;
-static bool orphaned = false;
+static JobStart start;			/* the current job */
+static bool in_job = false;
+static JobView *job;			/* what it was when it was taken up */
 static JobError last_error;
+static bool failed = false;		/* the last run was no good */
+static bool parked = false;		/* ... or left the waiting to others */
+static DocrepWaitPlace place;	/* where */
 static emit_log_hook_type previous_log_hook = NULL;
 
 /* what the figures were when the run began, to see whether it got anywhere */
@@ -60,10 +63,12 @@ leave_job(int code, Datum arg)
 {
 	/* whoever failed while holding one is not coming back for it */
 	LWLockReleaseAll();
-	if (last_error.sqlstate == 0)
+	if (in_job && last_error.sqlstate == 0)
 		docrep_job_error_set(&last_error, ERRCODE_INTERNAL_ERROR,
 							 "the replication's process ended unexpectedly", NULL, NULL);
-	docrep_process_leave(&start, &last_error, orphaned);
+	if (in_job)
+		docrep_process_leave(&start, &last_error, false);
+	docrep_pool_leave();
 }
 
 static void
@@ -170,7 +175,7 @@ run_progress(void *arg, const ReplicationStats *figures, bool idle)
 	first_progress = false;
 	healthy = idle || strcmp(first_checkpoint, figures->checkpointed_source_seq) != 0;
 
-	docrep_process_progress(start.ref, figures, idle && continuous, healthy);
+	docrep_process_progress(start.ref, figures, idle && job->continuous, healthy);
 	handle_signals();
 	wait_while_paused();
 	pgstat_report_activity(idle ? STATE_IDLE : STATE_RUNNING, (const char *) arg);
@@ -178,11 +183,28 @@ run_progress(void *arg, const ReplicationStats *figures, bool idle)
 		pgstat_report_stat(false);
 }
 
+/* ReplicationHooks.park_in */
+static long
+run_park_in(void *arg, long idle)
+{
+	return docrep_process_park_in(start.ref, idle);
+}
+
+/* ReplicationHooks.park: what the run's memory holds of it goes with the run. */
+static void
+run_park(void *arg, const DocrepWaitPlace *where)
+{
+	parked = true;
+	place = *where;
+	if (!place.local)
+		place = *docrep_wait_place_deserialize(docrep_wait_place_serialize(where));
+}
+
 /* What stands before a job's id in the log: the ids of others than replications say what they are. */
 static const char *
 log_prefix(void)
 {
-	return kind == JOB_REPLICATE ? "replication " : "";
+	return job->kind == JOB_REPLICATE ? "replication " : "";
 }
 
 /* Put what a failed run left behind in order, and keep its error. */
@@ -202,7 +224,7 @@ catch_error(MemoryContext cxt)
 	ereport(LOG,
 			(errcode(last_error.sqlstate),
 			 errmsg("%s%s failed: %s", log_prefix(),
-					MyBgworkerEntry->bgw_name + strlen("docrep worker: "), last_error.message),
+					job->id, last_error.message),
 			 last_error.detail[0] != '\0' ? errdetail_internal("%s", last_error.detail) : 0));
 }
 
@@ -212,7 +234,7 @@ do_work(const ReplicationHooks *hooks)
 {
 	char	   *request = docrep_process_request(start.ref);
 
-	switch (kind)
+	switch (job->kind)
 	{
 		case JOB_REPLICATE:
 			break;
@@ -222,14 +244,15 @@ do_work(const ReplicationHooks *hooks)
 			return docrep_preflight_run(docrep_inspection_deserialize(request), hooks);
 	}
 	replication = docrep_replication_deserialize(request);
+	docrep_process_source(start.ref, replication->source);
 	return docrep_replication_run(replication, hooks);
 }
 
 /* What pg_stat_activity shows. */
 static char *
-describe(const JobView *job)
+describe(void)
 {
-	switch (kind)
+	switch (job->kind)
 	{
 		case JOB_REPLICATE:
 			break;
@@ -241,9 +264,24 @@ describe(const JobView *job)
 	return psprintf("replicate %s to %s", job->source, job->target);
 }
 
+/* Say how the run ended. */
+static void
+report_end(char *result)
+{
+	if (parked)
+		docrep_process_park(&start, &place);
+	else
+	{
+		if (!job->continuous && !docrep_process_stop_asked(start.ref))
+			docrep_process_set_result(start.ref, result);
+		last_error.sqlstate = 0;
+		docrep_process_leave(&start, NULL, false);
+	}
+}
+
 /* One run, in memory of its own. */
 static void
-run_job(const JobView *job)
+run_job(void)
 {
 	MemoryContext cxt = AllocSetContextCreate(TopMemoryContext, "docrep replication",
 											  ALLOCSET_DEFAULT_SIZES);
@@ -251,65 +289,90 @@ run_job(const JobView *job)
 	ReplicationHooks hooks;
 
 	MemoryContextSwitchTo(cxt);
-	activity = describe(job);
+	activity = describe();
 	hooks.arg = activity;
 	hooks.progress = run_progress;
 	hooks.should_stop = run_should_stop;
+	hooks.park_in = run_park_in;
+	hooks.park = run_park;
 	pgstat_report_activity(STATE_RUNNING, activity);
 
 	PG_TRY();
 	{
-		char	   *result = do_work(&hooks);
-
-		if (!continuous)
-			docrep_process_set_result(start.ref, result);
-		last_error.sqlstate = 0;
-		docrep_process_leave(&start, NULL, false);
+		report_end(do_work(&hooks));
 	}
 	PG_CATCH();
 	{
 		catch_error(cxt);
+		failed = true;
 		docrep_process_leave(&start, &last_error, false);
 	}
 	PG_END_TRY();
+	MemoryContextSwitchTo(TopMemoryContext);
+	MemoryContextDelete(cxt);
+}
+
+/* From taking a job up to having left it. */
+static void
+do_job(void)
+{
+	if (!docrep_process_enter(&start) || !docrep_job_look(start.ref, job))
+		return;
+	in_job = true;
+	first_progress = true;
+	parked = false;
+	replication = NULL;
+	last_error.sqlstate = 0;
+	pin_settings(job->id);
+
+	if (!extension_is_there(job->extension))
+	{
+		docrep_job_error_set(&last_error, ERRCODE_UNDEFINED_OBJECT,
+							 "extension docrep was dropped from the database", NULL, NULL);
+		docrep_process_leave(&start, &last_error, true);
+	}
+	else
+	{
+		bool		told = job->continuous && !job->established;
+
+		ereport(told ? LOG : DEBUG1,
+				(errmsg("%s%s from %s to %s starts", log_prefix(), job->id, job->source, job->target)));
+		run_job();
+		ereport(job->continuous && !parked ? LOG : DEBUG1,
+				(errmsg("%s%s ends", log_prefix(), job->id)));
+	}
+	in_job = false;
+	pgstat_report_activity(STATE_IDLE, NULL);
+	pgstat_report_stat(true);
 }
 
 /* The process's life. */
 void
 docrep_worker_main(Datum arg)
 {
-	JobView		job;
+	PoolStart	pool_start;
 
-	memcpy(&start, MyBgworkerEntry->bgw_extra, sizeof(start));
+	memcpy(&pool_start, MyBgworkerEntry->bgw_extra, sizeof(pool_start));
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	BackgroundWorkerUnblockSignals();
 
 	/* before the connection, so that it runs after that one's own callbacks */
 	before_shmem_exit(leave_job, (Datum) 0);
-	if (!docrep_process_enter(&start) || !docrep_job_look(start.ref, &job))
+	if (!docrep_pool_enter(&pool_start, &start))
 		proc_exit(0);
-	kind = job.kind;
-	continuous = job.continuous;
-
+	job = MemoryContextAllocZero(TopMemoryContext, sizeof(JobView));
 	previous_log_hook = emit_log_hook;
 	emit_log_hook = keep_error;
 
-	BackgroundWorkerInitializeConnectionByOid(start.database, start.role, DOCREP_WORKER_FLAGS);
-	pin_settings(job.id);
-
-	if (!extension_is_there(job.extension))
+	/* a failure to connect is the first job's */
+	in_job = docrep_process_expect(&start);
+	BackgroundWorkerInitializeConnectionByOid(pool_start.database, pool_start.role,
+											  DOCREP_WORKER_FLAGS);
+	in_job = false;
+	do
 	{
-		orphaned = true;
-		docrep_job_error_set(&last_error, ERRCODE_UNDEFINED_OBJECT,
-							 "extension docrep was dropped from the database", NULL, NULL);
-		proc_exit(0);
-	}
-
-	ereport(continuous ? LOG : DEBUG1,
-			(errmsg("%s%s from %s to %s starts", log_prefix(), job.id, job.source, job.target)));
-	run_job(&job);
-	ereport(continuous ? LOG : DEBUG1, (errmsg("%s%s ends", log_prefix(), job.id)));
-	pgstat_report_stat(true);
+		do_job();
+	} while (!failed && (docrep_pool_next(&start) || docrep_pool_wait(&start)));
 	proc_exit(0);
 }

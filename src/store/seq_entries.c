@@ -26,6 +26,7 @@ HTAB	   *docrep_seq_directory = NULL;
 
 static int	max_tables = 20000;
 static int	max_writes = 8192;
+static int	max_parked = 0;
 
 void
 docrep_seqs_define_gucs(void)
@@ -37,7 +38,7 @@ docrep_seqs_define_gucs(void)
 							PGC_POSTMASTER, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("docrep.max_open_writes",
 							"Pairs of a transaction and a document table that it writes to or waits for, at once.",
-							"Each takes 16 bytes of shared memory.",
+							"Each takes 24 bytes of shared memory.",
 							&max_writes, 8192, 128, 10000000,
 							PGC_POSTMASTER, 0, NULL, NULL, NULL);
 }
@@ -45,12 +46,14 @@ docrep_seqs_define_gucs(void)
 static Size
 shared_size(void)
 {
-	return add_size(offsetof(SeqShared, slots), mul_size(max_writes, sizeof(SeqSlot)));
+	return add_size(offsetof(SeqShared, slots),
+					mul_size(add_size(max_writes, max_parked), sizeof(SeqSlot)));
 }
 
 void
-docrep_seqs_request_shmem(void)
+docrep_seqs_request_shmem(int parked)
 {
+	max_parked = parked;
 	RequestAddinShmemSpace(add_size(shared_size(),
 									hash_estimate_size(max_tables, sizeof(SeqEntry))));
 	RequestNamedLWLockTranche("docrep_seqs", 1);
@@ -69,8 +72,10 @@ docrep_seqs_startup_shmem(void)
 		docrep_seqs->directory_lock = &GetNamedLWLockTranche("docrep_seqs")->lock;
 		SpinLockInit(&docrep_seqs->pool_mutex);
 		docrep_seqs->first_free = 0;
-		for (int i = 0; i < max_writes; i++)
-			docrep_seqs->slots[i].next = i + 1 < max_writes ? i + 1 : -1;
+		docrep_seqs->first_woken = -1;
+		docrep_seqs->watcher = -1;
+		for (int i = 0; i < max_writes + max_parked; i++)
+			docrep_seqs->slots[i].next = i + 1 < max_writes + max_parked ? i + 1 : -1;
 	}
 	memset(&ctl, 0, sizeof(ctl));
 	ctl.keysize = sizeof(SeqKey);
@@ -213,7 +218,7 @@ docrep_seq_entry_make(const DocTableInfo *table)
 		entry->base = base;
 		entry->commits = 0;
 		entry->flush_lsn = InvalidXLogRecPtr;
-		entry->first_writer = entry->first_waiter = -1;
+		entry->first_writer = entry->first_waiter = entry->first_parked = -1;
 		entry->epoch_known = false;
 		entry->dropped = false;
 		pg_atomic_init_u64(&entry->dead_epoch, 1);
@@ -238,6 +243,7 @@ docrep_seq_entry_remove(const pg_uuid_t *uuid)
 {
 	SeqKey		key;
 	SeqEntry   *entry;
+	int32		parked = -1;
 
 	docrep_seq_key(uuid, &key);
 	LWLockAcquire(docrep_seqs->directory_lock, LW_EXCLUSIVE);
@@ -245,8 +251,13 @@ docrep_seq_entry_remove(const pg_uuid_t *uuid)
 	if (entry)
 	{
 		entry->dropped = true;
+		SpinLockAcquire(&entry->mutex);
+		parked = entry->first_parked;
+		entry->first_parked = -1;
+		SpinLockRelease(&entry->mutex);
 		if (entry->first_waiter < 0 && entry->first_writer < 0)
 			hash_search(docrep_seq_directory, &key, HASH_REMOVE, NULL);
 	}
 	LWLockRelease(docrep_seqs->directory_lock);
+	docrep_slots_woken(parked);
 }

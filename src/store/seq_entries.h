@@ -32,7 +32,8 @@ typedef struct SeqKey
 typedef struct SeqSlot
 {
 	int64		low;			/* registration: lowest number it may take */
-	int32		procno;			/* waiter: whose latch to set */
+	int32		procno;			/* waiter: whose latch to set; parked: the token */
+	uint32		stamp;			/* parked: of the token */
 	int32		next;
 } SeqSlot;
 
@@ -48,6 +49,7 @@ typedef struct SeqEntry
 	XLogRecPtr	flush_lsn;		/* WAL that readers must find durable */
 	int32		first_writer;
 	int32		first_waiter;
+	int32		first_parked;
 	bool		epoch_known;	/* the current history is recorded */
 	bool		dropped;		/* the table is gone; the last waiter removes this */
 	pg_atomic_uint64 dead_epoch;
@@ -59,6 +61,8 @@ typedef struct SeqShared
 	LWLock	   *directory_lock;
 	slock_t		pool_mutex;
 	int32		first_free;
+	int32		first_woken;	/* parked tokens that were woken; under pool_mutex */
+	int32		watcher;		/* procno of who takes them; -1: nobody */
 	SeqSlot		slots[FLEXIBLE_ARRAY_MEMBER];
 } SeqShared;
 
@@ -68,6 +72,9 @@ extern HTAB *docrep_seq_directory;	/* SeqEntry by SeqKey */
 /* Slots for registrations and waiters; 53400 when there is none left. */
 extern int32 docrep_slot_alloc(void);
 extern void docrep_slot_free(int32 slot);
+
+/* The tokens of these slots, chained, were woken: for docrep_wait_woken. */
+extern void docrep_slots_woken(int32 first);
 
 /* Take a slot out of a chain; the entry's spinlock is held. */
 extern void docrep_slot_unlink(int32 *head, int32 slot);

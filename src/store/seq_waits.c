@@ -134,3 +134,144 @@ docrep_wait_commits(const DocTableInfo *table)
 	LWLockRelease(docrep_seqs->directory_lock);
 	return result;
 }
+
+/* ---------- parking ---------- */
+
+/* The entry of a table of any database, with directory_lock held; NULL: none. */
+static SeqEntry *
+find_entry(Oid database, const pg_uuid_t *uuid)
+{
+	SeqKey		key;
+
+	docrep_seq_key(uuid, &key);
+	key.dbid = database;
+	return hash_search(docrep_seq_directory, &key, HASH_FIND, NULL);
+}
+
+/* A free slot, or -1: whoever parks must not fail. */
+static int32
+try_alloc(void)
+{
+	int32		slot;
+
+	SpinLockAcquire(&docrep_seqs->pool_mutex);
+	slot = docrep_seqs->first_free;
+	if (slot >= 0)
+		docrep_seqs->first_free = docrep_seqs->slots[slot].next;
+	SpinLockRelease(&docrep_seqs->pool_mutex);
+	return slot;
+}
+
+bool
+docrep_wait_park(Oid database, const pg_uuid_t *uuid, uint64 commits, int32 token, uint32 stamp)
+{
+	int32		slot = try_alloc();
+	SeqEntry   *entry;
+	bool		parked = false;
+
+	if (slot < 0)
+		return false;
+	docrep_seqs->slots[slot].procno = token;
+	docrep_seqs->slots[slot].stamp = stamp;
+	LWLockAcquire(docrep_seqs->directory_lock, LW_SHARED);
+	entry = find_entry(database, uuid);
+	if (entry && !entry->dropped)
+	{
+		SpinLockAcquire(&entry->mutex);
+		if (entry->commits == commits || commits == PG_UINT64_MAX)
+		{
+			docrep_seqs->slots[slot].next = entry->first_parked;
+			entry->first_parked = slot;
+			parked = true;
+		}
+		SpinLockRelease(&entry->mutex);
+	}
+	LWLockRelease(docrep_seqs->directory_lock);
+	if (!parked)
+		docrep_slot_free(slot);
+	return parked;
+}
+
+void
+docrep_wait_unpark(Oid database, const pg_uuid_t *uuid, int32 token, uint32 stamp)
+{
+	SeqEntry   *entry;
+	int32		found = -1;
+
+	LWLockAcquire(docrep_seqs->directory_lock, LW_SHARED);
+	entry = find_entry(database, uuid);
+	if (entry)
+	{
+		SpinLockAcquire(&entry->mutex);
+		for (int32 *link = &entry->first_parked; *link >= 0; link = &docrep_seqs->slots[*link].next)
+		{
+			SeqSlot    *slot = &docrep_seqs->slots[*link];
+
+			if (slot->procno != token || slot->stamp != stamp)
+				continue;
+			found = *link;
+			*link = slot->next;
+			break;
+		}
+		SpinLockRelease(&entry->mutex);
+	}
+	LWLockRelease(docrep_seqs->directory_lock);
+	if (found >= 0)
+		docrep_slot_free(found);
+}
+
+void
+docrep_slots_woken(int32 first)
+{
+	int32		last = first;
+	int32		watcher;
+
+	if (first < 0)
+		return;
+	while (docrep_seqs->slots[last].next >= 0)
+		last = docrep_seqs->slots[last].next;
+	SpinLockAcquire(&docrep_seqs->pool_mutex);
+	docrep_seqs->slots[last].next = docrep_seqs->first_woken;
+	docrep_seqs->first_woken = first;
+	watcher = docrep_seqs->watcher;
+	SpinLockRelease(&docrep_seqs->pool_mutex);
+	if (watcher >= 0)
+		SetLatch(&ProcGlobal->allProcs[watcher].procLatch);
+}
+
+static void
+stop_watching(int code, Datum arg)
+{
+	SpinLockAcquire(&docrep_seqs->pool_mutex);
+	docrep_seqs->watcher = -1;
+	SpinLockRelease(&docrep_seqs->pool_mutex);
+}
+
+void
+docrep_wait_watch_woken(void)
+{
+	before_shmem_exit(stop_watching, (Datum) 0);
+	SpinLockAcquire(&docrep_seqs->pool_mutex);
+	docrep_seqs->watcher = my_procno();
+	SpinLockRelease(&docrep_seqs->pool_mutex);
+}
+
+int
+docrep_wait_woken(int32 *tokens, uint32 *stamps, int max)
+{
+	int			n = 0;
+
+	SpinLockAcquire(&docrep_seqs->pool_mutex);
+	while (n < max && docrep_seqs->first_woken >= 0)
+	{
+		int32		slot = docrep_seqs->first_woken;
+
+		docrep_seqs->first_woken = docrep_seqs->slots[slot].next;
+		tokens[n] = docrep_seqs->slots[slot].procno;
+		stamps[n++] = docrep_seqs->slots[slot].stamp;
+		docrep_seqs->slots[slot].next = docrep_seqs->first_free;
+		docrep_seqs->first_free = slot;
+	}
+	SpinLockRelease(&docrep_seqs->pool_mutex);
+	return n;
+}

@@ -321,6 +321,7 @@ release_registration(Registration *reg, bool committed)
 {
 	SeqEntry   *entry = reg->entry;
 	int			nwake = 0;
+	int32		parked;
 
 	SpinLockAcquire(&entry->mutex);
 	docrep_slot_unlink(&entry->first_writer, reg->slot);
@@ -333,8 +334,11 @@ release_registration(Registration *reg, bool committed)
 	}
 	for (int32 s = entry->first_waiter; s >= 0; s = docrep_seqs->slots[s].next)
 		wake_list[nwake++] = docrep_seqs->slots[s].procno;
+	parked = entry->first_parked;
+	entry->first_parked = -1;
 	SpinLockRelease(&entry->mutex);
 	docrep_slot_free(reg->slot);
+	docrep_slots_woken(parked);
 	for (int i = 0; i < nwake; i++)
 		SetLatch(&ProcGlobal->allProcs[wake_list[i]].procLatch);
 }

@@ -1,0 +1,409 @@
+/*-------------------------------------------------------------------------
+ *
+ * databases.c
+ *		Which databases have tasks to look at, and their keepers.
+ *
+ * No process stays connected to a database only because it might have tasks:
+ * that would take a worker slot each and stand in the way of DROP DATABASE.
+ * A keeper is started when there is something to do for it: by a transaction
+ * that wrote tasks, by jobs that have something to report, and once in every
+ * database when the server starts or is promoted.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_database.h"
+#include "miscadmin.h"
+#include "scheduler/slots.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/shmem.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+/* Databases that can have news at a time; the others are found by looking at all. */
+#define PLACES			64
+/* Keepers that run at a time. */
+#define KEEPERS			2
+/* A keeper that was asked for and did not come in this time (ms) is asked for again. */
+#define KEEPER_TIMEOUT	30000
+/* ... likewise when the postmaster had no room. */
+#define KEEPER_RETRY	5000
+
+/* Protected by JOBS_LOCK. */
+typedef struct Place
+{
+	Oid			database;		/* InvalidOid: free */
+	bool		news;
+	bool		starting;		/* a process was asked for at "asked" */
+	int			pid;
+	TimestampTz asked;
+	TimestampTz not_before;		/* a statement wants the database for itself until then */
+} Place;
+
+typedef struct Databases
+{
+	bool		look_at_all;	/* news may be in any database after "seen" */
+	Oid			seen;
+	Place		places[PLACES];
+} Databases;
+
+static Databases *databases;
+
+Size
+docrep_databases_size(void)
+{
+	return sizeof(Databases);
+}
+
+void
+docrep_databases_startup_shmem(void)
+{
+	bool		found;
+
+	databases = ShmemInitStruct("docrep databases", sizeof(Databases), &found);
+	if (!found)
+	{
+		memset(databases, 0, sizeof(Databases));
+		databases->look_at_all = true;
+	}
+}
+
+/* The database's place, or a free one made its own; NULL: all are taken. */
+static Place *
+place_of(Oid database, bool make)
+{
+	Place	   *empty = NULL;
+
+	for (int i = 0; i < PLACES; i++)
+	{
+		Place	   *place = &databases->places[i];
+
+		if (place->database == database)
+			return place;
+		if (!OidIsValid(place->database) && empty == NULL)
+			empty = place;
+	}
+	if (!make || empty == NULL)
+		return NULL;
+	memset(empty, 0, sizeof(Place));
+	empty->database = database;
+	return empty;
+}
+
+/* The place is not needed any more if nothing is to be remembered. */
+static void
+release_place(Place *place)
+{
+	if (!place->news && !place->starting && place->pid == 0 &&
+		place->not_before <= GetCurrentTimestamp())
+		place->database = InvalidOid;
+}
+
+void
+docrep_database_has_news(Oid database)
+{
+	Place	   *place = place_of(database, true);
+
+	if (place == NULL)
+	{
+		databases->look_at_all = true;
+		databases->seen = InvalidOid;
+	}
+	else
+	{
+		place->news = true;
+		docrep_wake_process(place->pid);
+	}
+	docrep_wake_launcher();
+}
+
+bool
+docrep_database_dismiss_keeper(Oid database)
+{
+	Place	   *place = place_of(database, true);
+
+	if (place == NULL)
+		return false;
+	place->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), JOB_HOLD_OFF);
+	if (place->pid != 0)
+		kill(place->pid, SIGTERM);
+	return place->pid != 0;
+}
+
+void
+docrep_database_call_back(Oid database)
+{
+	Place	   *place = place_of(database, false);
+
+	if (place == NULL)
+		return;
+	place->not_before = 0;
+	place->news = true;
+}
+
+/* ---------- sessions that write tasks ---------- */
+
+static bool wrote_tasks = false;
+
+static void
+transaction_ended(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_COMMIT && wrote_tasks && docrep_jobs != NULL)
+	{
+		LWLockAcquire(JOBS_LOCK, LW_EXCLUSIVE);
+		docrep_database_has_news(MyDatabaseId);
+		LWLockRelease(JOBS_LOCK);
+	}
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
+		wrote_tasks = false;
+}
+
+void
+docrep_tasks_changed(void)
+{
+	static bool registered = false;
+
+	if (!registered)
+		RegisterXactCallback(transaction_ended, NULL);
+	registered = true;
+	wrote_tasks = true;
+}
+
+/* ---------- keepers ---------- */
+
+static void
+leave_keeper(int code, Datum arg)
+{
+	Place	   *place;
+
+	LWLockReleaseAll();
+	LWLockAcquire(JOBS_LOCK, LW_EXCLUSIVE);
+	place = place_of(DatumGetObjectId(arg), false);
+	if (place != NULL && place->pid == MyProcPid)
+	{
+		place->pid = 0;
+
+		/* it failed half-way: again, but not at once */
+		if (code != 0)
+		{
+			place->news = true;
+			place->not_before = Max(place->not_before,
+									TimestampTzPlusMilliseconds(GetCurrentTimestamp(), KEEPER_RETRY));
+		}
+		release_place(place);
+	}
+	docrep_wake_launcher();
+	LWLockRelease(JOBS_LOCK);
+}
+
+bool
+docrep_keeper_enter(Oid database)
+{
+	Place	   *place;
+	bool		entered = false;
+
+	before_shmem_exit(leave_keeper, ObjectIdGetDatum(database));
+	LWLockAcquire(JOBS_LOCK, LW_EXCLUSIVE);
+	place = place_of(database, true);
+	if (place != NULL && place->pid == 0 && place->not_before <= GetCurrentTimestamp())
+	{
+		place->pid = MyProcPid;
+		place->starting = false;
+		entered = true;
+	}
+	LWLockRelease(JOBS_LOCK);
+	return entered;
+}
+
+bool
+docrep_keeper_take_news(void)
+{
+	Place	   *place;
+	bool		news = false;
+
+	LWLockAcquire(JOBS_LOCK, LW_EXCLUSIVE);
+	place = place_of(MyDatabaseId, false);
+	if (place != NULL)
+	{
+		news = place->news;
+		place->news = false;
+	}
+	LWLockRelease(JOBS_LOCK);
+	return news;
+}
+
+/* ---------- the launcher's part ---------- */
+
+static int
+compare_oids(const void *a, const void *b)
+{
+	Oid			x = *(const Oid *) a;
+	Oid			y = *(const Oid *) b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* The databases that can be connected to, in order of oid; *n of them, allocated. */
+static Oid *
+list_databases(int *n)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	int			cap = 64;
+	Oid		   *oids = palloc(cap * sizeof(Oid));
+	Relation	rel;
+	TableScanDesc scan;
+	HeapTuple	tuple;
+
+	*n = 0;
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	(void) GetTransactionSnapshot();
+	rel = table_open(DatabaseRelationId, AccessShareLock);
+	scan = table_beginscan_catalog(rel, 0, NULL);
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		Form_pg_database form = (Form_pg_database) GETSTRUCT(tuple);
+
+		if (!form->datallowconn)
+			continue;
+		if (*n >= cap)
+			oids = repalloc(oids, (cap *= 2) * sizeof(Oid));
+		oids[(*n)++] = form->oid;
+	}
+	table_endscan(scan);
+	table_close(rel, AccessShareLock);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(caller);
+	qsort(oids, *n, sizeof(Oid), compare_oids);
+	return oids;
+}
+
+/* News may be anywhere: note as many databases as there are places for. */
+static void
+look_at_all(void)
+{
+	int			n;
+	Oid		   *oids = list_databases(&n);
+
+	LWLockAcquire(JOBS_LOCK, LW_EXCLUSIVE);
+	databases->look_at_all = false;
+	for (int i = 0; i < n; i++)
+	{
+		Place	   *place;
+
+		if (oids[i] <= databases->seen)
+			continue;
+		place = place_of(oids[i], true);
+		if (place == NULL)
+		{
+			databases->look_at_all = true;	/* the rest when there is room */
+			break;
+		}
+		place->news = true;
+		databases->seen = oids[i];
+	}
+	if (!databases->look_at_all)
+		databases->seen = InvalidOid;
+	LWLockRelease(JOBS_LOCK);
+	pfree(oids);
+}
+
+/* Ask the postmaster for a keeper. */
+static bool
+register_keeper(Oid database)
+{
+	BackgroundWorker worker;
+
+	memset(&worker, 0, sizeof(worker));
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	strlcpy(worker.bgw_library_name, "docrep", sizeof(worker.bgw_library_name));
+	strlcpy(worker.bgw_function_name, "docrep_keeper_main", sizeof(worker.bgw_function_name));
+	strlcpy(worker.bgw_name, "docrep keeper", sizeof(worker.bgw_name));
+	strlcpy(worker.bgw_type, "docrep keeper", sizeof(worker.bgw_type));
+	worker.bgw_notify_pid = MyProcPid;
+	memcpy(worker.bgw_extra, &database, sizeof(Oid));
+	return RegisterDynamicBackgroundWorker(&worker, NULL);
+}
+
+/*
+ * With the lock held: a database that wants a keeper and may have one now.
+ * *next: in how many ms it should be looked at again, -1: not at all.
+ */
+static Place *
+choose_place(long *next)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	Place	   *chosen = NULL;
+	int			running = 0;
+
+	*next = -1;
+	for (int i = 0; i < PLACES; i++)
+	{
+		Place	   *place = &databases->places[i];
+
+		if (!OidIsValid(place->database))
+			continue;
+		if (place->starting && TimestampDifferenceExceeds(place->asked, now, KEEPER_TIMEOUT))
+			place->starting = false;
+		if (place->starting || place->pid != 0)
+			running++;
+		else if (place->not_before > now)
+			*next = *next < 0 ? (place->not_before - now) / 1000 + 1 :
+				Min(*next, (place->not_before - now) / 1000 + 1);
+		else if (!place->news)
+			release_place(place);
+		else if (chosen == NULL)
+			chosen = place;
+	}
+	if (running >= KEEPERS)
+		return NULL;
+	return chosen;
+}
+
+long
+docrep_databases_look_after(void)
+{
+	long		next;
+
+	if (databases->look_at_all)
+		look_at_all();
+	for (;;)
+	{
+		Oid			database = InvalidOid;
+		Place	   *place;
+
+		LWLockAcquire(JOBS_LOCK, LW_EXCLUSIVE);
+		place = choose_place(&next);
+		if (place != NULL)
+		{
+			database = place->database;
+			place->starting = true;
+			place->asked = GetCurrentTimestamp();
+		}
+		LWLockRelease(JOBS_LOCK);
+		if (!OidIsValid(database))
+			return next;
+		if (!register_keeper(database))
+		{
+			LWLockAcquire(JOBS_LOCK, LW_EXCLUSIVE);
+			place->starting = false;
+			place->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), KEEPER_RETRY);
+			LWLockRelease(JOBS_LOCK);
+			ereport(LOG,
+					(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+					 errmsg("replication tasks wait: no background worker is free to look at them"),
+					 errhint("Increase max_worker_processes.")));
+			return KEEPER_RETRY;
+		}
+	}
+}
