@@ -35,6 +35,8 @@
 #define JOB_HOLD_OFF		5000
 /* Pause before a failed job is started again (ms): doubles from this to docrep.max_retry_interval. */
 #define JOB_BACKOFF_MIN		1000
+/* A run that stood for longer than this (s) was a healthy one; CouchDB's figure. */
+#define JOB_HEALTH_THRESHOLD	120
 /* A process that was asked for and did not come in this time (ms) will not come. */
 #define JOB_START_TIMEOUT	60000
 

@@ -100,7 +100,7 @@ retry_failed(void)
 			continue;
 		}
 		if (head->due <= now)
-			head->due = docrep_pacing_next(&job->pacing);
+			head->due = docrep_pacing_next(&job->pacing, &limits);
 		next = sooner(next, Max(head->due - now, 0) / 1000 + 1);
 	}
 	LWLockRelease(JOBS_LOCK);

@@ -15,6 +15,7 @@
 #include "scheduler/pool.h"
 #include "storage/latch.h"
 #include "storage/shmem.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"

@@ -27,6 +27,7 @@ docrep_process_enter(const JobStart *start)
 		if (job->stop == JOB_STOP_NONE)
 		{
 			job->pid = MyProcPid;
+			job->before = job->figures; /* nobody else changes those of a job */
 			docrep_slot_event(job, JOB_STARTED, NULL);
 			docrep_slot_changed(job);
 			wanted = true;
@@ -95,6 +96,19 @@ docrep_process_identify(JobRef ref, const char *id)
 	LWLockRelease(JOBS_LOCK);
 }
 
+/* Counts go on from run to run. */
+static void
+add_counts(ReplicationStats *sum, const ReplicationStats *more)
+{
+	sum->docs_read += more->docs_read;
+	sum->docs_written += more->docs_written;
+	sum->doc_write_failures += more->doc_write_failures;
+	sum->missing_revisions_found += more->missing_revisions_found;
+	sum->revisions_checked += more->revisions_checked;
+	sum->bulk_get_attempts += more->bulk_get_attempts;
+	sum->bulk_get_docs += more->bulk_get_docs;
+}
+
 void
 docrep_process_progress(JobRef ref, const ReplicationStats *figures, bool idle, bool healthy)
 {
@@ -103,6 +117,7 @@ docrep_process_progress(JobRef ref, const ReplicationStats *figures, bool idle, 
 
 	LWLockAcquire(&job->figures_lock, LW_EXCLUSIVE);
 	job->figures = *figures;
+	add_counts(&job->figures, &job->before);
 	job->updated_on = GetCurrentTimestamp();
 	LWLockRelease(&job->figures_lock);
 
@@ -110,6 +125,8 @@ docrep_process_progress(JobRef ref, const ReplicationStats *figures, bool idle, 
 	if (job->state == state && job->established && !(healthy && job->pacing.failures > 0))
 		return;
 	LWLockAcquire(JOBS_LOCK, LW_EXCLUSIVE);
+	if (job->state == JOB_STARTING)
+		docrep_pacing_opened(&job->pacing, GetCurrentTimestamp());
 	docrep_slot_set_state(job, state);
 	job->established = true;
 	if (healthy)

@@ -117,6 +117,7 @@ docrep_pacing_limits(void)
 	limits.backoff_min = JOB_BACKOFF_MIN * INT64CONST(1000);
 	limits.backoff_max = max_retry_interval * USECS_PER_SEC;
 	limits.cycle_interval = cycle_interval * INT64CONST(1000);
+	limits.health_threshold = JOB_HEALTH_THRESHOLD * USECS_PER_SEC;
 	return limits;
 }
 
@@ -468,9 +469,9 @@ crash(Job *job)
 						 hash_combine(docrep_slot_head(job)->hash, (uint32) now));
 	job->held = false;
 	docrep_slot_set_state(job, JOB_CRASHING);
-	docrep_slot_head(job)->due = docrep_pacing_next(&job->pacing);
+	docrep_slot_head(job)->due = docrep_pacing_next(&job->pacing, &limits);
 	docrep_slot_watch_source(job);
-	if (job->pacing.failures == 1)
+	if (docrep_pacing_noted(&job->pacing))
 		docrep_slot_to_report(job);
 }
 

@@ -91,7 +91,8 @@ typedef struct Job
 
 	LWLock		figures_lock;	/* of the rest */
 	TimestampTz updated_on;
-	ReplicationStats figures;
+	ReplicationStats figures;	/* of all runs: those of the current one added to ... */
+	ReplicationStats before;	/* ... what had come together when it began (counts only) */
 } Job;
 
 typedef struct JobsShared
