@@ -370,6 +370,22 @@ choose_place(long *next)
 	return chosen;
 }
 
+/* Say that there was no room for a keeper, but not all the time. */
+static void
+report_shortage(void)
+{
+	static TimestampTz said = 0;
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (said != 0 && !TimestampDifferenceExceeds(said, now, 60000))
+		return;
+	said = now;
+	ereport(LOG,
+			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+			 errmsg("replication tasks wait: no background worker is free to look at them"),
+			 errhint("Increase max_worker_processes.")));
+}
+
 long
 docrep_databases_look_after(void)
 {
@@ -399,10 +415,7 @@ docrep_databases_look_after(void)
 			place->starting = false;
 			place->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), KEEPER_RETRY);
 			LWLockRelease(JOBS_LOCK);
-			ereport(LOG,
-					(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-					 errmsg("replication tasks wait: no background worker is free to look at them"),
-					 errhint("Increase max_worker_processes.")));
+			report_shortage();
 			return KEEPER_RETRY;
 		}
 	}

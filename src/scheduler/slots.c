@@ -31,7 +31,7 @@
 int			docrep_max_jobs = 10000;
 int			docrep_max_workers = 32;
 int			docrep_park_after = 5000;
-int			docrep_worker_linger = 10000;
+int			docrep_worker_linger = 5000;
 int			docrep_scheduler_interval = 60000;
 int			docrep_max_churn = 20;
 bool		docrep_paused = false;
@@ -90,7 +90,7 @@ docrep_scheduler_define_gucs(void)
 	define_reloadable("docrep.worker_linger",
 					  "A process without a job ends after this time.",
 					  NULL,
-					  &docrep_worker_linger, 10000, 0, INT_MAX, GUC_UNIT_MS);
+					  &docrep_worker_linger, 5000, 0, INT_MAX, GUC_UNIT_MS);
 	define_reloadable("docrep.scheduler_interval",
 					  "While jobs wait for a process, those that have had theirs for so long give way.",
 					  NULL,

@@ -281,7 +281,7 @@ SKIP:
 my $base = $u_id =~ s/\+.*//r;
 is($here->safe_psql('one', "SELECT docrep.replicate('{\"cancel\": true, \"replication_id\": \"$base\"}')->>'_local_id'"),
 	$u_id, 'a superuser cancels it, by the id without its suffix');
-is(workers('one'), '1', 'one job is left');
+is($here->safe_psql('one', 'SELECT count(*) FROM docrep.active_tasks'), '1', 'one job is left');
 
 $here->safe_psql('one', replicate('ua', 'ub', $continuous), @as_u);
 $here->safe_psql('one', q{REASSIGN OWNED BY u TO v; DROP OWNED BY u; DROP ROLE u});
@@ -329,14 +329,20 @@ $there->stop('fast');
 
 # --- limits ------------------------------------------------------------------
 
-my $small = new_node('small', conf => "docrep.max_workers = 2\n");
-tables($small, 'postgres', 's', 't1', 't2', 't3');
-$small->safe_psql('postgres', replicate('s', $_, $continuous)) foreach ('t1', 't2');
-($state, $message) = sqlstate($small, 'postgres', replicate('s', 't3'));
+my $small = new_node('small', conf => "docrep.max_workers = 2\ndocrep.max_jobs = 10\n");
+tables($small, 'postgres', 's', 'out', map { "t$_" } 0 .. 9);
+$small->safe_psql('postgres', replicate('s', "t$_", $continuous)) foreach (0 .. 8);
+is($small->safe_psql('postgres', 'SELECT count(*) FROM docrep.active_tasks'), '9', 'more jobs than processes');
+like($small->safe_psql('postgres', replicate('s', 'out')), qr/"ok": true/, 'a process is found for another');
+$small->safe_psql('postgres', "INSERT INTO s(_id, doc) VALUES ('x', '{}')");
+wait_for_query($small, 'postgres', "SELECT count(*) FROM t$_", '1') foreach (0 .. 8);
+pass('a change reaches all of them');
+$small->safe_psql('postgres', replicate('s', 't9', $continuous));
+($state, $message) = sqlstate($small, 'postgres', replicate('s', 'out'));
 is($state, '53400', 'no slot is left');
-like($message, qr/docrep\.max_workers/, '... and the hint says what to raise');
+like($message, qr/docrep\.max_jobs/, '... and the hint says what to raise');
 $small->safe_psql('postgres', replicate('s', 't1', $cancel));
-like($small->safe_psql('postgres', replicate('s', 't3')), qr/"ok": true/, 'there is room after a cancel');
+like($small->safe_psql('postgres', replicate('s', 'out')), qr/"ok": true/, 'there is room after a cancel');
 
 # the launcher and core's logical replication launcher take these two
 $small->append_conf('postgresql.conf', 'max_worker_processes = 2');

@@ -17,7 +17,7 @@ my $documents = 4000;
 my $true = JSON::PP::true;
 my $json = JSON::PP->new->canonical;
 
-my $near = new_node('near', databases => ['one'], conf => 'log_min_messages = log');
+my $near = new_node('near', databases => ['one'], conf => "log_min_messages = log\ndocrep.worker_linger = 0");
 my $far = new_node('far', databases => ['far'], tcp => 1);
 my $proxy = DocrepProxy->new('127.0.0.1', $far->port);
 

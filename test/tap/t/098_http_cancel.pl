@@ -15,7 +15,7 @@ use Time::HiRes qw(time);
 # machines are busy: soon is not yet a second
 my $soon = 4;
 my $true = JSON::PP::true;
-my $node = new_node('near', databases => [ 'one', 'other' ]);
+my $node = new_node('near', databases => [ 'one', 'other' ], conf => 'docrep.worker_linger = 0');
 my $couch = DocrepCouch->new;
 my $lab = DocrepFaults->new($node, 'one', $couch);
 
