@@ -41,7 +41,7 @@ COMMENT ON VIEW docrep.active_tasks IS
 	'replication jobs of this database: one''s own, all of them for members of pg_read_all_stats';
 COMMENT ON COLUMN docrep.active_tasks.pid IS 'process that runs the job; null while it has none';
 COMMENT ON COLUMN docrep.active_tasks.state IS
-	'starting, running, idle (continuous and caught up), crashing (failed; is started again at next_start)';
+	'pending (waits for a process), starting, running, idle (continuous and caught up), parked (idle, without a process), crashing (failed; is started again at next_start)';
 COMMENT ON COLUMN docrep.active_tasks.progress IS 'percent of the changes known of; null if not known';
 COMMENT ON COLUMN docrep.active_tasks.kind IS 'replication, verify or preflight';
 COMMENT ON COLUMN docrep.active_tasks.error_count IS 'runs that failed in a row';
