@@ -46,6 +46,7 @@ typedef struct Place
 	int			pid;
 	TimestampTz asked;
 	TimestampTz not_before;		/* a statement wants the database for itself until then */
+	TimestampTz again;			/* there will be news then; 0: no */
 } Place;
 
 typedef struct Databases
@@ -102,7 +103,7 @@ place_of(Oid database, bool make)
 static void
 release_place(Place *place)
 {
-	if (!place->news && !place->starting && place->pid == 0 &&
+	if (!place->news && !place->starting && place->pid == 0 && place->again == 0 &&
 		place->not_before <= GetCurrentTimestamp())
 		place->database = InvalidOid;
 }
@@ -240,6 +241,21 @@ docrep_keeper_take_news(void)
 	return news;
 }
 
+void
+docrep_keeper_again(TimestampTz at)
+{
+	Place	   *place;
+
+	LWLockAcquire(JOBS_LOCK, LW_EXCLUSIVE);
+	place = place_of(MyDatabaseId, true);
+	if (place == NULL)
+		docrep_database_has_news(MyDatabaseId);
+	else if (place->again == 0 || at < place->again)
+		place->again = at;
+	docrep_wake_launcher();
+	LWLockRelease(JOBS_LOCK);
+}
+
 /* ---------- the launcher's part ---------- */
 
 static int
@@ -335,6 +351,13 @@ register_keeper(Oid database)
 	return RegisterDynamicBackgroundWorker(&worker, NULL);
 }
 
+/* The sooner of two times to wait; -1 is never. */
+static long
+sooner(long a, long b)
+{
+	return a < 0 ? b : Min(a, b);
+}
+
 /*
  * With the lock held: a database that wants a keeper and may have one now.
  * *next: in how many ms it should be looked at again, -1: not at all.
@@ -353,13 +376,20 @@ choose_place(long *next)
 
 		if (!OidIsValid(place->database))
 			continue;
+		if (place->again != 0 && place->again <= now)
+		{
+			place->again = 0;
+			place->news = true;
+			docrep_wake_process(place->pid);
+		}
+		if (place->again != 0)
+			*next = sooner(*next, (place->again - now) / 1000 + 1);
 		if (place->starting && TimestampDifferenceExceeds(place->asked, now, KEEPER_TIMEOUT))
 			place->starting = false;
 		if (place->starting || place->pid != 0)
 			running++;
 		else if (place->not_before > now)
-			*next = *next < 0 ? (place->not_before - now) / 1000 + 1 :
-				Min(*next, (place->not_before - now) / 1000 + 1);
+			*next = sooner(*next, (place->not_before - now) / 1000 + 1);
 		else if (!place->news)
 			release_place(place);
 		else if (chosen == NULL)

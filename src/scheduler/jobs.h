@@ -288,6 +288,9 @@ extern bool docrep_keeper_take_news(void);
 /* The keeper of this database begins; false: there is one.  Leaves by itself at exit. */
 extern bool docrep_keeper_enter(Oid database);
 
+/* For a keeper that ends: there will be something to do again at that time. */
+extern void docrep_keeper_again(TimestampTz at);
+
 /* "running" and so on, "replication" and so on; static. */
 extern const char *docrep_job_state_name(JobState state);
 extern const char *docrep_job_kind_name(JobKind kind);

@@ -436,7 +436,8 @@ docrep_slot_finish(Job *job)
 	/*
 	 * The texts stay: this may run in an exit callback, where giving memory
 	 * back could fail.  The next taker of the slot or the launcher does it.
-	 * What was stopped has nothing to tell its task, which has stopped it.
+	 * What was stopped has nothing to tell its task, which has stopped it, or
+	 * somebody else has: then its keeper sees that it is gone.
 	 */
 	if (job->has_task && ended_well && job->stop == JOB_STOP_NONE)
 	{
@@ -444,7 +445,11 @@ docrep_slot_finish(Job *job)
 		docrep_slot_to_report(job);
 	}
 	else
+	{
 		docrep_slot_set_state(job, job->waiters > 0 ? JOB_FINISHED : JOB_FREE);
+		if (job->has_task)
+			docrep_database_has_news(job->database);
+	}
 	docrep_slot_changed(job);
 	docrep_wake_launcher();
 }

@@ -26,6 +26,7 @@
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "scheduler/jobs.h"
+#include "scheduler/tasks.h"
 #include "tcop/utility.h"
 #include "utils/syscache.h"
 
@@ -215,4 +216,5 @@ docrep_scheduler_install_hooks(void)
 	object_access_hook = object_access;
 	RegisterXactCallback(transaction_ended, NULL);
 	docrep_statement_install_hook();
+	docrep_tasks_install_hook();
 }

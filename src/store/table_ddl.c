@@ -580,7 +580,9 @@ docrep_table_create(const char *name, int revs_limit)
 	Relation	rel;
 	DocTableInfo info = {0};
 
-	docrep_require_preload();
+	/* the install script's own needs no shared memory yet, and a restore may run without it */
+	if (!creating_extension)
+		docrep_require_preload();
 	if (GetDatabaseEncoding() != PG_UTF8)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),

@@ -53,6 +53,8 @@ typedef struct WriteJob
 	bool		isolate;
 } WriteJob;
 
+DocWriteHook docrep_write_hook = NULL;
+
 static int
 compare_writes(const void *a, const void *b)
 {
@@ -464,6 +466,7 @@ run_or_conflict(WriteJob *job)
 	PG_END_TRY();
 }
 
+/* Check what comes in, and write it. */
 static void
 run_job(DocTable *table, DocWrite *writes, int n, bool edits, bool isolate)
 {
@@ -475,6 +478,8 @@ run_job(DocTable *table, DocWrite *writes, int n, bool edits, bool isolate)
 	PreventCommandIfReadOnly("a write to a document table");
 	/* before rows are locked, or anything is told */
 	docrep_table_check_any(table, ACL_INSERT | ACL_UPDATE | ACL_DELETE);
+	if (docrep_write_hook)
+		docrep_write_hook(table, writes, n, edits);
 	job.table = table;
 	job.edits = edits;
 	job.isolate = isolate;

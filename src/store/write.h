@@ -54,6 +54,13 @@ extern void docrep_write_revisions(DocTable *table, DocWrite *writes, int n, boo
 extern void docrep_write_edits(DocTable *table, DocWrite *writes, int n, bool isolate);
 
 /*
+ * What a floor above has to say of writes by the two functions above, before
+ * anything is done; it may change bodies, or raise.  NULL: nothing.
+ */
+typedef void (*DocWriteHook) (DocTable *table, DocWrite *writes, int n, bool edits);
+extern DocWriteHook docrep_write_hook;
+
+/*
  * Forget leaves of a document, and all of it with the last one; no tombstone
  * stays and nothing replicates.  purged[i] tells which were leaves.  Returns
  * their number.  Needs DELETE.

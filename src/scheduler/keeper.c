@@ -1,0 +1,502 @@
+/*-------------------------------------------------------------------------
+ *
+ * keeper.c
+ *		The process that keeps the jobs of a database in step with its tasks.
+ *
+ * It makes jobs of rows of docrep.replicator, stops those whose row is gone,
+ * changed or disabled, and writes into the rows what became of them.  It is
+ * started when there is something to do (databases.c), looks at all tasks
+ * once, then for a short while at those that change, and ends.
+ *
+ * It is connected as the bootstrap superuser, and runs no user's code: it
+ * writes rows below the executor, and reads docrep's own tables only.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_extension.h"
+#include "commands/extension.h"
+#include "compat.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/interrupt.h"
+#include "scheduler/keeper.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lmgr.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+/* How long it stays when there is nothing to do (ms): the next task may come at once. */
+#define LINGER			1000
+/* Pause between two looks (ms), so that a flood of news becomes a few of them. */
+#define BREATHE			20
+/* When a row is locked, or an older job still ends: look again after this time (ms), ... */
+#define LOOK_AGAIN		100
+/* ... for so long (ms), and then leave it to another keeper after that time (ms). */
+#define GIVE_UP			3000
+#define COME_BACK		3000
+
+/* One look at the tasks. */
+typedef struct Look
+{
+	KeeperJob **jobs;
+	int			njobs;
+	KeeperTask *tasks;			/* in order of id */
+	int			ntasks;
+	bool		all;			/* tasks has all that may have jobs */
+	List	   *reports;		/* KeeperReport */
+	List	   *again;			/* ids of tasks that could not be done yet */
+	int			full;			/* tasks for which there was no slot */
+} Look;
+
+static MemoryContext look_cxt;	/* of one look */
+static MemoryContext next_cxt;	/* of what one look leaves to the next: */
+static List *later = NIL;		/* ids of tasks to be looked at again */
+static char **known = NULL;		/* tasks that had a job, sorted */
+static int	nknown = 0;
+
+/* ---------- lists of ids ---------- */
+
+static int
+compare_ids(const void *a, const void *b)
+{
+	return strcmp(*(char *const *) a, *(char *const *) b);
+}
+
+static KeeperTask *
+find_task(const Look *look, const char *id)
+{
+	int			lo = 0;
+	int			hi = look->ntasks;
+
+	while (lo < hi)
+	{
+		int			mid = (lo + hi) / 2;
+		int			c = strcmp(look->tasks[mid].id, id);
+
+		if (c == 0)
+			return &look->tasks[mid];
+		if (c < 0)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return NULL;
+}
+
+/* Ids of tasks that had a job at the last look, and have none now: somebody else has ended it. */
+static List *
+add_bereft(List *ids, const Look *look)
+{
+	int			j = 0;
+
+	for (int i = 0; i < nknown; i++)
+	{
+		while (j < look->njobs && strcmp(look->jobs[j]->task, known[i]) < 0)
+			j++;
+		if (j == look->njobs || strcmp(look->jobs[j]->task, known[i]) != 0)
+			ids = lappend(ids, known[i]);
+	}
+	return ids;
+}
+
+/* Ids of tasks whose jobs have something to say. */
+static List *
+add_reporting(List *ids, const Look *look)
+{
+	for (int i = 0; i < look->njobs; i++)
+		if (!look->jobs[i]->reported)
+			ids = lappend(ids, look->jobs[i]->task);
+	return ids;
+}
+
+/* ---------- one look ---------- */
+
+/* Should the task have a job? */
+static bool
+wants_job(const KeeperTask *task)
+{
+	return !task->disabled && (task->state == NULL || strcmp(task->state, TASK_ERROR) == 0);
+}
+
+/* Is a task among those that are looked at?  Sorted by id, as ids need not be. */
+static bool
+is_looked_at(char **ids, int n, const char *id)
+{
+	return n > 0 && bsearch(&id, ids, n, sizeof(char *), compare_ids) != NULL;
+}
+
+/* Stop jobs whose task is gone, another one by now, or not to run. */
+static void
+stop_jobs(Look *look, List *ids)
+{
+	int			n = list_length(ids);
+	char	  **sorted = palloc(sizeof(char *) * Max(n, 1));
+
+	for (int i = 0; i < n; i++)
+		sorted[i] = list_nth(ids, i);
+	qsort(sorted, n, sizeof(char *), compare_ids);
+	for (int i = 0; i < look->njobs; i++)
+	{
+		KeeperJob  *job = look->jobs[i];
+		KeeperTask *task;
+
+		if (!look->all && !is_looked_at(sorted, n, job->task))
+			continue;
+		task = find_task(look, job->task);
+		if (task && task->version == job->version && wants_job(task))
+			continue;
+		if (job->state == JOB_FINISHED)
+			docrep_job_reported(job->ref, job->state, job->start_no);
+		else if (job->stop < JOB_STOP_CANCELLED)
+			docrep_job_stop(job->ref, JOB_STOP_CANCELLED, JOB_GRACE);
+	}
+}
+
+/* A report that comes from no job. */
+static KeeperReport *
+add_report(Look *look, const KeeperTask *task, const char *shown, const char *state,
+		   const char *reason)
+{
+	KeeperReport *report = palloc0(sizeof(KeeperReport));
+
+	report->id = task->id;
+	report->version = task->version;
+	report->replication_id = task->replication_id;
+	report->shown = shown;
+	report->state = state;
+	report->reason = reason;
+	report->stats = task->stats;
+	look->reports = lappend(look->reports, report);
+	return report;
+}
+
+/* What the task's row is to say of its job, if it does not yet. */
+static void
+report_job(Look *look, const KeeperTask *task, const KeeperJob *job)
+{
+	KeeperReport *report;
+
+	if (job->reported && task->shown != NULL)
+		return;
+	report = docrep_keeper_job_report(task, job);
+	if (report)
+		look->reports = lappend(look->reports, report);
+	else
+		docrep_job_reported(job->ref, job->state, job->start_no);
+}
+
+/* No job can be made; that is said in the task's row, too. */
+static void
+cannot_submit(Look *look, const KeeperTask *task, const char *reason)
+{
+	docrep_keeper_set_error(task->id, task->version, reason);
+	if (task->shown == NULL || strcmp(task->shown, TASK_ERROR) != 0 ||
+		task->reason == NULL || strcmp(task->reason, reason) != 0)
+		add_report(look, task, TASK_ERROR, TASK_ERROR, reason);
+}
+
+/* Make the job of a task; docrep_keeper_read_requests calls it. */
+static void
+submit(const JobRequest *request, void *arg)
+{
+	Look	   *look = arg;
+	KeeperTask *task = find_task(look, request->task);
+	MemoryContext old = MemoryContextSwitchTo(look_cxt);
+	KeeperJob  *job;
+	JobRef		ref;
+	char	   *other;
+
+	if (task)
+		task->handled = true;
+
+	/* written since it was read: its news are still to come */
+	if (task == NULL || task->version != request->task_version)
+	{
+		MemoryContextSwitchTo(old);
+		return;
+	}
+	switch (docrep_job_submit(request, &ref))
+	{
+		case JOB_SUBMITTED:
+			if (task->state)
+				docrep_keeper_clear_error(task->id, task->version);
+			job = docrep_keeper_job(ref);
+			if (job)
+				report_job(look, task, job);
+			break;
+		case JOB_SUBMIT_ENDING:
+			look->again = lappend(look->again, task->id);
+			break;
+		case JOB_SUBMIT_DUPLICATE:
+			other = docrep_job_task(ref);
+			if (other)
+				add_report(look, task, TASK_FAILED, TASK_FAILED,
+						   psprintf("replication %s is that of task \"%s\" already", request->id, other));
+			else
+				look->again = lappend(look->again, task->id);
+			break;
+		case JOB_SUBMIT_FULL:
+			look->full++;
+			cannot_submit(look, task, psprintf("all %d slots for jobs are in use: see docrep.max_jobs",
+											   docrep_max_jobs));
+			break;
+	}
+	MemoryContextSwitchTo(old);
+}
+
+static bool
+role_exists(Oid role)
+{
+	return SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role));
+}
+
+/* See that each task has the job that it should have, and says what it should say. */
+static void
+look_at_tasks(Look *look)
+{
+	List	   *wanted = NIL;
+	ListCell   *lc;
+
+	for (int i = 0; i < look->ntasks; i++)
+	{
+		KeeperTask *task = &look->tasks[i];
+		KeeperJob  *job = docrep_keeper_find_job(look->jobs, look->njobs, task->id, task->version);
+
+		if (!wants_job(task))
+		{
+			if (task->shown == NULL && task->state != NULL)
+				add_report(look, task, strcmp(task->state, TASK_HELD) == 0 ? TASK_FAILED :
+						   task->state, task->state, task->reason);
+		}
+		else if (!role_exists(task->role) || !role_exists(task->owner))
+			add_report(look, task, TASK_FAILED, TASK_FAILED,
+					   "the role that the task belongs to does not exist any more");
+		else if (job && (job->stop < JOB_STOP_CANCELLED || job->state == JOB_FINISHED))
+			report_job(look, task, job);
+		else if (task->due)
+			wanted = lappend(wanted, task->id);
+	}
+	docrep_keeper_read_requests(wanted, submit, look);
+
+	/* a session is just writing them, and may yet roll back */
+	foreach(lc, wanted)
+		if (!find_task(look, lfirst(lc))->handled)
+			look->again = lappend(look->again, lfirst(lc));
+}
+
+/* What the next look has to know of this one. */
+static void
+remember(const Look *look)
+{
+	int			n;
+	KeeperJob **jobs = docrep_keeper_jobs(&n);
+	MemoryContext fresh = AllocSetContextCreate(TopMemoryContext, "docrep keeper",
+												ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(fresh);
+	ListCell   *lc;
+
+	known = palloc(sizeof(char *) * Max(n, 1));
+	nknown = 0;
+	for (int i = 0; i < n; i++)
+		if (nknown == 0 || strcmp(known[nknown - 1], jobs[i]->task) != 0)
+			known[nknown++] = pstrdup(jobs[i]->task);
+	later = NIL;
+	foreach(lc, look->again)
+		later = lappend(later, pstrdup(lfirst(lc)));
+	MemoryContextSwitchTo(old);
+	if (next_cxt)
+		MemoryContextDelete(next_cxt);
+	next_cxt = fresh;
+}
+
+/* Is the extension there?  Waits for a DROP EXTENSION that is under way. */
+static bool
+lock_extension(void)
+{
+	Oid			found = get_extension_oid("docrep", true);
+
+	if (!OidIsValid(found))
+		return false;
+	LockDatabaseObject(ExtensionRelationId, found, 0, AccessShareLock);
+	return get_extension_oid("docrep", true) == found;
+}
+
+/*
+ * Look at all tasks, or at those with news.  False: the extension is gone.
+ * *busy: there was something to do; *retry: when a task is to be tried again.
+ */
+static bool
+look_once(bool all, bool *busy, TimestampTz *retry)
+{
+	Look		look = {0};
+	List	   *ids;
+
+	MemoryContextReset(look_cxt);
+	look.all = all;
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	if (!lock_extension())
+	{
+		CommitTransactionCommand();
+		return false;
+	}
+	PushActiveSnapshot(GetTransactionSnapshot());
+	MemoryContextSwitchTo(look_cxt);
+	if (all)
+		docrep_keeper_hold_strangers();
+
+	/* the jobs first: one that changes after this is news */
+	look.jobs = docrep_keeper_jobs(&look.njobs);
+	ids = list_concat(docrep_keeper_take_ids(), later);
+	ids = add_reporting(add_bereft(ids, &look), &look);
+	*busy = ids != NIL;
+	if (all || ids != NIL)
+	{
+		look.tasks = docrep_keeper_read(all ? NIL : ids, &look.ntasks);
+		stop_jobs(&look, ids);
+		look_at_tasks(&look);
+	}
+	*retry = docrep_keeper_next_retry();
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(look_cxt);
+
+	if (look.full > 0)
+		ereport(LOG,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("%d replication tasks wait for a free slot for their jobs", look.full),
+				 errhint("Increase docrep.max_jobs, currently %d.", docrep_max_jobs)));
+	*busy |= look.reports != NIL;
+	look.again = list_concat(look.again, docrep_keeper_write(look.reports));
+	MemoryContextSwitchTo(look_cxt);
+	remember(&look);
+	return true;
+}
+
+/* ---------- the process ---------- */
+
+static void
+set_option(const char *name, const char *value)
+{
+	SetConfigOption(name, value, PGC_SUSET, PGC_S_SESSION);
+}
+
+/* What the database may have set for sessions is not for us. */
+static void
+pin_settings(void)
+{
+	set_option("application_name", "docrep keeper");
+	set_option("search_path", "pg_catalog, pg_temp");
+	set_option("statement_timeout", "0");
+	set_option("lock_timeout", "30s");
+	set_option("idle_in_transaction_session_timeout", "0");
+	set_option("idle_session_timeout", "0");
+#ifdef DOCREP_HAVE_TRANSACTION_TIMEOUT
+	set_option("transaction_timeout", "0");
+#endif
+	set_option("default_transaction_isolation", "read committed");
+	set_option("default_transaction_read_only", "off");
+	set_option("default_transaction_deferrable", "off");
+	set_option("session_replication_role", "origin");
+}
+
+/* Wait for ms, or until there is news; true: there is some. */
+static bool
+wait_for_news(long ms)
+{
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms);
+
+	pgstat_report_activity(STATE_IDLE, NULL);
+	for (;;)
+	{
+		long		left;
+
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+		ResetLatch(MyLatch);
+		if (docrep_keeper_take_news())
+			return true;
+		left = (long) ((until - GetCurrentTimestamp()) / 1000);
+		if (left <= 0)
+			return false;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, left,
+						 PG_WAIT_EXTENSION);
+	}
+}
+
+/* Let what comes at once come together. */
+static void
+breathe(void)
+{
+	(void) WaitLatch(MyLatch, WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, BREATHE, PG_WAIT_EXTENSION);
+	CHECK_FOR_INTERRUPTS();
+}
+
+/* Look until there is nothing more to do. */
+static void
+keep(void)
+{
+	bool		all = true;
+	TimestampTz retry = 0;
+	TimestampTz idle_since = GetCurrentTimestamp();
+
+	(void) docrep_keeper_take_news();
+	for (;;)
+	{
+		bool		busy;
+		bool		news;
+
+		pgstat_report_activity(STATE_RUNNING, "look at replication tasks");
+		if (!look_once(all, &busy, &retry))
+			return;
+		all = false;
+		if (!IsTransactionOrTransactionBlock())
+			pgstat_report_stat(false);
+		if (nknown == 0 && later == NIL && !busy)
+			break;				/* no tasks here: hold nobody up */
+		breathe();
+		news = wait_for_news(later ? LOOK_AGAIN : LINGER);
+		if (news)
+			idle_since = GetCurrentTimestamp();
+		else if (later == NIL ||
+				 TimestampDifferenceExceeds(idle_since, GetCurrentTimestamp(), GIVE_UP))
+			break;
+	}
+	if (later)
+		retry = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), COME_BACK);
+	if (retry != 0)
+		docrep_keeper_again(retry);
+}
+
+/* The keeper's life; its database is in bgw_extra. */
+void
+docrep_keeper_main(Datum arg)
+{
+	Oid			database;
+
+	memcpy(&database, MyBgworkerEntry->bgw_extra, sizeof(database));
+	pqsignal(SIGTERM, die);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	BackgroundWorkerUnblockSignals();
+	if (!docrep_keeper_enter(database))
+		proc_exit(0);
+	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
+	pin_settings();
+	look_cxt = AllocSetContextCreate(TopMemoryContext, "docrep keeper's look",
+									 ALLOCSET_DEFAULT_SIZES);
+	keep();
+	pgstat_report_stat(true);
+	proc_exit(0);
+}
