@@ -12,6 +12,7 @@
 #include "mb/pg_wchar.h"
 #include "peer/couch_json.h"
 #include "peer/peers.h"
+#include "peer/remote_watch_internal.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
 #include "utils/uuid.h"
@@ -72,6 +73,16 @@ put_options(StringInfo out, const DocrepPeerOptions *options)
 	put_bool(out, "use_bulk_get", options->use_bulk_get);
 	put_text(out, "proxy", options->proxy);
 	put_text(out, "create_params", options->create_params);
+}
+
+char *
+docrep_peer_options_text(const DocrepPeerOptions *options)
+{
+	StringInfoData out;
+
+	initStringInfo(&out);
+	put_options(&out, options);
+	return out.data;
 }
 
 char *
