@@ -420,7 +420,7 @@ tend(long *timeout)
 }
 
 int
-docrep_remote_watch_step(long timeout, uint64 *keys, int max)
+docrep_remote_watch_step(long timeout, bool *woken, uint64 *keys, int max)
 {
 	int			happened;
 	long		rest = -1;
@@ -432,7 +432,10 @@ docrep_remote_watch_step(long timeout, uint64 *keys, int max)
 								 (timeout >= 0 ? WL_TIMEOUT : 0),
 								 epoll_fd, timeout, PG_WAIT_EXTENSION);
 	if (happened & WL_LATCH_SET)
+	{
 		ResetLatch(MyLatch);
+		*woken = true;
+	}
 	if (happened & WL_SOCKET_READABLE)
 	{
 		serve_sockets();

@@ -28,12 +28,12 @@ extern void docrep_remote_watch_add(uint64 key, const DocrepWaitPlace *place);
 extern void docrep_remote_watch_remove(uint64 key);
 
 /*
- * Wait until there is news, the latch is set (it is reset), or at most timeout
- * ms (-1: any time).  Fills in at most max keys whose source may have changed,
+ * Wait until there is news, the latch is set (it is reset, and *woken becomes
+ * true), or at most timeout ms (-1: any time).  Fills in at most max keys whose source may have changed,
  * or whose wait failed, and which are not waited for any more; returns how many.
  * Does not handle interrupts.
  */
-extern int	docrep_remote_watch_step(long timeout, uint64 *keys, int max);
+extern int	docrep_remote_watch_step(long timeout, bool *woken, uint64 *keys, int max);
 
 /* How many keys are waited for. */
 extern int	docrep_remote_watch_count(void);

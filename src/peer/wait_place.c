@@ -17,6 +17,21 @@
 #include "utils/json.h"
 #include "utils/uuid.h"
 
+void
+docrep_wait_place_fill(DocrepWaitPlace *place, const DocrepPeer *peer, const char *spec,
+					   const char *since, bool restricted)
+{
+	memset(place, 0, sizeof(*place));
+	place->endpoint = palloc0(sizeof(DocrepEndpoint));
+	place->endpoint->kind = pstrdup(peer->ops->kind);
+	place->endpoint->spec = pstrdup(spec);
+	place->endpoint->display = pstrdup(peer->display);
+	place->endpoint->identity = pstrdup(peer->identity);
+	place->options = peer->options;
+	place->since = pstrdup(since);
+	place->restricted = restricted;
+}
+
 /* ---------- writing ---------- */
 
 /* A text as UTF-8.  Most are ASCII, for which no conversion has to be looked up. */
