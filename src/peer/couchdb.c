@@ -289,6 +289,9 @@ static const DocrepPeerOps couchdb_ops = {
 	.close_att = docrep_couch_close_att,
 	.send_wait = docrep_couch_send_wait,
 	.recv_wait = docrep_couch_recv_wait,
+#ifdef DOCREP_CAN_WATCH
+	.wait_place = docrep_couch_wait_place,
+#endif
 	.send_diff = docrep_couch_send_diff,
 	.recv_diff = docrep_couch_recv_diff,
 	.send_write = docrep_couch_send_write,
@@ -304,6 +307,7 @@ docrep_couchdb_peer_make(const DocrepEndpoint *endpoint, MemoryContext cxt)
 
 	peer->base.ops = &couchdb_ops;
 	peer->endpoint = docrep_http_endpoint_parse(endpoint->spec);
+	peer->spec = pstrdup(endpoint->spec);
 	peer->vendor = peer->version = "";
 	peer->first_ratio = -1;
 	dlist_init(&peer->requests);

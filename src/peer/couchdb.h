@@ -21,6 +21,7 @@ typedef struct CouchPeer
 	DocrepHttpEndpoint *endpoint;
 	DocrepHttp *http;			/* from open on */
 	bool		restricted;		/* the role is no superuser */
+	char	   *spec;			/* the endpoint as text, credentials and all */
 
 	/* who is there, as GET / and GET /db said */
 	char	   *vendor;			/* "The Apache Software Foundation", ..., or "" */

@@ -7,6 +7,7 @@
  * couchdb_feed.c		the changes feed, as it arrives
  * couchdb_rows.c		its rows
  * couchdb_wait.c		long polls
+ * couchdb_park.c		where others can wait
  * couchdb_fetch.c		_bulk_get and open_revs: taking what comes
  * couchdb_calls.c		the calls themselves
  * couchdb_wants.c		what they are for, and what has come of it
@@ -35,6 +36,7 @@ extern void docrep_couch_send_changes(DocrepPeer *base, const DocrepChangesReque
 extern void docrep_couch_recv_changes(DocrepPeer *base, DocrepChanges *out);
 extern void docrep_couch_send_wait(DocrepPeer *base, const char *since, int timeout);
 extern bool docrep_couch_recv_wait(DocrepPeer *base);
+extern bool docrep_couch_wait_place(DocrepPeer *base, const char *since, DocrepWaitPlace *place);
 extern void docrep_couch_send_fetch(DocrepPeer *base, const DocrepChanges *changes, bool latest);
 extern bool docrep_couch_recv_fetch(DocrepPeer *base, Size max_bytes, DocrepDocs *out);
 extern void docrep_couch_open_att(DocrepPeer *base, const DocrepDoc *doc, const DocAtt *att);

@@ -67,6 +67,7 @@ docrep_http_set_done(HttpTransfer *t)
 	docrep_http_decoder_free(t->decoder);
 	t->decoder = NULL;
 	t->call->done = true;
+	docrep_http_touch(t);
 }
 
 /* End a call with a failure. */
@@ -146,11 +147,13 @@ docrep_http_launch_ready(DocrepHttp *http)
 			t->finished = t->no_fd = true;
 			t->judged = t->headers.complete = false;
 			t->result = CURLE_COULDNT_CONNECT;
+			docrep_http_touch(t);
 		}
 		else if (!docrep_http_curl_launch(t))
 		{
 			t->finished = true;
 			t->result = CURLE_OUT_OF_MEMORY;
+			docrep_http_touch(t);
 		}
 		http->nactive++;
 		http->last_launch = now;
@@ -257,6 +260,7 @@ end_silent(DocrepHttp *http)
 			docrep_http_curl_stop(t);
 			t->finished = t->timed_out = true;
 			t->result = CURLE_OPERATION_TIMEDOUT;
+			docrep_http_touch(t);
 		}
 	}
 }
@@ -404,6 +408,7 @@ docrep_http_create(const DocrepHttpEndpoint *endpoint, const DocrepPeerOptions *
 		http->proxy = pstrdup(options->proxy);
 	dlist_init(&http->waiting);
 	dlist_init(&http->active);
+	dlist_init(&http->touched);
 	http->rules = rules_for(http, endpoint->server);
 	docrep_http_auth_init(http);
 	http->on_delete.func = close_callback;
@@ -423,6 +428,7 @@ static void
 orphan(HttpTransfer *t)
 {
 	docrep_http_set_done(t);
+	docrep_http_untouch(t);
 	t->call->failed = ERRCODE_DOCREP_UNAVAILABLE;
 	t->call->problem = "The connection was closed.";
 	t->http = NULL;
@@ -450,12 +456,14 @@ release_call(void *arg)
 {
 	HttpTransfer *t = arg;
 
+	docrep_http_untouch(t);
 	/* one that is done has nothing of its client's, which may be gone */
 	if (t->state != HTTP_WAITING && t->state != HTTP_ACTIVE)
 		return;
 	if (t->http->auth.call == t->call)
 		t->http->auth.call = NULL;
 	docrep_http_set_done(t);
+	docrep_http_untouch(t);
 }
 
 DocrepHttpCall *

@@ -270,6 +270,7 @@ on_header(char *line, size_t size, size_t count, void *arg)
 	Size		len;
 
 	t->last_byte = GetCurrentTimestamp();
+	docrep_http_touch(t);
 	if (h->complete)
 		return n;				/* of a trailer */
 	if (h->bytes == 0)
@@ -322,6 +323,7 @@ on_body(char *data, size_t size, size_t count, void *arg)
 	HttpBuffer *in = &t->in;
 
 	t->last_byte = GetCurrentTimestamp();
+	docrep_http_touch(t);
 	t->window_bytes += n;
 	/* more than is kept of what nobody will read in full */
 	if (t->judged && t->verdict != HTTP_STANDS)
@@ -536,6 +538,8 @@ set_connection(HttpTransfer *t)
 	if (http->ca_file != NULL)
 		curl_easy_setopt(e, CURLOPT_CAINFO, http->ca_file);
 	curl_easy_setopt(e, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_2TLS);
+	if (http->polls && pg_strncasecmp(t->url, "https://", 8) == 0)
+		curl_easy_setopt(e, CURLOPT_PIPEWAIT, 1L);
 	curl_easy_setopt(e, CURLOPT_HTTP09_ALLOWED, 0L);
 	curl_easy_setopt(e, CURLOPT_TCP_NODELAY, 1L);
 	curl_easy_setopt(e, CURLOPT_TCP_KEEPALIVE, 1L);
@@ -583,7 +587,7 @@ set_request(HttpTransfer *t)
 	curl_easy_setopt(e, CURLOPT_HEADERDATA, t);
 	curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_body);
 	curl_easy_setopt(e, CURLOPT_WRITEDATA, t);
-	curl_easy_setopt(e, CURLOPT_BUFFERSIZE, 64 * 1024L);
+	curl_easy_setopt(e, CURLOPT_BUFFERSIZE, t->http->polls ? 2 * 1024L : 64 * 1024L);
 	curl_easy_setopt(e, CURLOPT_ERRORBUFFER, t->error);
 	curl_easy_setopt(e, CURLOPT_PRIVATE, t);
 }
@@ -699,6 +703,7 @@ collect_finished(DocrepHttp *http)
 		t->finished = true;
 		t->result = message->data.result;
 		http->running--;
+		docrep_http_touch(t);
 	}
 }
 

@@ -143,6 +143,10 @@ typedef struct HttpTransfer
 	HttpDecoder *decoder;
 	int64		taken;			/* bytes of the decoded body that were taken */
 	bool		consumed;		/* consume has been called */
+
+	/* of a client of polls */
+	bool		touched;		/* in http->touched */
+	dlist_node	touch_link;
 } HttpTransfer;
 
 /* How the client authorizes itself. */
@@ -205,6 +209,14 @@ struct DocrepHttp
 	int			running;		/* with curl */
 	uint64		launches;
 
+	/*
+	 * A client of polls, of which there may be 1,000: what each keeps is small, they
+	 * share connections where HTTP/2 lets them, since none of them ever rests, and
+	 * docrep_http_deliver looks only at those that something has happened to.
+	 */
+	bool		polls;
+	dlist_head	touched;
+
 	double		interval;		/* ms between launches that the server forced upon us */
 	TimestampTz hold_until;		/* no launch before; 0: none */
 	TimestampTz last_launch;
@@ -229,6 +241,30 @@ extern void docrep_http_requeue(HttpTransfer *t, TimestampTz due, bool first);
 
 /* http_step.c: is t (which may have been freed) still the call of that launch? */
 extern bool docrep_http_is_active(DocrepHttp *http, const HttpTransfer *t, uint64 launch);
+
+/*
+ * Of a client of polls: hand over what has come.  "after" is called for each call
+ * that something has happened to; it must not drop calls, nor raise.
+ */
+extern void docrep_http_deliver(DocrepHttp *http, void (*after) (DocrepHttpCall *call));
+
+/* Something has happened to a call.  Allocates nothing. */
+static inline void
+docrep_http_touch(HttpTransfer *t)
+{
+	if (t->http == NULL || !t->http->polls || t->touched)
+		return;
+	t->touched = true;
+	dlist_push_tail(&t->http->touched, &t->touch_link);
+}
+
+static inline void
+docrep_http_untouch(HttpTransfer *t)
+{
+	if (t->touched)
+		dlist_delete(&t->touch_link);
+	t->touched = false;
+}
 
 /* http_decode.c */
 extern HttpDecoder *docrep_http_decoder_new(const char *encoding);	/* NULL: unknown */

@@ -306,6 +306,29 @@ hand_over(DocrepHttp *http)
 	return some;
 }
 
+void
+docrep_http_deliver(DocrepHttp *http, void (*after) (DocrepHttpCall *call))
+{
+	while (!dlist_is_empty(&http->touched))
+	{
+		HttpTransfer *t = dlist_head_element(HttpTransfer, touch_link, &http->touched);
+		bool		callers = t->purpose == HTTP_FOR_CALLER;
+
+		docrep_http_untouch(t);
+		if (t->state == HTTP_ACTIVE)
+			(void) deliver(t);
+		/* one of the client's own is freed when it is done */
+		if (!callers)
+			continue;
+		if (t->in.data != NULL && t->in.start == t->in.end)
+			docrep_http_buffer_free(&t->in);
+		after(t->call);
+	}
+	if (!dlist_is_empty(&http->waiting) && !docrep_http_auth_ready(http))
+		docrep_http_auth_begin(http);
+	docrep_http_launch_ready(http);
+}
+
 /* ---------- the caller's side ---------- */
 
 int

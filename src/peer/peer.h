@@ -154,7 +154,7 @@ struct DocrepWaitPlace
 {
 	bool		local;			/* a document table of this cluster: */
 	Oid			database;
-	pg_uuid_t	table;
+	pg_uuid_t	table;			/* of one in another Postgres server, too */
 	uint64		commits;		/* docrep_wait_commits before nothing was found to be there */
 
 	DocrepEndpoint *endpoint;	/* else: as it was opened, credentials and all */

@@ -19,6 +19,18 @@ extern DocrepPeer *docrep_local_peer_make(const DocrepEndpoint *endpoint, Memory
 extern DocrepPeer *docrep_postgres_peer_make(const DocrepEndpoint *endpoint, MemoryContext cxt);
 extern DocrepPeer *docrep_couchdb_peer_make(const DocrepEndpoint *endpoint, MemoryContext cxt);
 
+/* There is an event loop for parked replications with remote sources: remote_watch.c. */
+#ifdef HAVE_SYS_EPOLL_H
+#define DOCREP_CAN_WATCH
+#endif
+
+/*
+ * Fill a place for an open peer that was made of "spec", in the current context;
+ * what is its kind's own is left 0 (wait_place.c).
+ */
+extern void docrep_wait_place_fill(DocrepWaitPlace *place, const DocrepPeer *peer,
+								   const char *spec, const char *since, bool restricted);
+
 /*
  * The canonical form of a table's name ("orders", "public.orders", parts
  * quoted where they must be), or NULL if it is malformed.

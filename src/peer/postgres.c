@@ -41,6 +41,8 @@ typedef struct PostgresPeer
 {
 	DocrepPeer	base;
 	DocrepPgUrl *url;
+	char	   *spec;			/* ... as text, credentials and all */
+	bool		restricted;		/* the role is no superuser */
 	DocrepPgConn *c;
 	DocrepPgAtts *atts;
 	uint8		table[UUID_LEN];
@@ -213,7 +215,7 @@ static void
 postgres_open(DocrepPeer *base, bool create)
 {
 	PostgresPeer *peer = (PostgresPeer *) base;
-	bool		restricted = check_role(peer);
+	bool		restricted = peer->restricted = check_role(peer);
 
 	docrep_pgatts_restrict(peer->atts, restricted);
 	docrep_pgconn_connect(peer->c, peer->url, restricted, base->options.connection_timeout);
@@ -437,6 +439,19 @@ postgres_recv_wait(DocrepPeer *base)
 	return changed;
 }
 
+#ifdef DOCREP_CAN_WATCH
+/* Whether there is something already the watch finds out at once. */
+static bool
+postgres_wait_place(DocrepPeer *base, const char *since, DocrepWaitPlace *place)
+{
+	PostgresPeer *peer = (PostgresPeer *) base;
+
+	docrep_wait_place_fill(place, base, peer->spec, since, peer->restricted);
+	memcpy(&place->table, peer->table, UUID_LEN);
+	return true;
+}
+#endif
+
 /* ---------- the target's side ---------- */
 
 static void
@@ -543,6 +558,9 @@ static const DocrepPeerOps postgres_ops = {
 	.close_att = docrep_pgatts_close,
 	.send_wait = postgres_send_wait,
 	.recv_wait = postgres_recv_wait,
+#ifdef DOCREP_CAN_WATCH
+	.wait_place = postgres_wait_place,
+#endif
 	.send_diff = postgres_send_diff,
 	.recv_diff = postgres_recv_diff,
 	.send_write = postgres_send_write,
@@ -559,6 +577,7 @@ docrep_postgres_peer_make(const DocrepEndpoint *endpoint, MemoryContext cxt)
 	peer->base.ops = &postgres_ops;
 	peer->base.atomic_checkpoint = true;
 	peer->url = docrep_pgurl_parse(endpoint->spec);
+	peer->spec = pstrdup(endpoint->spec);
 	peer->c = docrep_pgconn_create(cxt);
 	peer->atts = docrep_pgatts_create(&peer->base, peer->url, peer->table);
 	dlist_init(&peer->requests);

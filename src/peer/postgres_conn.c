@@ -148,13 +148,9 @@ libpq_knows(const char *keyword)
 	return found;
 }
 
-/*
- * The parameters to connect with: the URL's, ours where the URL has none, and
- * those that the URL cannot change.
- */
-static void
-choose_parameters(const DocrepPgUrl *url, bool restricted,
-				  const char ***keywords, const char ***values)
+void
+docrep_pgconn_parameters(const DocrepPgUrl *url, bool restricted,
+						 const char ***keywords, const char ***values)
 {
 	static const char *const defaults[][2] = {
 		{"application_name", "docrep"},
@@ -265,7 +261,7 @@ docrep_pgconn_connect(DocrepPgConn *c, const DocrepPgUrl *url, bool restricted, 
 		timeout = seconds * 1000;
 	c->display = url->display;
 	c->password = docrep_pgurl_get(url, "password");
-	choose_parameters(url, restricted, &keywords, &values);
+	docrep_pgconn_parameters(url, restricted, &keywords, &values);
 
 	if (!AcquireExternalFD())
 		ereport(ERROR,

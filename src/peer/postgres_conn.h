@@ -53,6 +53,13 @@ typedef enum DocrepPgWaitResult
 extern DocrepPgConn *docrep_pgconn_create(MemoryContext cxt);
 
 /*
+ * The parameters to connect with: the URL's, ours where the URL has none, and
+ * those that the URL cannot change.  Allocated, with room for four more.
+ */
+extern void docrep_pgconn_parameters(const DocrepPgUrl *url, bool restricted,
+									 const char ***keywords, const char ***values);
+
+/*
  * Connect within timeout ms.  restricted: for a role that is no superuser.
  * DR503, DR401, DR403, DR404.
  */

@@ -64,13 +64,8 @@ docrep_pgerror_redact(const char *text, const char *password)
 	return copy;
 }
 
-/*
- * The SQLSTATE in the verbose message of a connection that failed
- * ("FATAL:  28P01: ..."), taken out of it together with the lines that tell
- * of the other server's source code; or NULL, when the other side said nothing.
- */
-static char *
-extract_state(char *message)
+char *
+docrep_pgerror_take_state(char *message)
 {
 	static char state[6];
 	char	   *found = NULL;
@@ -95,7 +90,7 @@ void
 docrep_pgerror_connect(DocrepPgConn *c)
 {
 	char	   *message = pstrdup(PQerrorMessage(c->conn));
-	char	   *state = extract_state(message);
+	char	   *state = docrep_pgerror_take_state(message);
 	int			code = docrep_pgerror_map(state);
 
 	if (state == NULL && PQconnectionNeedsPassword(c->conn))

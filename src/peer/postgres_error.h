@@ -17,6 +17,14 @@ extern int	docrep_pgerror_map(const char *state);
 /* A text of libpq's in the server's encoding, or a substitute if it shows credentials. */
 extern char *docrep_pgerror_redact(const char *text, const char *password);
 
+/*
+ * The SQLSTATE in the verbose message of a connection that failed
+ * ("FATAL:  28P01: ..."), taken out of it together with the lines that tell
+ * of the other server's source code; or NULL, when the other side said nothing.
+ * Good until the next call.
+ */
+extern char *docrep_pgerror_take_state(char *message);
+
 /* Raise why connecting failed. */
 DOCREP_NORETURN extern void docrep_pgerror_connect(DocrepPgConn *c);
 

@@ -12,9 +12,25 @@
 #include "mb/pg_wchar.h"
 #include "peer/couch_json.h"
 #include "peer/peers.h"
+#include "peer/remote_watch_internal.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
 #include "utils/uuid.h"
+
+void
+docrep_wait_place_fill(DocrepWaitPlace *place, const DocrepPeer *peer, const char *spec,
+					   const char *since, bool restricted)
+{
+	memset(place, 0, sizeof(*place));
+	place->endpoint = palloc0(sizeof(DocrepEndpoint));
+	place->endpoint->kind = pstrdup(peer->ops->kind);
+	place->endpoint->spec = pstrdup(spec);
+	place->endpoint->display = pstrdup(peer->display);
+	place->endpoint->identity = pstrdup(peer->identity);
+	place->options = peer->options;
+	place->since = pstrdup(since);
+	place->restricted = restricted;
+}
 
 /* ---------- writing ---------- */
 
@@ -72,6 +88,16 @@ put_options(StringInfo out, const DocrepPeerOptions *options)
 	put_bool(out, "use_bulk_get", options->use_bulk_get);
 	put_text(out, "proxy", options->proxy);
 	put_text(out, "create_params", options->create_params);
+}
+
+char *
+docrep_peer_options_text(const DocrepPeerOptions *options)
+{
+	StringInfoData out;
+
+	initStringInfo(&out);
+	put_options(&out, options);
+	return out.data;
 }
 
 char *

@@ -11,22 +11,11 @@
  */
 #include "postgres.h"
 
-/*
- * Of struct Port only the socket is wanted, its first member: the headers of
- * Kerberos and OpenSSL, which libpq-be.h would ask for, need not be there.
- */
-#undef ENABLE_GSS
-#undef USE_OPENSSL
-
 #include "access/htup_details.h"
 #include "access/xact.h"
-#include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
-#include "libpq/libpq-be.h"
 #include "miscadmin.h"
-#include "pgstat.h"
-#include "storage/latch.h"
 #include "store/errcodes.h"
 #include "store/serve.h"
 #include "store/wire_format.h"
@@ -34,16 +23,11 @@
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
-#include "utils/timestamp.h"
 #include "utils/uuid.h"
 
 /* the most that one call returns, whatever is asked for */
 #define MAX_ROWS	100000
 #define MAX_BYTES	(64 * 1024 * 1024)
-
-/* the longest wait, in ms */
-#define MAX_WAIT	(3600 * 1000)
 
 PG_FUNCTION_INFO_V1(docrep_peer_open);
 PG_FUNCTION_INFO_V1(docrep_peer_changes);
@@ -53,7 +37,6 @@ PG_FUNCTION_INFO_V1(docrep_peer_write);
 PG_FUNCTION_INFO_V1(docrep_peer_flush);
 PG_FUNCTION_INFO_V1(docrep_peer_get_local);
 PG_FUNCTION_INFO_V1(docrep_peer_put_local);
-PG_FUNCTION_INFO_V1(docrep_peer_wait);
 
 /*
  * Writes are numbered by the client, 1 and up, and must succeed in that
@@ -323,85 +306,4 @@ docrep_peer_put_local(PG_FUNCTION_ARGS)
 	docrep_serve_put_local(PG_GETARG_UUID_P(0), text_to_cstring(PG_GETARG_TEXT_PP(1)),
 						   PG_GETARG_JSONB_P(2));
 	PG_RETURN_VOID();
-}
-
-/*
- * Wait up to timeout ms for a change.  Ends, with false, also when the client
- * sends something more or goes away: that is how it calls a wait off.
- */
-static bool
-wait_for_change(const DocrepWatch *watch, int timeout)
-{
-	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout);
-	pgsocket	client = MyProcPort != NULL ? MyProcPort->sock : PGINVALID_SOCKET;
-
-	for (;;)
-	{
-		int			events = WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH;
-		long		left;
-		int			happened;
-
-		if (docrep_watch_changed(watch))
-			return true;
-		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
-		if (left <= 0)
-			return false;
-
-		/* nothing may hold back vacuum meanwhile */
-		InvalidateCatalogSnapshot();
-		if (client != PGINVALID_SOCKET)
-			events |= WL_SOCKET_READABLE;
-		happened = WaitLatchOrSocket(MyLatch, events, client, left, PG_WAIT_EXTENSION);
-		if (happened & WL_SOCKET_READABLE)
-			return false;
-		if (happened & WL_LATCH_SET)
-		{
-			ResetLatch(MyLatch);
-			CHECK_FOR_INTERRUPTS();
-		}
-	}
-}
-
-/*
- * peer_wait(tbl uuid, since text, timeout_ms int, INOUT changed bool), a
- * procedure: it commits, so that it waits without snapshot, xid and locks.
- */
-Datum
-docrep_peer_wait(PG_FUNCTION_ARGS)
-{
-	DocrepWatch watch;
-	TupleDesc	tupdesc;
-	Datum		value;
-	bool		isnull = false;
-	volatile bool changed = false;
-	int			timeout;
-
-	require_args(fcinfo, 3);
-	timeout = Min(Max(PG_GETARG_INT32(2), 0), MAX_WAIT);
-	if (fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
-		castNode(CallContext, fcinfo->context)->atomic)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
-				 errmsg("docrep.peer_wait cannot be called in a transaction block")));
-
-	docrep_watch_begin(&watch, PG_GETARG_UUID_P(0),
-					   text_to_cstring(PG_GETARG_TEXT_PP(1)));
-	PG_TRY();
-	{
-		SPI_connect_ext(SPI_OPT_NONATOMIC);
-		SPI_commit();
-		changed = wait_for_change(&watch, timeout);
-		SPI_finish();
-	}
-	PG_FINALLY();
-	{
-		docrep_watch_end(&watch);
-	}
-	PG_END_TRY();
-
-	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-	value = BoolGetDatum(changed);
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(tupdesc),
-													  &value, &isnull)));
 }

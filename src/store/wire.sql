@@ -72,3 +72,9 @@ CREATE PROCEDURE docrep.peer_wait(tbl uuid, since text, timeout_ms integer, INOU
 	LANGUAGE C AS 'MODULE_PATHNAME', 'docrep_peer_wait';
 COMMENT ON PROCEDURE docrep.peer_wait(uuid, text, integer, boolean) IS
 	'for replication peers: wait for changes after a seq, without holding a snapshot; needs SELECT on the table';
+
+CREATE PROCEDURE docrep.peer_wait_many(forget bigint[], numbers bigint[], tables uuid[], sinces text[],
+								timeout_ms integer, INOUT changed bigint[])
+	LANGUAGE C AS 'MODULE_PATHNAME', 'docrep_peer_wait_many';
+COMMENT ON PROCEDURE docrep.peer_wait_many(bigint[], bigint[], uuid[], text[], integer, bigint[]) IS
+	'for replication peers: wait for changes of many tables, without holding a snapshot; the list is kept in the session, numbers are the caller''s choice, forget NULL empties it; changed are the numbers of tables that changed, went, or may not be read (SELECT)';
