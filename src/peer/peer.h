@@ -155,7 +155,7 @@ struct DocrepPeer
 typedef struct DocrepEndpoint
 {
 	char	   *kind;			/* "local", "postgres", "couchdb", "server" */
-	char	   *spec;			/* what docrep_peer_open needs: for local the
+	char	   *spec;			/* what docrep_open_peer needs: for local the
 								 * uuid of the table or, if it is to be created, its
 								 * qualified name; for server "name:database"; else the URL or
 								 * the object form, credentials included */
@@ -217,7 +217,7 @@ extern DocrepPeer *docrep_peer_make(const DocrepEndpoint *endpoint,
  * options and credentials are looked up now, as the role of this process, and its URLs
  * are tried in order: the next one if one is down (DR503, DR500).
  */
-extern DocrepPeer *docrep_peer_open(const DocrepEndpoint *endpoint,
+extern DocrepPeer *docrep_open_peer(const DocrepEndpoint *endpoint,
 									const DocrepPeerOptions *options, bool create,
 									MemoryContext parent, DocrepPeer **slot);
 

@@ -197,7 +197,7 @@ open_server(const DocrepEndpoint *endpoint, const DocrepPeerOptions *options, bo
 }
 
 DocrepPeer *
-docrep_peer_open(const DocrepEndpoint *endpoint, const DocrepPeerOptions *options, bool create,
+docrep_open_peer(const DocrepEndpoint *endpoint, const DocrepPeerOptions *options, bool create,
 				 MemoryContext parent, DocrepPeer **slot)
 {
 	MemoryContext caller = CurrentMemoryContext;

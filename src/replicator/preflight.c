@@ -552,7 +552,7 @@ docrep_preflight_run(Inspection *inspection, const ReplicationHooks *hooks)
 		MemoryContextSwitchTo(cxt);
 		initStringInfo(&p->findings);
 		appendStringInfoString(&p->findings, "\n\n");	/* put_row puts its comma behind this */
-		(void) docrep_peer_open(inspection->source, &inspection->peer_options, false, cxt,
+		(void) docrep_open_peer(inspection->source, &inspection->peer_options, false, cxt,
 								&p->peer);
 		MemoryContextSwitchTo(cxt);
 		read_source(p);

@@ -460,10 +460,10 @@ docrep_verify_run(Inspection *inspection, const ReplicationHooks *hooks)
 		MemoryContextSwitchTo(cxt);
 		initStringInfo(&v->rows);
 		appendStringInfoChar(&v->rows, '[');
-		(void) docrep_peer_open(inspection->source, &inspection->peer_options, false, cxt,
+		(void) docrep_open_peer(inspection->source, &inspection->peer_options, false, cxt,
 								&v->peer[SOURCE]);
 		MemoryContextSwitchTo(cxt);
-		(void) docrep_peer_open(inspection->target, &inspection->peer_options, false, cxt,
+		(void) docrep_open_peer(inspection->target, &inspection->peer_options, false, cxt,
 								&v->peer[TARGET]);
 		MemoryContextSwitchTo(cxt);
 		verify(v);
