@@ -211,8 +211,11 @@ read_roles(Replication *replication, JsonbContainer *roles, Oid writer, int *cap
 					 errdetail("Element %d is %s.", (int) i, docrep_json_type_name(value))));
 		name = docrep_json_text(value);
 		role = get_role_oid(name, true);
-		if (!any && (strcmp(name, ADMIN_ROLE) == 0 || !OidIsValid(role) ||
-					 !is_member_of_role(writer, role)))
+		if (!any && strcmp(name, ADMIN_ROLE) == 0)
+			forbidden("replication field \"user_ctx\" gives a role that its writer does not have",
+					  psprintf("Role \"%s\" is neither a superuser nor a member of one of docrep.admin_roles.",
+							   GetUserNameFromId(writer, false)));
+		if (!any && (!OidIsValid(role) || !is_member_of_role(writer, role)))
 			forbidden("replication field \"user_ctx\" gives a role that its writer does not have",
 					  psprintf("Role \"%s\" is not a member of \"%s\".",
 							   GetUserNameFromId(writer, false), name));
