@@ -12,6 +12,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "peer/peer.h"
+#include "replicator/replication.h"
 #include "scheduler/jobs.h"
 #include "storage/ipc.h"
 #include "store/seqs.h"
@@ -66,6 +67,7 @@ _PG_init(void)
 	docrep_preloaded = true;
 	docrep_seqs_define_gucs();
 	docrep_peer_define_gucs();
+	docrep_replicator_define_gucs();
 	docrep_scheduler_define_gucs();
 	MarkGUCPrefixReserved("docrep");
 

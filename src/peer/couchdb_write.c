@@ -207,6 +207,18 @@ finish_call(CouchPeer *peer, CouchCall *call)
 
 /* ---------- the queue ---------- */
 
+/*
+ * How many calls may be under way: CouchDB's replicator has as many processes as it
+ * is told and one connection more.
+ */
+static int
+max_calls(const DocrepPeerOptions *options)
+{
+	return options->worker_processes > 0 &&
+		options->worker_processes < options->http_connections ?
+		options->worker_processes + 1 : options->http_connections;
+}
+
 /* Is there room for one more call, of about this size? */
 static bool
 has_room(const CouchPeer *peer, Size bytes)
@@ -214,7 +226,7 @@ has_room(const CouchPeer *peer, Size bytes)
 	const CouchTarget *target = peer->target;
 
 	return target->nrunning == 0 ||
-		(target->nrunning < peer->base.options.http_connections &&
+		(target->nrunning < max_calls(&peer->base.options) &&
 		 target->bytes + bytes <= COUCH_BODIES_BYTES);
 }
 

@@ -20,6 +20,7 @@
 #include "peer/http_url.h"
 #include "peer/peers.h"
 #include "peer/postgres_url.h"
+#include "peer/server.h"
 #include "store/errcodes.h"
 #include "store/table.h"
 #include "utils/acl.h"
@@ -222,6 +223,33 @@ has_unquoted_colon(const char *text)
 	return false;
 }
 
+/*
+ * A database of a foreign server.  It is known by the server's name, whatever URL
+ * leads there.  Its URLs, and what the role may say in them, are looked at now and
+ * again when it is opened, as they may be changed in between.
+ */
+static DocrepEndpoint *
+parse_server(const char *text, DocrepMissing missing)
+{
+	char	   *database;
+	char	   *name = docrep_server_split(text, &database);
+	DocrepServer *server;
+	char	   *spec;
+
+	if (name == NULL)
+		malformed("it is neither the name of a table nor of the form server:database");
+	server = docrep_server_get(name, missing == DOCREP_MISSING_NAME);
+	if (server != NULL)
+	{
+		for (int i = 0; i < server->nurls && missing != DOCREP_MISSING_NAME; i++)
+			(void) docrep_endpoint_parse(docrep_server_endpoint_text(server, i, database),
+										 DOCREP_MISSING_ERROR);
+		database = docrep_server_database(server, database);
+	}
+	spec = psprintf("%s:%s", quote_identifier(name), database);
+	return make_endpoint("server", spec, pstrdup(spec), psprintf("server:%s", spec));
+}
+
 DocrepEndpoint *
 docrep_endpoint_parse(const char *text, DocrepMissing missing)
 {
@@ -233,9 +261,37 @@ docrep_endpoint_parse(const char *text, DocrepMissing missing)
 	if (scheme_length(text) > 0)
 		return parse_url(text);
 	if (has_unquoted_colon(text))
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("endpoints of foreign servers (server:table) come with a later version"),
-				 errhidestmt(true), errhidecontext(true)));
+		return parse_server(text, missing);
 	return parse_table(text, missing);
+}
+
+/* The foreign server of an endpoint that names one; NULL: it is not there. */
+static DocrepServer *
+server_of(const DocrepEndpoint *endpoint)
+{
+	char	   *database;
+
+	return docrep_server_get(docrep_server_split(endpoint->spec, &database), true);
+}
+
+bool
+docrep_endpoint_is_postgres(const DocrepEndpoint *endpoint)
+{
+	DocrepServer *server;
+
+	if (strcmp(endpoint->kind, "server") != 0)
+		return strcmp(endpoint->kind, "postgres") == 0;
+	server = server_of(endpoint);
+	return server != NULL && server->postgres;
+}
+
+bool
+docrep_endpoint_is_http(const DocrepEndpoint *endpoint)
+{
+	DocrepServer *server;
+
+	if (strcmp(endpoint->kind, "server") != 0)
+		return strcmp(endpoint->kind, "couchdb") == 0;
+	server = server_of(endpoint);
+	return server != NULL && !server->postgres;
 }

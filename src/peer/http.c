@@ -386,6 +386,28 @@ rules_for(DocrepHttp *http, const char *url)
 	return docrep_host_rules(url_host(http->proxy), http->restricted);
 }
 
+/* A copy in the current context, or NULL. */
+static char *
+copy_or_null(const char *text)
+{
+	return text ? pstrdup(text) : NULL;
+}
+
+/* Take over whom a foreign server trusts, and how it is proved who we are. */
+static void
+set_tls(DocrepHttp *http, const DocrepPeerOptions *options)
+{
+	const char *verify = options->ssl_verify ? options->ssl_verify : "full";
+
+	if (docrep_ssl_ca_file != NULL && docrep_ssl_ca_file[0] != '\0')
+		http->ca_file = pstrdup(docrep_ssl_ca_file);
+	http->server_ca_file = copy_or_null(options->ssl_ca_file);
+	http->cert_file = copy_or_null(options->ssl_cert_file);
+	http->key_file = copy_or_null(options->ssl_key_file);
+	http->verify_peer = strcmp(verify, "off") != 0;
+	http->verify_host = strcmp(verify, "full") == 0;
+}
+
 DocrepHttp *
 docrep_http_create(const DocrepHttpEndpoint *endpoint, const DocrepPeerOptions *options,
 				   bool restricted, MemoryContext cxt)
@@ -402,8 +424,8 @@ docrep_http_create(const DocrepHttpEndpoint *endpoint, const DocrepPeerOptions *
 	if (http->options.http_connections <= 0)
 		http->options.http_connections = 20;
 	http->restricted = restricted;
-	if (docrep_ssl_ca_file != NULL && docrep_ssl_ca_file[0] != '\0')
-		http->ca_file = pstrdup(docrep_ssl_ca_file);
+	set_tls(http, options);
+	docrep_socket_options_parse(options->socket_options, &http->socket_options);
 	if (options->proxy != NULL && options->proxy[0] != '\0')
 		http->proxy = pstrdup(options->proxy);
 	dlist_init(&http->waiting);

@@ -189,6 +189,7 @@ on_open(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 		return CURL_SOCKET_BAD;
 	}
 	(void) fcntl(fd, F_SETFD, FD_CLOEXEC);
+	docrep_socket_options_apply(&t->http->socket_options, fd);
 	mark_connection(t->http, fd);
 	return fd;
 }
@@ -507,7 +508,30 @@ make_headers(HttpTransfer *t)
 	return ok;
 }
 
-/* Where to, through what, and whom to trust. */
+/*
+ * Whom to trust, and who we are.  What a foreign server says of this is about its
+ * own server, and not about where tokens come from or reads are redirected to.
+ */
+static void
+set_tls(HttpTransfer *t)
+{
+	DocrepHttp *http = t->http;
+	CURL	   *e = t->easy;
+	bool		own = t->own_server;
+	const char *ca_file = own && http->server_ca_file ? http->server_ca_file : http->ca_file;
+
+	curl_easy_setopt(e, CURLOPT_SSL_VERIFYPEER, !own || http->verify_peer ? 1L : 0L);
+	curl_easy_setopt(e, CURLOPT_SSL_VERIFYHOST, !own || http->verify_host ? 2L : 0L);
+	if (ca_file != NULL)
+		curl_easy_setopt(e, CURLOPT_CAINFO, ca_file);
+	if (own && http->cert_file != NULL)
+	{
+		curl_easy_setopt(e, CURLOPT_SSLCERT, http->cert_file);
+		curl_easy_setopt(e, CURLOPT_SSLKEY, http->key_file ? http->key_file : http->cert_file);
+	}
+}
+
+/* Where to, and through what. */
 static void
 set_connection(HttpTransfer *t)
 {
@@ -533,16 +557,12 @@ set_connection(HttpTransfer *t)
 	curl_easy_setopt(e, CURLOPT_PROXY, http->proxy ? http->proxy : "");
 	curl_easy_setopt(e, CURLOPT_NOPROXY, "");
 	curl_easy_setopt(e, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
-	curl_easy_setopt(e, CURLOPT_SSL_VERIFYPEER, 1L);
-	curl_easy_setopt(e, CURLOPT_SSL_VERIFYHOST, 2L);
-	if (http->ca_file != NULL)
-		curl_easy_setopt(e, CURLOPT_CAINFO, http->ca_file);
 	curl_easy_setopt(e, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_2TLS);
 	if (http->polls && pg_strncasecmp(t->url, "https://", 8) == 0)
 		curl_easy_setopt(e, CURLOPT_PIPEWAIT, 1L);
 	curl_easy_setopt(e, CURLOPT_HTTP09_ALLOWED, 0L);
-	curl_easy_setopt(e, CURLOPT_TCP_NODELAY, 1L);
-	curl_easy_setopt(e, CURLOPT_TCP_KEEPALIVE, 1L);
+	curl_easy_setopt(e, CURLOPT_TCP_NODELAY, http->socket_options.nodelay != 0 ? 1L : 0L);
+	curl_easy_setopt(e, CURLOPT_TCP_KEEPALIVE, http->socket_options.keepalive != 0 ? 1L : 0L);
 	curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS, (long) http->options.connection_timeout);
 	curl_easy_setopt(e, CURLOPT_OPENSOCKETFUNCTION, on_open);
 	curl_easy_setopt(e, CURLOPT_OPENSOCKETDATA, t);
@@ -553,6 +573,7 @@ set_connection(HttpTransfer *t)
 		curl_easy_setopt(e, CURLOPT_SHARE, http->share);
 		curl_easy_setopt(e, CURLOPT_COOKIEFILE, "");
 	}
+	set_tls(t);
 }
 
 /* Method and body. */

@@ -104,23 +104,22 @@ string_member(const CouchJson *object, const char *name)
 	return value.kind == CJ_STRING ? string_text(&value) : NULL;
 }
 
-/* Check a header's name and value. */
-static void
-check_header(const DocrepHttpHeader *h)
+void
+docrep_http_check_header(const char *name, const char *value)
 {
 	static const char *const token_marks = "!#$%&'*+-.^_`|~";
 
-	if (h->name[0] == '\0')
+	if (name[0] == '\0')
 		docrep_http_malformed("a header has no name");
-	for (const char *p = h->name; *p != '\0'; p++)
+	for (const char *p = name; *p != '\0'; p++)
 		if (!(*p >= '0' && *p <= '9') && !(*p >= 'a' && *p <= 'z') &&
 			!(*p >= 'A' && *p <= 'Z') && strchr(token_marks, *p) == NULL)
 			docrep_http_malformed("a header's name is not valid");
-	for (const char *p = h->value; *p != '\0'; p++)
+	for (const char *p = value; *p != '\0'; p++)
 		if (((unsigned char) *p < ' ' && *p != '\t') || *p == 0x7f)
 			docrep_http_malformed("a header's value contains a control character");
 	for (size_t i = 0; i < lengthof(our_headers); i++)
-		if (pg_strcasecmp(h->name, our_headers[i]) == 0)
+		if (pg_strcasecmp(name, our_headers[i]) == 0)
 			docrep_http_malformed(psprintf("the header \"%s\" cannot be set", our_headers[i]));
 }
 
@@ -152,7 +151,7 @@ read_headers(DocrepHttpEndpoint *e, const CouchJson *object)
 			docrep_http_malformed("a header's value is no string");
 		h->name = string_text(&walk.key);
 		h->value = string_text(&walk.value);
-		check_header(h);
+		docrep_http_check_header(h->name, h->value);
 	}
 	qsort(e->headers, e->nheaders, sizeof(DocrepHttpHeader), compare_headers);
 	for (int i = 1; i < e->nheaders; i++)

@@ -22,6 +22,7 @@
 #include "peer/http.h"
 #include "peer/io.h"
 #include "peer/peers.h"
+#include "peer/socket_options.h"
 
 /* received and not yet taken, and to be sent and not yet sent, a call */
 #define HTTP_BUFFER			(256 * 1024)
@@ -188,6 +189,12 @@ struct DocrepHttp
 	DocrepPeerOptions options;
 	bool		restricted;
 	char	   *ca_file;		/* or NULL */
+	char	   *server_ca_file; /* of a foreign server, for its own server only; or NULL */
+	char	   *cert_file;		/* likewise */
+	char	   *key_file;
+	bool		verify_peer;	/* likewise */
+	bool		verify_host;
+	DocrepSocketOptions socket_options;
 	char	   *proxy;			/* or NULL */
 	DocrepHostRules *rules;		/* of the endpoint's host, or the proxy's */
 	HttpAuth	auth;

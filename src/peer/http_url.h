@@ -31,6 +31,9 @@ extern char *docrep_http_encode(const char *text);
 /* The first 16 hexadecimal digits of a text's SHA-256. */
 extern char *docrep_http_digest(const char *text);
 
+/* http_endpoint.c: DR400 unless a header can be given by an endpoint. */
+extern void docrep_http_check_header(const char *name, const char *value);
+
 /* http_endpoint.c: raise DR400; "what" shows nothing that may be a secret. */
 DOCREP_NORETURN extern void docrep_http_malformed(const char *what);
 

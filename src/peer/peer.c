@@ -46,6 +46,20 @@ docrep_peer_make(const DocrepEndpoint *endpoint, const DocrepPeerOptions *option
 	return peer;
 }
 
+int
+docrep_peer_option_given(const char *name)
+{
+	if (strcmp(name, "connection_timeout") == 0)
+		return DOCREP_GIVEN_CONNECTION_TIMEOUT;
+	if (strcmp(name, "request_timeout") == 0)
+		return DOCREP_GIVEN_REQUEST_TIMEOUT;
+	if (strcmp(name, "http_connections") == 0)
+		return DOCREP_GIVEN_HTTP_CONNECTIONS;
+	if (strcmp(name, "retries_per_request") == 0)
+		return DOCREP_GIVEN_RETRIES_PER_REQUEST;
+	return 0;
+}
+
 void
 docrep_peer_define_gucs(void)
 {

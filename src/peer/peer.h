@@ -41,7 +41,23 @@ typedef struct DocrepPeerOptions
 	bool		use_bulk_get;	/* of CouchDB's: default true */
 	const char *proxy;			/* URL for HTTP, may hold credentials; or NULL */
 	const char *create_params;	/* create_target_params as JSON text, or NULL */
+	int			worker_processes;	/* a CouchDB target is written to with one call more
+								 * at a time, within http_connections; 0: just these */
+	const char *socket_options; /* "[{keepalive, true}]" (socket_options.h), checked; or NULL */
+	int			given;			/* DOCREP_GIVEN_*: what was asked for and is no default */
+
+	/* of a foreign server; only superusers name files there */
+	const char *ssl_ca_file;	/* or NULL: docrep.ssl_ca_file's */
+	const char *ssl_cert_file;	/* or NULL */
+	const char *ssl_key_file;	/* or NULL */
+	const char *ssl_verify;		/* "full", "ca", "off"; or NULL: nothing was said */
 } DocrepPeerOptions;
+
+/* What a foreign server's options do not change: docrep_peer_option_given */
+#define DOCREP_GIVEN_CONNECTION_TIMEOUT		0x01
+#define DOCREP_GIVEN_REQUEST_TIMEOUT		0x02
+#define DOCREP_GIVEN_HTTP_CONNECTIONS		0x04
+#define DOCREP_GIVEN_RETRIES_PER_REQUEST	0x08
 
 typedef struct DocrepWaitPlace DocrepWaitPlace;
 
@@ -128,6 +144,7 @@ struct DocrepPeer
 	const char *identity;		/* for the replication id: kind, place and name,
 								 * without password; the table's uuid for a local one */
 	const char *uuid;			/* the database's own identity, after open, or NULL */
+	struct DocrepServerUse *server; /* how a foreign server led to it (server.h), or NULL */
 	bool		atomic_checkpoint;	/* send_write commits documents and checkpoint together */
 };
 
@@ -137,11 +154,11 @@ struct DocrepPeer
  */
 typedef struct DocrepEndpoint
 {
-	char	   *kind;			/* "local", "postgres", "couchdb" */
-	char	   *spec;			/* what docrep_peer_make needs: for local the
+	char	   *kind;			/* "local", "postgres", "couchdb", "server" */
+	char	   *spec;			/* what docrep_open_peer needs: for local the
 								 * uuid of the table or, if it is to be created, its
-								 * qualified name; else the URL or the object form, credentials
-								 * included */
+								 * qualified name; for server "name:database"; else the URL or
+								 * the object form, credentials included */
 	char	   *display;		/* without credentials */
 	char	   *identity;		/* for the replication id */
 } DocrepEndpoint;
@@ -183,9 +200,39 @@ typedef enum DocrepMissing
 
 extern DocrepEndpoint *docrep_endpoint_parse(const char *text, DocrepMissing missing);
 
-/* Make an unopened peer in a new context under parent. */
+/*
+ * Is it reached by libpq, by HTTP?  Neither: a local table, or a foreign server that is
+ * not there.  In a transaction, as a role that may use it.
+ */
+extern bool docrep_endpoint_is_postgres(const DocrepEndpoint *endpoint);
+extern bool docrep_endpoint_is_http(const DocrepEndpoint *endpoint);
+
+/* Make an unopened peer in a new context under parent.  Not of kind "server". */
 extern DocrepPeer *docrep_peer_make(const DocrepEndpoint *endpoint,
 									const DocrepPeerOptions *options, MemoryContext parent);
+
+/*
+ * Make a peer of any kind and open it (create: DocrepPeerOps.open); *slot, if it
+ * is not NULL, is set to it before anything can fail half way.  A foreign server's
+ * options and credentials are looked up now, as the role of this process, and its URLs
+ * are tried in order: the next one if one is down (DR503, DR500).
+ */
+extern DocrepPeer *docrep_open_peer(const DocrepEndpoint *endpoint,
+									const DocrepPeerOptions *options, bool create,
+									MemoryContext parent, DocrepPeer **slot);
+
+/*
+ * A peer that was opened at a later URL of its server: in how many ms, at most
+ * max, shall it be asked whether an earlier one answers again?  -1: never, as it
+ * is at the first one.
+ */
+extern long docrep_peer_probe_in(const DocrepPeer *peer, long max);
+
+/* Ask; true: open it anew.  No request is under way. */
+extern bool docrep_peer_probe(DocrepPeer *peer);
+
+/* DOCREP_GIVEN_* of the option of that name; 0: it has none. */
+extern int	docrep_peer_option_given(const char *name);
 
 extern void docrep_peer_define_gucs(void);	/* docrep.allowed_hosts */
 

@@ -187,6 +187,8 @@ docrep_pgconn_parameters(const DocrepPgUrl *url, bool restricted,
 	{
 		if (!libpq_knows(restrictions[i][0]))
 			continue;
+		if (url->certificate && strncmp(restrictions[i][0], "sslcert", 7) == 0)
+			continue;
 		k[n] = restrictions[i][0];
 		v[n++] = restrictions[i][1];
 	}
@@ -289,6 +291,7 @@ docrep_pgconn_connect(DocrepPgConn *c, const DocrepPgUrl *url, bool restricted, 
 				 errdetail("The other server let us in without asking for the password."),
 				 errhint("Roles that are no superusers may only connect to servers that "
 						 "authenticate them by a password: see pg_hba.conf there.")));
+	docrep_socket_options_apply(&url->socket_options, PQsocket(c->conn));
 	if (PQsetnonblocking(c->conn, 1) != 0 || !PQenterPipelineMode(c->conn))
 		docrep_pgconn_raise(c, NULL, "connecting");
 }

@@ -169,6 +169,7 @@ copy_options(const PQconninfoOption *options, DocrepPgUrl *url)
 
 	while (options[n].keyword != NULL)
 		n++;
+	/* as many as libpq has, so that docrep_pgurl_set has room */
 	url->keywords = palloc(sizeof(char *) * (n + 1));
 	url->values = palloc(sizeof(char *) * (n + 1));
 	for (int i = 0; i < n; i++)
@@ -241,6 +242,7 @@ docrep_pgurl_parse(const char *text)
 		malformed("the name of the table is not valid");
 	url->display = describe(url, "postgresql", false);
 	url->identity = describe(url, "postgres", true);
+	docrep_socket_options_parse(NULL, &url->socket_options);
 	return url;
 }
 
@@ -251,6 +253,18 @@ docrep_pgurl_get(const DocrepPgUrl *url, const char *keyword)
 		if (strcmp(url->keywords[i], keyword) == 0)
 			return url->values[i];
 	return NULL;
+}
+
+void
+docrep_pgurl_set(DocrepPgUrl *url, const char *keyword, const char *value)
+{
+	int			i = 0;
+
+	while (i < url->n && strcmp(url->keywords[i], keyword) != 0)
+		i++;
+	if (i == url->n)
+		url->keywords[url->n++] = pstrdup(keyword);
+	url->values[i] = pstrdup(value);
 }
 
 /* Refuse with a reason. */

@@ -10,6 +10,8 @@
 
 #include "postgres.h"
 
+#include "peer/socket_options.h"
+
 typedef struct DocrepPgUrl
 {
 	int			n;				/* of the connection parameters that were given */
@@ -18,6 +20,8 @@ typedef struct DocrepPgUrl
 	char	   *table;			/* its canonical name */
 	char	   *display;		/* without password and parameters */
 	char	   *identity;		/* for the replication id */
+	bool		certificate;	/* a superuser has named the client certificate */
+	DocrepSocketOptions socket_options;
 } DocrepPgUrl;
 
 /* Read a URL into CurrentMemoryContext.  DR400 tells no part of it. */
@@ -25,6 +29,9 @@ extern DocrepPgUrl *docrep_pgurl_parse(const char *text);
 
 /* The value of a connection parameter, or NULL. */
 extern const char *docrep_pgurl_get(const DocrepPgUrl *url, const char *keyword);
+
+/* Set a connection parameter, in the current context. */
+extern void docrep_pgurl_set(DocrepPgUrl *url, const char *keyword, const char *value);
 
 /*
  * Check what roles that are no superusers may not do: DR403.  libpq acts as

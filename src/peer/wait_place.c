@@ -88,6 +88,11 @@ put_options(StringInfo out, const DocrepPeerOptions *options)
 	put_bool(out, "use_bulk_get", options->use_bulk_get);
 	put_text(out, "proxy", options->proxy);
 	put_text(out, "create_params", options->create_params);
+	put_text(out, "socket_options", options->socket_options);
+	put_text(out, "ssl_ca_file", options->ssl_ca_file);
+	put_text(out, "ssl_cert_file", options->ssl_cert_file);
+	put_text(out, "ssl_key_file", options->ssl_key_file);
+	put_text(out, "ssl_verify", options->ssl_verify);
 }
 
 char *
@@ -169,6 +174,11 @@ read_options(const CouchJson *object, DocrepPeerOptions *options)
 	options->use_bulk_get = bool_member(object, "use_bulk_get");
 	options->proxy = text_member(object, "proxy");
 	options->create_params = text_member(object, "create_params");
+	options->socket_options = text_member(object, "socket_options");
+	options->ssl_ca_file = text_member(object, "ssl_ca_file");
+	options->ssl_cert_file = text_member(object, "ssl_cert_file");
+	options->ssl_key_file = text_member(object, "ssl_key_file");
+	options->ssl_verify = text_member(object, "ssl_verify");
 }
 
 DocrepWaitPlace *

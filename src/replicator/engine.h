@@ -126,6 +126,7 @@ typedef struct Run
 	bool		session_saved;	/* this session is known on both sides */
 	TimestampTz last_saved;		/* ... since, or the start of the run */
 	TimestampTz idle_since;		/* 0: not idle */
+	bool		again;			/* it ends so that another one opens the peers anew */
 	bool		parking;		/* it is about to end, and others will wait for changes */
 } Run;
 

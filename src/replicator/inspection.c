@@ -179,6 +179,7 @@ read_option(Inspection *inspection, JsonbContainer *options, const OptionRule *r
 	void	   *into = (char *) inspection + rule->offset;
 	const char *choice;
 
+	inspection->peer_options.given |= docrep_peer_option_given(rule->name);
 	switch (rule->type)
 	{
 		case OPTION_BOOL:

@@ -59,13 +59,22 @@ works_on_receipt(const DocrepPeer *peer)
 	return strcmp(peer->ops->kind, "local") == 0;
 }
 
+/* How many batches may be alive: those who ask for fewer workers get no more. */
+static int
+max_batches(const Run *run)
+{
+	int			processes = run->replication->peer_options.worker_processes;
+
+	return processes > 0 ? Min(processes, MAX_BATCHES) : MAX_BATCHES;
+}
+
 /* May another batch be asked for? */
 static bool
 may_request_changes(const Run *run)
 {
 	Size		bytes = 0;
 
-	if (run->hold || run->at_end || run->nbatches >= MAX_BATCHES)
+	if (run->hold || run->at_end || run->nbatches >= max_batches(run))
 		return false;
 	/* where to go on from is known when the newest batch has been read */
 	if (run->newest && run->newest->state == BATCH_READING)

@@ -552,8 +552,8 @@ docrep_preflight_run(Inspection *inspection, const ReplicationHooks *hooks)
 		MemoryContextSwitchTo(cxt);
 		initStringInfo(&p->findings);
 		appendStringInfoString(&p->findings, "\n\n");	/* put_row puts its comma behind this */
-		p->peer = docrep_peer_make(inspection->source, &inspection->peer_options, cxt);
-		p->peer->ops->open(p->peer, false);
+		(void) docrep_open_peer(inspection->source, &inspection->peer_options, false, cxt,
+								&p->peer);
 		MemoryContextSwitchTo(cxt);
 		read_source(p);
 		MemoryContextSwitchTo(caller);

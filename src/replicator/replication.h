@@ -56,8 +56,25 @@ typedef struct Replication
  *
  * With "cancel" and one of "replication_id", "id" and "_local_id" in place of
  * the endpoints, cancel_id is set and source, target, id and full_id are NULL.
+ *
+ * Endpoints are read as the role that user_ctx names, whose rights will count.
  */
 extern Replication *docrep_replication_parse(Jsonb *document);
+
+/*
+ * The same for a document of docrep.replicator.  They differ in whom it is for
+ * when user_ctx does not say: replicate() takes the caller's own context, a task
+ * of an administrator has no name and no roles (user_ctx.c).
+ */
+extern Replication *docrep_replication_parse_task(Jsonb *document);
+
+/*
+ * Is the role an administrator: a superuser, or a member of one of
+ * docrep.admin_roles?  In a transaction.
+ */
+extern bool docrep_role_is_admin(Oid role);
+
+extern void docrep_replicator_define_gucs(void);	/* docrep.admin_roles */
 
 /*
  * Fill id and full_id from what defines the replication; node_uuid and the

@@ -4,10 +4,8 @@
  *		Reading and checking a replication document.
  *
  * One table says of every field what type it has and what is done with it.
- * Nothing is silently ignored that would change which revisions come to be at
- * the target, or as whom: a field of that kind which this version cannot
- * honour is refused, while one that only tunes how HTTP is spoken is checked
- * and otherwise passed over.
+ * Nothing is silently ignored: a field that this version, or the kind of an
+ * endpoint, cannot honour is refused unless it asks for nothing.
  *
  *-------------------------------------------------------------------------
  */
@@ -17,7 +15,10 @@
 
 #include "miscadmin.h"
 #include "replicator/json_members.h"
+#include "peer/server.h"
+#include "peer/socket_options.h"
 #include "replicator/replication.h"
+#include "replicator/user_ctx.h"
 #include "store/errcodes.h"
 #include "store/node.h"
 #include "utils/builtins.h"
@@ -29,6 +30,8 @@
 #define DEFAULT_CONNECTION_TIMEOUT	30000
 #define DEFAULT_HTTP_CONNECTIONS	20
 #define DEFAULT_RETRIES_PER_REQUEST	10
+#define DEFAULT_WORKER_PROCESSES	4
+#define CYCLES_REQUEST_TIMEOUT		500 /* with retry: "cycles" */
 #define MAX_WORKER_BATCH_SIZE		100000
 
 typedef enum FieldType
@@ -39,6 +42,8 @@ typedef enum FieldType
 	FIELD_OBJECT,
 	FIELD_ENDPOINT,
 	FIELD_PROXY,
+	FIELD_SOCKET_OPTIONS,
+	FIELD_DELAY,
 	FIELD_DOC_IDS,
 	FIELD_ANY
 } FieldType;
@@ -77,23 +82,25 @@ static const FieldRule rules[] = {
 	{"request_timeout", FIELD_INT, 0, INT_MAX, INTO(peer_options.request_timeout)},
 	{"http_connections", FIELD_INT, 1, INT_MAX, INTO(peer_options.http_connections)},
 	{"retries_per_request", FIELD_INT, 0, INT_MAX, INTO(peer_options.retries_per_request)},
-	{"worker_processes", FIELD_INT, 1, INT_MAX, NOWHERE},
+	{"worker_processes", FIELD_INT, 1, INT_MAX, INTO(peer_options.worker_processes)},
 	PLAIN("use_bulk_get", FIELD_BOOL, INTO(peer_options.use_bulk_get)),
-	PLAIN("socket_options", FIELD_TEXT, NOWHERE),
+	PLAIN("socket_options", FIELD_SOCKET_OPTIONS, INTO(peer_options.socket_options)),
 	PLAIN("create_target_params", FIELD_OBJECT, INTO(peer_options.create_params)),
 	PLAIN("proxy", FIELD_PROXY, INTO(source_proxy)),
 	PLAIN("source_proxy", FIELD_PROXY, INTO(source_proxy)),
 	PLAIN("target_proxy", FIELD_PROXY, INTO(target_proxy)),
 
+	/* for the scheduler, and for whom it is */
+	PLAIN("user_ctx", FIELD_OBJECT, NOWHERE),
+	PLAIN("retry", FIELD_TEXT, NOWHERE),
+	PLAIN("mentor", FIELD_TEXT, INTO(mentor)),
+	PLAIN("disabled", FIELD_BOOL, INTO(disabled)),
+	PLAIN("delay", FIELD_DELAY, INTO(delay)),
+
 	/* refused for now unless they ask for nothing: refuse_later_fields */
 	PLAIN("filter", FIELD_TEXT, NOWHERE),
 	PLAIN("selector", FIELD_OBJECT, NOWHERE),
 	PLAIN("query_params", FIELD_OBJECT, NOWHERE),
-	PLAIN("delay", FIELD_TEXT, NOWHERE),
-	PLAIN("user_ctx", FIELD_OBJECT, NOWHERE),
-	PLAIN("retry", FIELD_TEXT, NOWHERE),
-	PLAIN("mentor", FIELD_TEXT, NOWHERE),
-	PLAIN("disabled", FIELD_BOOL, NOWHERE),
 };
 
 /* Raise DR400 about a field's type or value. */
@@ -227,6 +234,20 @@ read_proxy(const FieldRule *rule, JsonbValue *value)
 	return NULL;
 }
 
+/* CouchDB's list, as text. */
+static char *
+read_socket_options(const FieldRule *rule, JsonbValue *value)
+{
+	DocrepSocketOptions options;
+	char	   *text;
+
+	if (value->type != jbvString)
+		bad_field(rule->name, "a string", value);
+	text = docrep_json_text(value);
+	docrep_socket_options_parse(text, &options);
+	return text;
+}
+
 /* Check one field's type and take its value where the rule says. */
 static void
 read_field(Replication *replication, const FieldRule *rule, JsonbValue *value)
@@ -248,10 +269,21 @@ read_field(Replication *replication, const FieldRule *rule, JsonbValue *value)
 			number = read_int(rule, value);
 			if (into)
 				*(int *) into = number;
+			replication->peer_options.given |= docrep_peer_option_given(rule->name);
 			break;
 		case FIELD_TEXT:
 			if (value->type != jbvString)
 				bad_field(rule->name, "a string", value);
+			if (into)
+				*(char **) into = docrep_json_text(value);
+			break;
+		case FIELD_SOCKET_OPTIONS:
+			*(char **) into = read_socket_options(rule, value);
+			break;
+		case FIELD_DELAY:
+			if (value->type != jbvString)
+				bad_field(rule->name, "a string", value);
+			*(int64 *) into = docrep_delay_read(docrep_json_text(value));
 			break;
 		case FIELD_OBJECT:
 			if (!is_object)
@@ -321,39 +353,24 @@ check_exclusive(JsonbContainer *root, const char *a, const char *b)
 				 errmsg("replication fields \"%s\" and \"%s\" exclude each other", a, b)));
 }
 
-/*
- * user_ctx: {"name": text or null, "roles": [text]}.  Without validation
- * functions roles have nobody to ask for them; a name other than the caller's
- * would have the replication run as somebody else.
- */
+/* How failures are paced, and what follows from it. */
 static void
-check_user_ctx(JsonbContainer *root)
+read_retry(Replication *replication, JsonbContainer *root)
 {
-	JsonbValue	ctx;
-	JsonbValue	value;
+	char	   *retry = docrep_json_member_text(root, "retry");
+	DocrepPeerOptions *options = &replication->peer_options;
 
-	if (!docrep_json_member(root, "user_ctx", &ctx))
+	if (retry == NULL || strcmp(retry, "exponential") == 0)
 		return;
-	if (docrep_json_member(ctx.val.binary.data, "roles", &value))
+	if (strcmp(retry, "cycles") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DOCREP_BAD_REQUEST),
+				 errmsg("replication field \"retry\" must be \"exponential\" or \"cycles\"")));
+	replication->retry_cycles = true;
+	if (!(options->given & DOCREP_GIVEN_REQUEST_TIMEOUT))
 	{
-		JsonbContainer *roles = value.val.binary.data;
-
-		if (value.type != jbvBinary || !JsonContainerIsArray(roles))
-			bad_field("user_ctx.roles", "an array of strings", &value);
-		for (uint32 i = 0; i < JsonContainerSize(roles); i++)
-		{
-			JsonbValue *role = getIthJsonbValueFromContainer(roles, i);
-
-			if (role->type != jbvString)
-				bad_field("user_ctx.roles", "an array of strings", role);
-		}
-	}
-	if (docrep_json_member(ctx.val.binary.data, "name", &value) && value.type != jbvNull)
-	{
-		if (value.type != jbvString)
-			bad_field("user_ctx.name", "a string or null", &value);
-		if (strcmp(docrep_json_text(&value), GetUserNameFromId(GetUserId(), false)) != 0)
-			not_supported("user_ctx");
+		options->request_timeout = CYCLES_REQUEST_TIMEOUT;
+		options->given |= DOCREP_GIVEN_REQUEST_TIMEOUT;
 	}
 }
 
@@ -361,33 +378,53 @@ check_user_ctx(JsonbContainer *root)
 static void
 refuse_later_fields(JsonbContainer *root)
 {
-	static const char *const later[] = {
-		"filter", "selector", "delay", "mentor"
-	};
 	JsonbValue	value;
 
-	check_user_ctx(root);
-	if (docrep_json_member(root, "retry", &value))
-	{
-		char	   *retry = docrep_json_text(&value);
-
-		if (strcmp(retry, "cycles") == 0)
-			not_supported("retry");
-		if (strcmp(retry, "exponential") != 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_DOCREP_BAD_REQUEST),
-					 errmsg("replication field \"retry\" must be \"exponential\" or \"cycles\"")));
-	}
-	for (size_t i = 0; i < lengthof(later); i++)
-	{
-		if (has_field(root, later[i]))
-			not_supported(later[i]);
-	}
+	if (has_field(root, "filter"))
+		not_supported("filter");
+	if (has_field(root, "selector"))
+		not_supported("selector");
 	if (docrep_json_member(root, "query_params", &value) &&
 		JsonContainerSize(value.val.binary.data) > 0)
 		not_supported("query_params");
-	if (docrep_json_member_bool(root, "disabled", false))
-		not_supported("disabled");
+}
+
+/* Refuse a field that endpoints in other Postgres servers cannot honour. */
+static void
+refuse_for_postgres(JsonbContainer *root, const char *name, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("replication field \"%s\" is not supported for postgresql:// endpoints",
+					has_field(root, name) ? name : "proxy"),
+			 hint ? errhint("%s", hint) : 0));
+}
+
+/*
+ * libpq knows no proxies.  Where neither side is reached by HTTP a request is not
+ * repeated, and there are up to two connections: that cannot be changed.
+ */
+static void
+check_for_postgres(const Replication *replication, JsonbContainer *root)
+{
+	const DocrepPeerOptions *options = &replication->peer_options;
+	bool		source = docrep_endpoint_is_postgres(replication->source);
+	bool		target = docrep_endpoint_is_postgres(replication->target);
+	bool		http = docrep_endpoint_is_http(replication->source) ||
+		docrep_endpoint_is_http(replication->target);
+
+	if (source && replication->source_proxy)
+		refuse_for_postgres(root, "source_proxy", "Give \"target_proxy\" if the proxy is for the target.");
+	if (target && replication->target_proxy)
+		refuse_for_postgres(root, "target_proxy", "Give \"source_proxy\" if the proxy is for the source.");
+	if (http || !(source || target))
+		return;
+	if ((options->given & DOCREP_GIVEN_RETRIES_PER_REQUEST) && options->retries_per_request != 0 &&
+		options->retries_per_request != DEFAULT_RETRIES_PER_REQUEST)
+		refuse_for_postgres(root, "retries_per_request", "Requests are not repeated there; the job is.");
+	if (options->http_connections == 1)
+		refuse_for_postgres(root, "http_connections",
+							"There are one connection for documents and one for large attachments.");
 }
 
 /* One endpoint; DR400 if the document names none. */
@@ -433,26 +470,20 @@ read_cancel_id(Replication *replication, JsonbContainer *root)
 	}
 }
 
-Replication *
-docrep_replication_parse(Jsonb *document)
+/* Set defaults, check every field and take those that stand for themselves. */
+static void
+read_document(Replication *replication, JsonbContainer *root)
 {
-	Replication *replication = palloc0(sizeof(Replication));
-	JsonbContainer *root = &document->root;
-	pg_uuid_t	node;
+	DocrepPeerOptions *options = &replication->peer_options;
 
-	if (!JB_ROOT_IS_OBJECT(document))
-		ereport(ERROR,
-				(errcode(ERRCODE_DOCREP_BAD_REQUEST),
-				 errmsg("a replication document must be an object")));
-
-	replication->document = document;
 	replication->use_checkpoints = true;
 	replication->checkpoint_interval = DEFAULT_CHECKPOINT_INTERVAL;
 	replication->worker_batch_size = DEFAULT_WORKER_BATCH_SIZE;
-	replication->peer_options.connection_timeout = DEFAULT_CONNECTION_TIMEOUT;
-	replication->peer_options.http_connections = DEFAULT_HTTP_CONNECTIONS;
-	replication->peer_options.retries_per_request = DEFAULT_RETRIES_PER_REQUEST;
-	replication->peer_options.use_bulk_get = true;
+	options->connection_timeout = DEFAULT_CONNECTION_TIMEOUT;
+	options->http_connections = DEFAULT_HTTP_CONNECTIONS;
+	options->retries_per_request = DEFAULT_RETRIES_PER_REQUEST;
+	options->worker_processes = DEFAULT_WORKER_PROCESSES;
+	options->use_bulk_get = true;
 
 	read_fields(replication, root);
 	check_exclusive(root, "doc_ids", "filter");
@@ -462,12 +493,25 @@ docrep_replication_parse(Jsonb *document)
 	check_exclusive(root, "proxy", "target_proxy");
 	if (has_field(root, "proxy"))
 		replication->target_proxy = replication->source_proxy;
-	replication->peer_options.worker_batch_size = replication->worker_batch_size;
+	options->worker_batch_size = replication->worker_batch_size;
+	read_retry(replication, root);
 	refuse_later_fields(root);
+}
 
-	read_cancel_id(replication, root);
-	if (replication->cancel_id)
-		return replication;
+/*
+ * Read both endpoints, as the role that the replication will run as: what that one
+ * may not use must not be found out by naming it in user_ctx.  An error gives the
+ * user back with its (sub)transaction.
+ */
+static void
+read_endpoints(Replication *replication, JsonbContainer *root)
+{
+	Oid			caller;
+	int			context;
+
+	GetUserIdAndSecContext(&caller, &context);
+	if (replication->role != caller)
+		SetUserIdAndSecContext(replication->role, context | SECURITY_LOCAL_USERID_CHANGE);
 
 	/* what is to be cancelled may have lost its tables */
 	replication->source = read_endpoint(root, "source",
@@ -477,14 +521,54 @@ docrep_replication_parse(Jsonb *document)
 										replication->cancel ? DOCREP_MISSING_NAME :
 										replication->create_target ? DOCREP_MISSING_CREATE :
 										DOCREP_MISSING_ERROR);
+	check_for_postgres(replication, root);
+	SetUserIdAndSecContext(caller, context);
 	if (strcmp(replication->source->identity, replication->target->identity) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_DOCREP_BAD_REQUEST),
 				 errmsg("source and target are the same: %s", replication->source->display)));
+}
 
+/* Read a document of docrep.replicator ("task") or of replicate(). */
+static Replication *
+parse(Jsonb *document, bool task)
+{
+	Replication *replication = palloc0(sizeof(Replication));
+	JsonbContainer *root = &document->root;
+	pg_uuid_t	node;
+
+	if (!JB_ROOT_IS_OBJECT(document))
+		ereport(ERROR,
+				(errcode(ERRCODE_DOCREP_BAD_REQUEST),
+				 errmsg("a replication document must be an object")));
+	replication->document = document;
+	read_document(replication, root);
+	if (replication->disabled && !task && !replication->cancel)
+		ereport(ERROR,
+				(errcode(ERRCODE_DOCREP_BAD_REQUEST),
+				 errmsg("replication field \"disabled\" is for documents of docrep.replicator"),
+				 errdetail("replicate() is called to run a replication now.")));
+	docrep_user_ctx_read(replication, root, task);
+	read_cancel_id(replication, root);
+	if (replication->cancel_id)
+		return replication;
+
+	read_endpoints(replication, root);
 	node = docrep_node_uuid_get();
 	replication->node_uuid = DatumGetCString(DirectFunctionCall1(uuid_out,
 																 UUIDPGetDatum(&node)));
 	docrep_replication_identify(replication);
 	return replication;
+}
+
+Replication *
+docrep_replication_parse(Jsonb *document)
+{
+	return parse(document, false);
+}
+
+Replication *
+docrep_replication_parse_task(Jsonb *document)
+{
+	return parse(document, true);
 }

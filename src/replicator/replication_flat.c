@@ -46,37 +46,67 @@ docrep_flat_get_endpoint(JsonbContainer *flat, const char *name)
 	return endpoint;
 }
 
-/* Write doc_ids as an array, if there are any. */
+/* Write texts as an array; NULL: not at all. */
 static void
-put_doc_ids(StringInfo out, const Replication *replication)
+put_texts(StringInfo out, const char *name, char *const *texts, int n)
 {
-	if (replication->doc_ids == NULL)
+	if (texts == NULL)
 		return;
-	docrep_json_put_name(out, "doc_ids");
+	docrep_json_put_name(out, name);
 	appendStringInfoChar(out, '[');
-	for (int i = 0; i < replication->ndoc_ids; i++)
+	for (int i = 0; i < n; i++)
 	{
 		if (i > 0)
 			appendStringInfoChar(out, ',');
-		escape_json(out, replication->doc_ids[i]);
+		escape_json(out, texts[i]);
 	}
 	appendStringInfoChar(out, ']');
 }
 
-/* Read them back, in the order in which they were written (sorted). */
-static void
-get_doc_ids(JsonbContainer *flat, Replication *replication)
+/* Read them back, in the order in which they were written. */
+static char **
+get_texts(JsonbContainer *flat, const char *name, int *n)
 {
 	JsonbValue	value;
 	JsonbContainer *array;
+	char	  **texts;
 
-	if (!docrep_json_member(flat, "doc_ids", &value))
-		return;
+	*n = 0;
+	if (!docrep_json_member(flat, name, &value))
+		return NULL;
 	array = value.val.binary.data;
-	replication->ndoc_ids = JsonContainerSize(array);
-	replication->doc_ids = palloc(sizeof(char *) * Max(replication->ndoc_ids, 1));
-	for (int i = 0; i < replication->ndoc_ids; i++)
-		replication->doc_ids[i] = docrep_json_text(getIthJsonbValueFromContainer(array, i));
+	*n = JsonContainerSize(array);
+	texts = palloc(sizeof(char *) * Max(*n, 1));
+	for (int i = 0; i < *n; i++)
+		texts[i] = docrep_json_text(getIthJsonbValueFromContainer(array, i));
+	return texts;
+}
+
+/* For whom it is, and what the scheduler wants to know. */
+static void
+put_owner(StringInfo out, const Replication *replication)
+{
+	docrep_json_put_int(out, "role", replication->role);
+	docrep_json_put_text(out, "user_name", replication->user_name);
+	put_texts(out, "user_roles", replication->user_roles, replication->nuser_roles);
+	docrep_json_put_bool(out, "user_is_admin", replication->user_is_admin);
+	docrep_json_put_bool(out, "retry_cycles", replication->retry_cycles);
+	docrep_json_put_bool(out, "disabled", replication->disabled);
+	docrep_json_put_text(out, "mentor", replication->mentor);
+	docrep_json_put_int(out, "delay", replication->delay);
+}
+
+static void
+get_owner(JsonbContainer *flat, Replication *replication)
+{
+	replication->role = (Oid) docrep_json_member_int(flat, "role", InvalidOid);
+	replication->user_name = docrep_json_member_text(flat, "user_name");
+	replication->user_roles = get_texts(flat, "user_roles", &replication->nuser_roles);
+	replication->user_is_admin = docrep_json_member_bool(flat, "user_is_admin", false);
+	replication->retry_cycles = docrep_json_member_bool(flat, "retry_cycles", false);
+	replication->disabled = docrep_json_member_bool(flat, "disabled", false);
+	replication->mentor = docrep_json_member_text(flat, "mentor");
+	replication->delay = docrep_json_member_int(flat, "delay", 0);
 }
 
 char *
@@ -96,7 +126,8 @@ docrep_replication_serialize(const Replication *replication)
 	docrep_json_put_bool(&out, "use_checkpoints", replication->use_checkpoints);
 	docrep_json_put_int(&out, "checkpoint_interval", replication->checkpoint_interval);
 	docrep_json_put_text(&out, "since_seq", replication->since_seq);
-	put_doc_ids(&out, replication);
+	put_texts(&out, "doc_ids", replication->doc_ids, replication->ndoc_ids);
+	put_owner(&out, replication);
 	docrep_json_put_int(&out, "worker_batch_size", replication->worker_batch_size);
 	docrep_json_put_int(&out, "connection_timeout", options->connection_timeout);
 	docrep_json_put_int(&out, "request_timeout", options->request_timeout);
@@ -104,6 +135,9 @@ docrep_replication_serialize(const Replication *replication)
 	docrep_json_put_int(&out, "retries_per_request", options->retries_per_request);
 	docrep_json_put_bool(&out, "use_bulk_get", options->use_bulk_get);
 	docrep_json_put_text(&out, "create_params", options->create_params);
+	docrep_json_put_int(&out, "worker_processes", options->worker_processes);
+	docrep_json_put_text(&out, "socket_options", options->socket_options);
+	docrep_json_put_int(&out, "given", options->given);
 	docrep_json_put_text(&out, "source_proxy", replication->source_proxy);
 	docrep_json_put_text(&out, "target_proxy", replication->target_proxy);
 	docrep_json_put_text(&out, "cancel_id", replication->cancel_id);
@@ -133,7 +167,8 @@ docrep_replication_deserialize(const char *text)
 	replication->use_checkpoints = docrep_json_member_bool(flat, "use_checkpoints", true);
 	replication->checkpoint_interval = docrep_json_member_int(flat, "checkpoint_interval", 0);
 	replication->since_seq = docrep_json_member_text(flat, "since_seq");
-	get_doc_ids(flat, replication);
+	replication->doc_ids = get_texts(flat, "doc_ids", &replication->ndoc_ids);
+	get_owner(flat, replication);
 	replication->worker_batch_size = docrep_json_member_int(flat, "worker_batch_size", 0);
 	options->connection_timeout = docrep_json_member_int(flat, "connection_timeout", 0);
 	options->request_timeout = docrep_json_member_int(flat, "request_timeout", 0);
@@ -142,6 +177,9 @@ docrep_replication_deserialize(const char *text)
 	options->worker_batch_size = replication->worker_batch_size;
 	options->use_bulk_get = docrep_json_member_bool(flat, "use_bulk_get", true);
 	options->create_params = docrep_json_member_text(flat, "create_params");
+	options->worker_processes = docrep_json_member_int(flat, "worker_processes", 0);
+	options->socket_options = docrep_json_member_text(flat, "socket_options");
+	options->given = docrep_json_member_int(flat, "given", 0);
 	replication->source_proxy = docrep_json_member_text(flat, "source_proxy");
 	replication->target_proxy = docrep_json_member_text(flat, "target_proxy");
 	replication->cancel_id = docrep_json_member_text(flat, "cancel_id");

@@ -20,7 +20,7 @@
 #define WAIT_MS		60000
 
 /* Open one side, and learn its lasting identity. */
-static DocrepPeer *
+static void
 open_peer(Run *run, DocrepEndpoint *endpoint, const char *proxy, bool create,
 		  DocrepPeer **slot)
 {
@@ -28,10 +28,8 @@ open_peer(Run *run, DocrepEndpoint *endpoint, const char *proxy, bool create,
 
 	options.proxy = proxy;
 	/* *slot is set before anything can fail half way: see close_peers */
-	*slot = docrep_peer_make(endpoint, &options, run->cxt);
-	(*slot)->ops->open(*slot, create);
+	(void) docrep_open_peer(endpoint, &options, create, run->cxt, slot);
 	MemoryContextSwitchTo(run->cxt);
-	return *slot;
 }
 
 /*
@@ -70,10 +68,40 @@ close_peers(Run *run)
 	run->source = run->target = NULL;
 }
 
-/* In how many ms does an idle run end to have others wait for changes?  -1: never. */
+/*
+ * In how many ms, at most max, is a foreign server asked whether it answers again at
+ * the URL that is preferred?  -1: never, as both sides are where they should be.
+ */
+static long
+probe_in(const Run *run, long max)
+{
+	long		source = docrep_peer_probe_in(run->source, max);
+	long		target = docrep_peer_probe_in(run->target, max);
+
+	return source < 0 ? target : target < 0 ? source : Min(source, target);
+}
+
+/* Nothing is under way and it is time to ask.  True: the run goes on at other URLs. */
+static bool
+probe(Run *run)
+{
+	bool		back;
+
+	back = (docrep_peer_probe_in(run->source, WAIT_MS) == 0 && docrep_peer_probe(run->source)) ||
+		(docrep_peer_probe_in(run->target, WAIT_MS) == 0 && docrep_peer_probe(run->target));
+	MemoryContextSwitchTo(run->scratch);
+	return back;
+}
+
+/*
+ * In how many ms does an idle run end to have others wait for changes?  -1: never,
+ * as nobody else would notice that a server is back at its first URL.
+ */
 static long
 park_in(Run *run)
 {
+	if (probe_in(run, WAIT_MS) >= 0)
+		return -1;
 	if (run->hooks->park_in == NULL || run->source->ops->wait_place == NULL)
 		return -1;
 	return run->hooks->park_in(run->hooks->arg,
@@ -124,6 +152,8 @@ wait_for_changes(Run *run)
 		return;
 	}
 	wait = docrep_session_due_in(run, WAIT_MS);
+	if (probe_in(run, wait) >= 0)
+		wait = probe_in(run, wait);
 	run->source->ops->send_wait(run->source, run->read_seq.data,
 								(int) (park > 0 ? Min(park, wait) : wait));
 	news = run->source->ops->recv_wait(run->source);
@@ -157,16 +187,22 @@ transfer_all(Run *run)
 	for (;;)
 	{
 		bool		stop = hooks->should_stop(hooks->arg);
+		bool		ask = run->replication->continuous && probe_in(run, WAIT_MS) == 0;
 
 		CHECK_FOR_INTERRUPTS();
 
 		/* a checkpoint wants the peers quiet: let what is under way come in first */
-		run->hold = stop || run->parking || docrep_session_due(run);
+		run->hold = stop || run->parking || ask || docrep_session_due(run);
 		if (docrep_pipeline_step(run))
 			continue;
 
 		if (stop)
 			break;
+		if (ask && probe(run))
+		{
+			run->again = true;
+			break;
+		}
 		if (run->parking)
 		{
 			save_all(run);
@@ -189,8 +225,12 @@ transfer_all(Run *run)
 	save_all(run);
 }
 
-char *
-docrep_replication_run(Replication *replication, const ReplicationHooks *hooks)
+/*
+ * The run between opening the peers and closing them.  *again: there is to be
+ * another one, as a foreign server is to be reached by another of its URLs.
+ */
+static char *
+run_once(Replication *replication, const ReplicationHooks *hooks, bool *again)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	MemoryContext cxt = AllocSetContextCreate(caller, "docrep run", ALLOCSET_DEFAULT_SIZES);
@@ -218,6 +258,7 @@ docrep_replication_run(Replication *replication, const ReplicationHooks *hooks)
 
 		MemoryContextSwitchTo(caller);
 		result = docrep_session_result(run);
+		*again = run->again;
 	}
 	PG_CATCH();
 	{
@@ -231,5 +272,17 @@ docrep_replication_run(Replication *replication, const ReplicationHooks *hooks)
 	close_peers(run);
 	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(cxt);
+	return result;
+}
+
+char *
+docrep_replication_run(Replication *replication, const ReplicationHooks *hooks)
+{
+	char	   *result;
+	bool		again = false;
+
+	do
+		result = run_once(replication, hooks, &again);
+	while (again);
 	return result;
 }

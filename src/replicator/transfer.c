@@ -14,6 +14,7 @@
 #include "postgres.h"
 
 #include "replicator/engine.h"
+#include "store/errcodes.h"
 #include "utils/memutils.h"
 
 /*
@@ -146,6 +147,52 @@ all_have_docs(const DocrepChanges *changes)
 	return true;
 }
 
+/* Is it a design document (or its deletion)? */
+static bool
+is_design(const char *id)
+{
+	return id != NULL && strncmp(id, "_design/", 8) == 0;
+}
+
+/* Is any of them one? */
+static bool
+has_design(const DocrepChanges *changes)
+{
+	for (int i = 0; i < changes->n; i++)
+	{
+		if (is_design(changes->rows[i].id))
+			return true;
+	}
+	return false;
+}
+
+/* Are design documents left out, as CouchDB leaves them out without _admin? */
+static bool
+withholds_designs(const Run *run)
+{
+	return !run->replication->user_is_admin && strcmp(run->target->ops->kind, "local") == 0;
+}
+
+/*
+ * Have the target keep the portion's design documents as rejected instead of
+ * storing them.
+ */
+static void
+withhold_designs(Portion *portion)
+{
+	for (int i = 0; i < portion->docs.n; i++)
+	{
+		DocrepDoc  *doc = &portion->docs.docs[i];
+
+		if (!is_design(doc->id) || doc->unreadable)
+			continue;
+		doc->withheld = true;
+		doc->sqlstate = ERRCODE_DOCREP_FORBIDDEN;
+		doc->reason = MemoryContextStrdup(portion->cxt,
+										  "design documents are written only by replications with the role _admin in user_ctx");
+	}
+}
+
 /* Note how far the source has been read. */
 static void
 note_read(Run *run, Batch *batch)
@@ -185,7 +232,8 @@ docrep_transfer_recv_changes(Run *run, Batch *batch)
 		batch->all_sent = true;
 	}
 	else if (batch->request.with_docs && run->missing_ratio >= UNDIFFED_ABOVE &&
-			 run->target->ops->tells_known && all_have_docs(changes))
+			 run->target->ops->tells_known && all_have_docs(changes) &&
+			 !(withholds_designs(run) && has_design(changes)))
 	{
 		Portion    *portion = new_portion(batch);
 
@@ -289,6 +337,8 @@ docrep_transfer_send_write(Run *run, Batch *batch)
 {
 	Portion    *portion = batch->ready;
 
+	if (withholds_designs(run))
+		withhold_designs(portion);
 	if (portion->last && run->target->atomic_checkpoint && run->replication->use_checkpoints)
 	{
 		bool		alone = batch == run->oldest && batch->open_writes == 0;

@@ -460,11 +460,11 @@ docrep_verify_run(Inspection *inspection, const ReplicationHooks *hooks)
 		MemoryContextSwitchTo(cxt);
 		initStringInfo(&v->rows);
 		appendStringInfoChar(&v->rows, '[');
-		v->peer[SOURCE] = docrep_peer_make(inspection->source, &inspection->peer_options, cxt);
-		v->peer[SOURCE]->ops->open(v->peer[SOURCE], false);
+		(void) docrep_open_peer(inspection->source, &inspection->peer_options, false, cxt,
+								&v->peer[SOURCE]);
 		MemoryContextSwitchTo(cxt);
-		v->peer[TARGET] = docrep_peer_make(inspection->target, &inspection->peer_options, cxt);
-		v->peer[TARGET]->ops->open(v->peer[TARGET], false);
+		(void) docrep_open_peer(inspection->target, &inspection->peer_options, false, cxt,
+								&v->peer[TARGET]);
 		MemoryContextSwitchTo(cxt);
 		verify(v);
 		MemoryContextSwitchTo(caller);

@@ -440,7 +440,7 @@ docrep_doc_to_write(DocrepDoc *doc, DocWrite *write)
 	const char *problem;
 
 	memset(write, 0, sizeof(*write));
-	if (doc->unreadable)
+	if (doc->unreadable || doc->withheld)
 		return false;
 	problem = docrep_id_problem(doc->id, strlen(doc->id));
 	if (problem)
@@ -514,7 +514,7 @@ docrep_batch_write(DocTable *table, DocrepDocs *docs, const DocrepWriteOrigin *o
 
 	for (int i = 0; i < docs->n; i++)
 	{
-		if (!docs->docs[i].unreadable)
+		if (!docs->docs[i].unreadable && !docs->docs[i].withheld)
 			docs->docs[i].sqlstate = 0;
 		if (docrep_doc_to_write(&docs->docs[i], &writes[n]))
 			targets[n++] = &docs->docs[i];

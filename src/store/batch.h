@@ -36,6 +36,9 @@ typedef struct DocrepDoc
 								 * what is left of it, for messages), or NULL */
 	int			raw_idlen;
 
+	bool		withheld;		/* not to be written by this replication: sqlstate and reason
+								 * say why, and it is kept as rejected */
+
 	/* after a write: */
 	int			sqlstate;		/* 0: stored, or there already */
 	char	   *reason;

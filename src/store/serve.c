@@ -127,15 +127,15 @@ set_for_transaction(const char *name, const char *value)
 }
 
 /*
- * Forget what an attempt that failed has said about the documents.  What the
- * source said of those that it could not read stays.
+ * Forget what an attempt that failed has said about the documents.  What was
+ * said of those that cannot or must not be written stays.
  */
 static void
 reset_outcomes(DocrepDocs *docs)
 {
 	for (int i = 0; i < docs->n; i++)
 	{
-		if (docs->docs[i].unreadable)
+		if (docs->docs[i].unreadable || docs->docs[i].withheld)
 			continue;
 		docs->docs[i].sqlstate = 0;
 		docs->docs[i].reason = NULL;

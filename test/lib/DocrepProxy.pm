@@ -21,11 +21,12 @@ use IO::Socket::INET;
 use POSIX ();
 use Socket qw(IPPROTO_TCP TCP_NODELAY);
 
-# Starts a proxy to a host and port.
+# Starts a proxy to a host and port, at a port of its own if one is given.
 sub new
 {
-	my ($class, $host, $port) = @_;
-	my $listener = IO::Socket::INET->new(Listen => 20, LocalAddr => '127.0.0.1', Proto => 'tcp')
+	my ($class, $host, $port, $own) = @_;
+	my $listener = IO::Socket::INET->new(Listen => 20, LocalAddr => '127.0.0.1', LocalPort => $own // 0,
+		Proto => 'tcp', ReuseAddr => 1)
 	  or croak "cannot listen: $!";
 	socketpair(my $ours, my $its, Socket::AF_UNIX(), Socket::SOCK_STREAM(), 0)
 	  or croak "socketpair: $!";
