@@ -231,7 +231,11 @@ docrep_remove_tombstones(PG_FUNCTION_ARGS)
 	docrep_table_check_owner(r.table);
 	PreventCommandIfReadOnly("docrep.purge_tombstones()");
 	r.up_to = PG_ARGISNULL(1) ? PG_INT64_MAX : PG_GETARG_INT64(1);
-	r.before = PG_ARGISNULL(2) ? DT_NOEND : PG_GETARG_TIMESTAMPTZ(2);
+	if (PG_ARGISNULL(2))
+		ereport(ERROR,
+				(errcode(ERRCODE_DOCREP_BAD_REQUEST),
+				 errmsg("\"older_than\" must not be NULL")));
+	r.before = PG_GETARG_TIMESTAMPTZ(2);
 	find_ids(&r);
 	/* in order of id, as all writers, so that none waits for another crosswise */
 	qsort(r.ids, r.n, sizeof(char *), compare_ids);
