@@ -1,4 +1,4 @@
--- src/store/tombstones.sql: how long tombstones are kept; who holds them back is in src/scheduler/retention.sql
+-- src/store/tombstones.sql: how long tombstones are kept; who holds them back is in src/scheduler/tombstone_holders.sql
 
 CREATE FUNCTION docrep.tombstones_after(tbl regclass, seq text, OUT passed bigint,
 										OUT tombstones bigint, OUT oldest timestamptz)
