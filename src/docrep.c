@@ -16,6 +16,7 @@
 #include "scheduler/jobs.h"
 #include "storage/ipc.h"
 #include "store/seqs.h"
+#include "store/tombstones.h"
 #include "utils/guc.h"
 
 PG_MODULE_MAGIC;
@@ -66,6 +67,7 @@ _PG_init(void)
 
 	docrep_preloaded = true;
 	docrep_seqs_define_gucs();
+	docrep_tombstones_define_gucs();
 	docrep_peer_define_gucs();
 	docrep_replicator_define_gucs();
 	docrep_scheduler_define_gucs();

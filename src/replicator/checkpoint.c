@@ -231,6 +231,10 @@ docrep_checkpoint_print(const CheckpointEntry *top, const CheckpointExtras *extr
 	docrep_json_put_int(&out, "replication_id_version", REPLICATION_ID_VERSION);
 	docrep_json_put_text(&out, "source", extras->source);
 	docrep_json_put_text(&out, "target", extras->target);
+	if (extras->source_uuid)
+		docrep_json_put_text(&out, "source_uuid", extras->source_uuid);
+	if (extras->target_uuid)
+		docrep_json_put_text(&out, "target_uuid", extras->target_uuid);
 	docrep_json_put_int(&out, "recorded_at_ms", epoch_ms());
 	if (extras->since_seq)
 		docrep_json_put_text(&out, "since_seq", extras->since_seq);

@@ -67,6 +67,8 @@ typedef struct CheckpointExtras
 {
 	const char *source;			/* for people, without credentials */
 	const char *target;
+	const char *source_uuid;	/* of the databases themselves, or NULL */
+	const char *target_uuid;
 	const char *since_seq;		/* or NULL */
 } CheckpointExtras;
 

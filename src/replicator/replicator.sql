@@ -1,3 +1,14 @@
+/* When a checkpoint was recorded; null if it does not say so in a way that could be. */
+CREATE FUNCTION docrep.checkpoint_time(doc jsonb) RETURNS timestamptz
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT CASE WHEN jsonb_typeof(doc -> 'recorded_at_ms') = 'number'
+			AND (doc -> 'recorded_at_ms')::numeric BETWEEN 0 AND 100000000000000
+		THEN to_timestamp((doc -> 'recorded_at_ms')::float8 / 1000) END
+$$;
+COMMENT ON FUNCTION docrep.checkpoint_time(jsonb) IS 'Beneath views: when a checkpoint document was recorded';
+
 /*
  * Where replications are, as this database knows it: of a replication between
  * two local tables, the newer of both checkpoints.  What looks like one may have
@@ -10,9 +21,7 @@ CREATE VIEW docrep.checkpoints WITH (security_barrier) AS
 		l.doc ->> 'target' AS target,
 		l.doc ->> 'source_last_seq' AS source_seq,
 		l.doc ->> 'session_id' AS session_id,
-		CASE WHEN pg_catalog.jsonb_typeof(l.doc -> 'recorded_at_ms') = 'number'
-				AND (l.doc -> 'recorded_at_ms')::numeric BETWEEN 0 AND 100000000000000
-			THEN pg_catalog.to_timestamp((l.doc -> 'recorded_at_ms')::float8 / 1000) END AS recorded_at,
+		docrep.checkpoint_time(l.doc) AS recorded_at,
 		t.tbl
 	FROM docrep.local_docs l
 		JOIN docrep.document_tables t ON t.uuid = l.tbl

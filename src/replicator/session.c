@@ -197,6 +197,8 @@ print_checkpoint(Run *run, const char *seq, int max_history)
 
 	extras.source = run->replication->source->display;
 	extras.target = run->replication->target->display;
+	extras.source_uuid = run->source->uuid;
+	extras.target_uuid = run->target->uuid;
 	extras.since_seq = run->replication->since_seq;
 	return docrep_checkpoint_print(&entry, &extras, run->old, run->nold, max_history);
 }

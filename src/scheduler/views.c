@@ -1,26 +1,32 @@
 /*-------------------------------------------------------------------------
  *
  * views.c
- *		The function under docrep.active_tasks.
+ *		The function under docrep.active_tasks, and what the other views' functions
+ *		share with it.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "catalog/pg_authid.h"
+#include "commands/dbcommands.h"
 #include "commands/extension.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "scheduler/jobs.h"
+#include "scheduler/views.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
 PG_FUNCTION_INFO_V1(docrep_active_tasks);
 
-#define ACTIVE_TASKS_COLUMNS	26
+/* CouchDB's own name of a node that was given none. */
+#define NODE_DEFAULT	"nonode@nohost"
 
 Tuplestorestate *
 docrep_begin_rows(FunctionCallInfo fcinfo, TupleDesc *desc)
@@ -46,13 +52,63 @@ docrep_begin_rows(FunctionCallInfo fcinfo, TupleDesc *desc)
 	return rows;
 }
 
-/* Jobs of this database are seen by their owners and by who may monitor. */
-static bool
-may_see(const JobView *job, Oid extension)
+void
+docrep_view_put(ViewRow *row, Datum value, bool null)
+{
+	Assert(row->n < VIEW_COLUMNS);
+	row->values[row->n] = value;
+	row->nulls[row->n++] = null;
+}
+
+void
+docrep_view_put_text(ViewRow *row, const char *text)
+{
+	if (text == NULL || text[0] == '\0')
+		docrep_view_put(row, (Datum) 0, true);
+	else
+		docrep_view_put(row, CStringGetTextDatum(text), false);
+}
+
+bool
+docrep_view_sees_all(void)
+{
+	return has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS);
+}
+
+bool
+docrep_view_may_see(const JobView *job, Oid extension)
 {
 	return job->database == MyDatabaseId && job->extension == extension &&
-		(has_privs_of_role(GetUserId(), job->role) ||
-		 has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS));
+		(has_privs_of_role(GetUserId(), job->role) || docrep_view_sees_all());
+}
+
+const char *
+docrep_view_state(const JobView *job)
+{
+	switch (job->state)
+	{
+		case JOB_FREE:
+		case JOB_PENDING:
+			return "pending";
+		case JOB_STARTING:
+		case JOB_RUNNING:
+		case JOB_IDLE:
+		case JOB_PARKED:
+			return "running";
+		case JOB_CRASHING:
+			return job->held ? "pending" : "crashing";
+		case JOB_FINISHED:
+			return job->error_sqlstate == 0 ? "completed" : "failed";
+	}
+	return "pending";
+}
+
+const char *
+docrep_view_node(void)
+{
+	const char *name = GetConfigOption("docrep.node_name", true, false);
+
+	return name && name[0] != '\0' ? name : NODE_DEFAULT;
 }
 
 /* Percent of the revisions known of that are done, or -1. */
@@ -67,66 +123,42 @@ progress_of(const ReplicationStats *figures)
 				  (figures->revisions_checked + figures->changes_pending));
 }
 
-/* The next columns of a row, from left to right. */
-typedef struct Row
-{
-	int			n;
-	Datum		values[ACTIVE_TASKS_COLUMNS];
-	bool		nulls[ACTIVE_TASKS_COLUMNS];
-} Row;
-
+/* In the order of the function's columns in watching.sql. */
 static void
-put(Row *row, Datum value, bool null)
-{
-	Assert(row->n < ACTIVE_TASKS_COLUMNS);
-	row->values[row->n] = value;
-	row->nulls[row->n++] = null;
-}
-
-/* Text; empty is null. */
-static void
-put_text(Row *row, const char *text)
-{
-	if (text[0] == '\0')
-		put(row, (Datum) 0, true);
-	else
-		put(row, CStringGetTextDatum(text), false);
-}
-
-/* In the order of the function's columns in scheduler.sql. */
-static void
-fill_row(Row *row, const JobView *job)
+fill_row(ViewRow *row, const JobView *job, const char *database)
 {
 	const ReplicationStats *f = &job->figures;
 	int			progress = progress_of(f);
 
 	row->n = 0;
-	put(row, Int32GetDatum(job->pid), job->pid == 0);
-	put_text(row, job->id);
-	put_text(row, "");			/* doc_id: of jobs that tables ask for */
-	put_text(row, job->source);
-	put_text(row, job->target);
-	put(row, BoolGetDatum(job->continuous), false);
-	put(row, Int64GetDatum(f->changes_pending), f->changes_pending < 0);
-	put_text(row, f->checkpointed_source_seq);
-	put_text(row, f->source_seq);
-	put_text(row, f->through_seq);
-	put(row, Int64GetDatum(f->docs_read), false);
-	put(row, Int64GetDatum(f->docs_written), false);
-	put(row, Int64GetDatum(f->doc_write_failures), false);
-	put(row, Int64GetDatum(f->missing_revisions_found), false);
-	put(row, Int64GetDatum(f->revisions_checked), false);
-	put(row, Int64GetDatum(f->bulk_get_attempts), false);
-	put(row, Int64GetDatum(f->bulk_get_docs), false);
-	put(row, TimestampTzGetDatum(job->started_on), false);
-	put(row, TimestampTzGetDatum(job->updated_on), false);
-	put(row, Int32GetDatum(progress), progress < 0);
-	put_text(row, docrep_job_state_name(job->state));
-	put(row, ObjectIdGetDatum(job->role), false);
-	put(row, Int32GetDatum(job->failures), false);
-	put_text(row, job->error_sqlstate == 0 ? "" : job->error_message);
-	put(row, TimestampTzGetDatum(job->next_start), job->state != JOB_CRASHING);
-	put_text(row, docrep_job_kind_name(job->kind));
+	docrep_view_put(row, Int32GetDatum(job->pid), job->pid == 0);
+	docrep_view_put_text(row, job->id);
+	docrep_view_put_text(row, job->has_task ? docrep_job_task(job->ref) : NULL);
+	docrep_view_put_text(row, job->source);
+	docrep_view_put_text(row, job->target);
+	docrep_view_put(row, BoolGetDatum(job->continuous), false);
+	docrep_view_put(row, Int64GetDatum(f->changes_pending), f->changes_pending < 0);
+	docrep_view_put_text(row, f->checkpointed_source_seq);
+	docrep_view_put_text(row, f->source_seq);
+	docrep_view_put_text(row, f->through_seq);
+	docrep_view_put(row, Int64GetDatum(f->docs_read), false);
+	docrep_view_put(row, Int64GetDatum(f->docs_written), false);
+	docrep_view_put(row, Int64GetDatum(f->doc_write_failures), false);
+	docrep_view_put(row, Int64GetDatum(f->missing_revisions_found), false);
+	docrep_view_put(row, Int64GetDatum(f->revisions_checked), false);
+	docrep_view_put(row, Int64GetDatum(f->bulk_get_attempts), false);
+	docrep_view_put(row, Int64GetDatum(f->bulk_get_docs), false);
+	docrep_view_put(row, TimestampTzGetDatum(job->started_on), false);
+	docrep_view_put(row, TimestampTzGetDatum(job->updated_on), false);
+	docrep_view_put(row, Int32GetDatum(progress), progress < 0);
+	docrep_view_put_text(row, docrep_job_state_name(job->state));
+	docrep_view_put(row, ObjectIdGetDatum(job->role), false);
+	docrep_view_put(row, Int32GetDatum(job->failures), false);
+	docrep_view_put_text(row, job->error_sqlstate == 0 ? NULL : job->error_message);
+	docrep_view_put(row, TimestampTzGetDatum(job->next_start), job->state != JOB_CRASHING);
+	docrep_view_put_text(row, docrep_job_kind_name(job->kind));
+	docrep_view_put_text(row, database);
+	docrep_view_put_text(row, docrep_view_node());
 }
 
 /* docrep.active_tasks(): one row a job that is not finished */
@@ -135,19 +167,29 @@ docrep_active_tasks(PG_FUNCTION_ARGS)
 {
 	TupleDesc	desc;
 	Tuplestorestate *rows = docrep_begin_rows(fcinfo, &desc);
-	JobView    *job = palloc(sizeof(JobView));
-	int			i = 0;
+	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "docrep job",
+												  ALLOCSET_DEFAULT_SIZES);
 	Oid			extension = get_extension_oid("docrep", false);
-	Row			row;
+	const char *database = get_database_name(MyDatabaseId);
+	JobView    *job = palloc(sizeof(JobView));
+	ViewRow    *row = palloc(sizeof(ViewRow));
+	int			index = 0;
 
-	if (desc->natts != ACTIVE_TASKS_COLUMNS)
-		elog(ERROR, "docrep.active_tasks() is of another version");
-	while (docrep_job_next(&i, false, job))
+	while (docrep_job_next(&index, false, job))
 	{
-		if (!may_see(job, extension))
+		MemoryContext old;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!docrep_view_may_see(job, extension))
 			continue;
-		fill_row(&row, job);
-		tuplestore_putvalues(rows, desc, row.values, row.nulls);
+		old = MemoryContextSwitchTo(scratch);
+		fill_row(row, job, database);
+		MemoryContextSwitchTo(old);
+		if (desc->natts != row->n)
+			elog(ERROR, "docrep.active_tasks() is of another version");
+		tuplestore_putvalues(rows, desc, row->values, row->nulls);
+		MemoryContextReset(scratch);
 	}
+	MemoryContextDelete(scratch);
 	return (Datum) 0;
 }
