@@ -162,6 +162,10 @@ docrep_http_auth_begin(DocrepHttp *http)
 		call->transfer->rules = http->rules;
 	}
 	pfree(form.data);
+
+	/* the first one is part of opening the peer, which is not repeated within a run */
+	if (auth->obtained == 0)
+		call->retries = 0;
 	auth->ready = false;
 	auth->call = call;
 	MemoryContextSwitchTo(caller);

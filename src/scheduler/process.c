@@ -91,8 +91,12 @@ docrep_process_identify(JobRef ref, const char *id)
 	Job		   *job = &docrep_job_slots[ref.index];
 
 	LWLockAcquire(JOBS_LOCK, LW_EXCLUSIVE);
-	strlcpy(job->id, id, sizeof(job->id));
-	docrep_slot_rehash(job);
+	if (strcmp(job->id, id) != 0)
+	{
+		strlcpy(job->id, id, sizeof(job->id));
+		docrep_slot_rehash(job);
+		docrep_slot_to_report(job);
+	}
 	LWLockRelease(JOBS_LOCK);
 }
 

@@ -10,7 +10,8 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time);
 
-my $here = new_node('here', databases => [ 'one', 'two' ]);
+# parked jobs are 052's and 054's
+my $here = new_node('here', databases => [ 'one', 'two' ], conf => 'docrep.park_after = -1');
 my $there = new_node('there', databases => ['far']);
 
 # A server that takes connections and never says a word.

@@ -146,6 +146,7 @@ $lab->meets('down for a moment', way => 'push', fault => { match => '^POST /db/_
 my $free = do { my $other = DocrepCouch->new; $other->port };
 my %nobody = (
 	'refused' => "http://127.0.0.1:$free/db",
+	'refused, with a login first' => "http://joe:secret\@127.0.0.1:$free/db",
 	'no such name' => 'http://no-such-host.invalid/db',
 );
 foreach my $what (sort keys %nobody)
