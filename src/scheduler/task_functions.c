@@ -269,7 +269,7 @@ docrep_clean_tasks(PG_FUNCTION_ARGS)
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	if (SPI_execute_with_args("DELETE FROM docrep.replicator r"
-							  " USING pg_catalog.unnest($1, $2) AS over(id, version)"
+							  " USING ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS over(id, version)"
 							  " WHERE r._id OPERATOR(pg_catalog.=) over.id"
 							  " AND r._seq OPERATOR(pg_catalog.=) over.version",
 							  2, delete_types, values, NULL, false, 0) != SPI_OK_DELETE)
