@@ -19,7 +19,9 @@
 #include "catalog/pg_extension.h"
 #include "commands/extension.h"
 #include "compat.h"
+#include "foreign/foreign.h"
 #include "miscadmin.h"
+#include "peer/server.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
 #include "scheduler/keeper.h"
@@ -178,12 +180,43 @@ add_report(Look *look, const KeeperTask *task, const char *shown, const char *st
 	return report;
 }
 
+/* The name of a foreign server that an endpoint names and that is not there any more, or NULL. */
+static char *
+lost_server(const char *endpoint)
+{
+	char	   *database;
+	char	   *name;
+
+	if (endpoint == NULL || strstr(endpoint, "://") != NULL)
+		return NULL;
+	name = docrep_server_split(endpoint, &database);
+	return name && !OidIsValid(get_foreign_server_oid(name, true)) ? name : NULL;
+}
+
+/* Why a task whose run has failed can never go on; NULL: it may. */
+static char *
+lost_cause(const KeeperTask *task)
+{
+	char	   *server = lost_server(task->source);
+
+	if (server == NULL)
+		server = lost_server(task->target);
+	return server ? psprintf("server \"%s\" does not exist any more", server) : NULL;
+}
+
 /* What the task's row is to say of its job, if it does not yet. */
 static void
 report_job(Look *look, const KeeperTask *task, const KeeperJob *job)
 {
 	KeeperReport *report;
+	char	   *lost = job->failing && !job->reported ? lost_cause(task) : NULL;
 
+	if (lost)
+	{
+		add_report(look, task, TASK_FAILED, TASK_FAILED, lost);
+		docrep_job_stop(job->ref, JOB_STOP_CANCELLED, JOB_GRACE);
+		return;
+	}
 	if (job->reported && task->shown != NULL)
 		return;
 	report = docrep_keeper_job_report(task, job);

@@ -38,6 +38,8 @@ typedef struct KeeperTask
 	char	   *reason;
 	char	   *shown;			/* what its row says, NULL: nothing yet */
 	char	   *replication_id;
+	char	   *source;
+	char	   *target;
 	Jsonb	   *stats;
 	bool		disabled;
 	bool		due;			/* it has no retry_at, or one that has come */

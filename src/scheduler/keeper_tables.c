@@ -100,7 +100,7 @@ docrep_keeper_take_ids(void)
 
 #define TASK_COLUMNS \
 	"SELECT id, version, owner, role, state, reason, shown, replication_id, stats, disabled," \
-	" coalesce(retry_at <= clock_timestamp(), true) FROM docrep.task_state"
+	" coalesce(retry_at <= clock_timestamp(), true), source, target FROM docrep.task_state"
 
 KeeperTask *
 docrep_keeper_read(List *ids, int *n)
@@ -138,6 +138,8 @@ docrep_keeper_read(List *ids, int *n)
 		tasks[i].stats = jsonb_at(i, 9);
 		tasks[i].disabled = bool_at(i, 10);
 		tasks[i].due = bool_at(i, 11);
+		tasks[i].source = text_at(i, 12);
+		tasks[i].target = text_at(i, 13);
 	}
 	docrep_internal_end(&sql);
 	return tasks;

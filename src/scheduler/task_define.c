@@ -73,7 +73,7 @@ parse_as(Oid owner, Jsonb *document)
 	GetUserIdAndSecContext(&user, &context);
 	if (user != owner)
 		SetUserIdAndSecContext(owner, context | SECURITY_LOCAL_USERID_CHANGE);
-	replication = docrep_replication_parse(document);
+	replication = docrep_replication_parse_task(document);
 	SetUserIdAndSecContext(user, context);
 	return replication;
 }

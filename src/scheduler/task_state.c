@@ -146,3 +146,22 @@ docrep_task_remove(const char *id)
 	add_news(id);
 	docrep_internal_end(&sql);
 }
+
+void
+docrep_task_fail(const char *id, const char *reason)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[] = {TEXTOID, TEXTOID};
+	Datum		values[2];
+	InternalSql sql;
+
+	values[0] = CStringGetTextDatum(id);
+	values[1] = CStringGetTextDatum(reason);
+	docrep_internal_begin(&sql);
+	docrep_internal_execute(&plan,
+							"UPDATE docrep.task_state SET state = 'failed', reason = $2, shown = NULL,"
+							" last_updated = clock_timestamp() WHERE id = $1 AND state = 'held'",
+							2, types, values, NULL, false, 0);
+	add_news(id);
+	docrep_internal_end(&sql);
+}

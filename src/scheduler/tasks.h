@@ -71,9 +71,12 @@ extern void docrep_task_put(const TaskDefinition *task, int64 version);
 /* It is gone. */
 extern void docrep_task_remove(const char *id);
 
+/* It was held, and cannot be read: failed, for that reason. */
+extern void docrep_task_fail(const char *id, const char *reason);
+
 /* --- task_trigger.c --- */
 
-/* Before docrep_table... writes: keeps what has no place in docrep.replicator out of it. */
+/* Keep what has no place in docrep.replicator out of the functions that write documents. */
 extern void docrep_tasks_install_hook(void);
 
 #endif							/* DOCREP_SCHEDULER_TASKS_H */

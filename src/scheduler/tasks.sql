@@ -87,3 +87,34 @@ CREATE POLICY monitoring ON docrep.replicator FOR SELECT
 	USING (pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE'));
 COMMENT ON POLICY own_tasks ON docrep.replicator IS 'tasks of roles whose privileges the reader or writer has';
 COMMENT ON POLICY monitoring ON docrep.replicator IS 'members of pg_read_all_stats see all tasks';
+
+CREATE FUNCTION docrep.start(id text, source text, target text, options jsonb DEFAULT '{}') RETURNS docrep.rev
+LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'docrep_start';
+REVOKE ALL ON FUNCTION docrep.start(text, text, text, jsonb) FROM PUBLIC;
+COMMENT ON FUNCTION docrep.start(text, text, text, jsonb) IS
+	'Start a replication task, as an INSERT into docrep.replicator does; options are the other members of its document';
+
+CREATE FUNCTION docrep.cancel(id text) RETURNS void
+LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'docrep_cancel';
+REVOKE ALL ON FUNCTION docrep.cancel(text) FROM PUBLIC;
+COMMENT ON FUNCTION docrep.cancel(text) IS
+	'End a replication task, as a DELETE from docrep.replicator does, and wait for its process';
+
+CREATE FUNCTION docrep.clean_tasks(older_than interval DEFAULT '7 days', states text[] DEFAULT '{completed,failed}')
+RETURNS bigint
+LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'docrep_clean_tasks';
+REVOKE ALL ON FUNCTION docrep.clean_tasks(interval, text[]) FROM PUBLIC;
+COMMENT ON FUNCTION docrep.clean_tasks(interval, text[]) IS
+	'Delete tasks that have been over for that long, in one of these states: completed, failed, held; returns how many';
+
+CREATE FUNCTION docrep.resume_tasks(ids text[] DEFAULT NULL) RETURNS bigint
+LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'docrep_resume_tasks';
+REVOKE ALL ON FUNCTION docrep.resume_tasks(text[]) FROM PUBLIC;
+COMMENT ON FUNCTION docrep.resume_tasks(text[]) IS
+	'Start tasks that are held since they were restored or copied with their database; returns how many';
+
+CREATE FUNCTION docrep.set_destinations(tbl regclass, destinations jsonb) RETURNS void
+LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'docrep_set_destinations';
+REVOKE ALL ON FUNCTION docrep.set_destinations(regclass, jsonb) FROM PUBLIC;
+COMMENT ON FUNCTION docrep.set_destinations(regclass, jsonb) IS
+	'Replicate a document table to the destinations of a RavenDB destinations document, and no longer to others';

@@ -22,8 +22,8 @@ CREATE VIEW docrep.tables AS
 		LEFT JOIN docrep.table_settings s ON s.tbl = t.uuid,
 		LATERAL docrep.info(t.tbl) i
 	WHERE pg_catalog.has_table_privilege(t.tbl::oid, 'SELECT')
-		AND t.tbl::oid IS DISTINCT FROM pg_catalog.to_regclass('docrep.replicator')::oid;
+		AND t.tbl IS DISTINCT FROM pg_catalog.to_regclass('docrep.replicator');
 GRANT SELECT ON docrep.tables TO PUBLIC;
 COMMENT ON VIEW docrep.tables IS
-	'The document tables that the role may read, docrep.replicator apart; the counts are exact, of what it may see, and cost a scan';
+	'The document tables that the role may read, but for docrep.replicator; the counts are exact, of what it may see, and cost a scan';
 COMMENT ON COLUMN docrep.tables.conflict_count IS 'documents that have more than one live revision';

@@ -73,7 +73,7 @@ $node->safe_psql('postgres', q{INSERT INTO docs VALUES ('gone', '{}'); DELETE FR
 $node->wait_for_catchup($standby, 'replay', $node->lsn('insert'));
 is($standby->safe_psql('postgres', q{SELECT count(*) > 0 FROM docs}), 't', 'documents can be read on a standby');
 
-my $uuid = $node->safe_psql('postgres', q{SELECT uuid FROM docrep.document_tables});
+my $uuid = $node->safe_psql('postgres', q{SELECT uuid FROM docrep.document_tables WHERE tbl = 'docs'::regclass});
 my %feeds = (
 	'changes' => q{SELECT * FROM docrep.changes('docs')},
 	'changes_feed' => q{SELECT docrep.changes_feed('docs')},
