@@ -211,55 +211,16 @@ open_table(PostgresPeer *peer, bool create)
 	MemoryContextSwitchTo(old);
 }
 
-/*
- * What a foreign server says about TLS.  Only superusers name files there, so they are
- * not looked at as those in a role's own URL are.
- */
-static void
-set_tls(PostgresPeer *peer)
-{
-	const DocrepPeerOptions *options = &peer->base.options;
-	const char *ca_file = options->ssl_ca_file;
-	const char *verify = options->ssl_verify ? options->ssl_verify : ca_file ? "full" : NULL;
-
-	if (ca_file == NULL && verify && strcmp(verify, "off") != 0 && docrep_ssl_ca_file[0] != '\0')
-		ca_file = docrep_ssl_ca_file;
-	if (verify)
-		docrep_pgurl_set(peer->url, "sslmode",
-						 strcmp(verify, "full") == 0 ? "verify-full" :
-						 strcmp(verify, "ca") == 0 ? "verify-ca" : "require");
-	if (ca_file)
-		docrep_pgurl_set(peer->url, "sslrootcert", ca_file);
-	if (options->ssl_cert_file)
-	{
-		docrep_pgurl_set(peer->url, "sslcert", options->ssl_cert_file);
-		docrep_pgurl_set(peer->url, "sslkey", options->ssl_key_file ? options->ssl_key_file :
-						 options->ssl_cert_file);
-		peer->url->certificate = true;
-	}
-}
-
-/* Options of the replication that libpq has by other names. */
-static void
-set_options(PostgresPeer *peer)
-{
-	const DocrepPeerOptions *options = &peer->base.options;
-	MemoryContext old = MemoryContextSwitchTo(peer->base.cxt);
-
-	set_tls(peer);
-	docrep_socket_options_parse(options->socket_options, &peer->url->socket_options);
-	if (options->request_timeout > 0 && docrep_pgurl_get(peer->url, "tcp_user_timeout") == NULL)
-		docrep_pgurl_set(peer->url, "tcp_user_timeout", psprintf("%d", options->request_timeout));
-	MemoryContextSwitchTo(old);
-}
-
 static void
 postgres_open(DocrepPeer *base, bool create)
 {
 	PostgresPeer *peer = (PostgresPeer *) base;
 	bool		restricted = peer->restricted = check_role(peer);
+	MemoryContext old;
 
-	set_options(peer);
+	old = MemoryContextSwitchTo(base->cxt);
+	docrep_pgurl_take_options(peer->url, &base->options);
+	MemoryContextSwitchTo(old);
 	docrep_pgatts_restrict(peer->atts, restricted);
 	docrep_pgconn_connect(peer->c, peer->url, restricted, base->options.connection_timeout);
 	open_table(peer, create);

@@ -333,3 +333,39 @@ docrep_pgurl_restrict(const DocrepPgUrl *url)
 				restrict_host(url, hosts[i], false);
 	}
 }
+
+/*
+ * What a foreign server says about TLS.  Only superusers name files there, so they are
+ * not looked at as those in a role's own URL are.
+ */
+static void
+set_tls(DocrepPgUrl *url, const DocrepPeerOptions *options)
+{
+	const char *ca_file = options->ssl_ca_file;
+	const char *verify = options->ssl_verify ? options->ssl_verify : ca_file ? "full" : NULL;
+
+	if (ca_file == NULL && verify && strcmp(verify, "off") != 0 && docrep_ssl_ca_file[0] != '\0')
+		ca_file = docrep_ssl_ca_file;
+	if (verify)
+		docrep_pgurl_set(url, "sslmode",
+						 strcmp(verify, "full") == 0 ? "verify-full" :
+						 strcmp(verify, "ca") == 0 ? "verify-ca" : "require");
+	if (ca_file)
+		docrep_pgurl_set(url, "sslrootcert", ca_file);
+	if (options->ssl_cert_file)
+	{
+		docrep_pgurl_set(url, "sslcert", options->ssl_cert_file);
+		docrep_pgurl_set(url, "sslkey", options->ssl_key_file ? options->ssl_key_file :
+						 options->ssl_cert_file);
+		url->certificate = true;
+	}
+}
+
+void
+docrep_pgurl_take_options(DocrepPgUrl *url, const DocrepPeerOptions *options)
+{
+	set_tls(url, options);
+	docrep_socket_options_parse(options->socket_options, &url->socket_options);
+	if (options->request_timeout > 0 && docrep_pgurl_get(url, "tcp_user_timeout") == NULL)
+		docrep_pgurl_set(url, "tcp_user_timeout", psprintf("%d", options->request_timeout));
+}

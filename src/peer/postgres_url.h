@@ -30,6 +30,10 @@ extern DocrepPgUrl *docrep_pgurl_parse(const char *text);
 /* The value of a connection parameter, or NULL. */
 extern const char *docrep_pgurl_get(const DocrepPgUrl *url, const char *keyword);
 
+/* Take over what libpq has by other names, in the current context. */
+struct DocrepPeerOptions;
+extern void docrep_pgurl_take_options(DocrepPgUrl *url, const struct DocrepPeerOptions *options);
+
 /* Set a connection parameter, in the current context. */
 extern void docrep_pgurl_set(DocrepPgUrl *url, const char *keyword, const char *value);
 

@@ -321,6 +321,7 @@ start_connecting(PgWatchConn *c, const WatchLookup *lookup)
 		fail(c, "42501");
 		return;
 	}
+	docrep_socket_options_apply(&url->socket_options, PQsocket(c->conn));
 	c->state = PGC_CONNECTING;
 	watch_socket(c, EPOLLOUT);
 }

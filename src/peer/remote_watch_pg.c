@@ -48,15 +48,16 @@ docrep_watch_pg_waiter(int64 number)
 
 /* What has to be the same for two waits to share a connection; holds a password. */
 static char *
-group_id(const DocrepPgUrl *url, bool restricted, int timeout)
+group_id(const DocrepPgUrl *url, const DocrepWaitPlace *place, int timeout)
 {
 	StringInfoData buf;
 	const char **keywords;
 	const char **values;
 
 	initStringInfo(&buf);
-	appendStringInfo(&buf, "%d %d", restricted, timeout);
-	docrep_pgconn_parameters(url, restricted, &keywords, &values);
+	appendStringInfo(&buf, "%d %d %s", place->restricted, timeout,
+					 place->options.socket_options ? place->options.socket_options : "");
+	docrep_pgconn_parameters(url, place->restricted, &keywords, &values);
 	for (int i = 0; keywords[i] != NULL; i++)
 		appendStringInfo(&buf, " %s %zu %s", keywords[i], strlen(values[i]), values[i]);
 	return buf.data;
@@ -81,7 +82,8 @@ find_group(const DocrepWaitPlace *place, MemoryContext parent)
 	timeout = Max(timeout, SHORTEST_TIMEOUT);
 	if (place->restricted)
 		docrep_pgurl_restrict(url);
-	id = group_id(url, place->restricted, timeout);
+	docrep_pgurl_take_options(url, &place->options);
+	id = group_id(url, place, timeout);
 	MemoryContextSwitchTo(caller);
 	dlist_foreach(iter, &groups)
 	{

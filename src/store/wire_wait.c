@@ -39,6 +39,7 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/hsearch.h"
+#include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
@@ -56,6 +57,9 @@
 
 /* how often it is looked whether tables are still there, and may be read, in ms */
 #define REVIEW_INTERVAL	60000
+
+/* the catalog caches are emptied after so many looks at tables */
+#define TABLES_IN_CACHES	200
 
 /* share of docrep.max_open_writes that one session takes for its waits */
 #define SHARE_OF_SLOTS	8
@@ -230,6 +234,22 @@ look_inside(Waited *w, Look what, const char *since)
 }
 
 /*
+ * Catalog caches keep what they have learnt of each table for ever: some 60 kB.
+ * A session that has to do with 1,000 of them for a moment each lets go of it now
+ * and then.
+ */
+static void
+trim_caches(void)
+{
+	static int	looked = 0;
+
+	if (++looked < TABLES_IN_CACHES)
+		return;
+	looked = 0;
+	InvalidateSystemCaches();
+}
+
+/*
  * The same in a subtransaction of its own: one table's failure is not the
  * others'.  Returns 1: the client shall look; 0: not; -1: it failed, which is
  * for the client to see when it looks.
@@ -266,6 +286,7 @@ look(Waited *w, Look what, const char *since)
 	PG_END_TRY();
 	MemoryContextSwitchTo(cxt);
 	CurrentResourceOwner = owner;
+	trim_caches();
 	return result;
 }
 

@@ -301,6 +301,53 @@ $node->safe_psql('one', q{INSERT INTO orders(_id, doc) VALUES ('new', '{}')});
 finish($psql);
 is($output, "t\n", 'a commit does');
 
+# ---- waiting for many tables -----------------------------------------------------
+
+$seq = $node->safe_psql('one', q{SELECT max(seq) FROM docrep.changes('orders')});
+my $copy_seq = $node->safe_psql('one', q{SELECT max(seq) FROM docrep.changes('copy')});
+my $both = "NULL, '{7,8,9}', '{$orders,$copy,$orders}', '{$seq,$copy_seq,$seq}'";
+my $none = "'{}', '{}', '{}', '{}'";
+
+sub wait_many { return "CALL docrep.peer_wait_many($_[0], " . ($_[1] // 10) . ', NULL);' }
+
+is($node->safe_psql('one', wait_many($both)), '{}', 'many tables: the time runs out');
+is($node->safe_psql('one', wait_many("NULL, '{1,2}', '{$orders,$copy}', '{0,$copy_seq}'", 60000)),
+	'{1}', 'what is there is not waited for');
+is( $node->safe_psql('one', wait_many($both) . q{INSERT INTO orders(_id, doc) VALUES ('many', '{}');}
+		  . wait_many($none, 60000) . wait_many($none)),
+	"{}\n{7,9}\n{}", 'the list is kept from call to call, without what was told');
+is( $node->safe_psql('one', wait_many("NULL, '{7,8}', '{$copy,$copy}', '{$copy_seq,$copy_seq}'")
+		  . q{INSERT INTO copy(_id, doc) VALUES ('many', '{}');} . wait_many(q{'{7}', '{}', '{}', '{}'}, 60000)),
+	"{}\n{8}", 'a number can be taken off it');
+$copy_seq = $node->safe_psql('one', q{SELECT max(seq) FROM docrep.changes('copy')});
+is( $node->safe_psql('one', wait_many("NULL, '{7,8}', '{$copy,$copy}', '{$copy_seq,$copy_seq}'")
+		  . wait_many(q{'{8}', '{}', '{}', '{}'})
+		  . q{INSERT INTO copy(_id, doc) VALUES ('many2', '{}');} . wait_many($none, 60000)),
+	"{}\n{}\n{7}", '... while another of the same table stays');
+$copy_seq = $node->safe_psql('one', q{SELECT max(seq) FROM docrep.changes('copy')});
+$node->safe_psql('one', 'GRANT reader TO writer');
+is( $node->safe_psql('one', "SET SESSION AUTHORIZATION reader;"
+		  . wait_many("NULL, '{1,2,3}', '{$orders,$copy,00000000-0000-4000-8000-000000000000}', '{999999,$copy_seq,0}'", 60000)),
+	'{2,3}', 'what may not be read, or is not there, is for the client to look at');
+is(state_as('writer', 'BEGIN;' . wait_many($none)), '2D000', 'not in a transaction block');
+is(state_as('writer', wait_many("NULL, '{1}', '{}', '{}'")), 'DR400', 'arrays of different lengths');
+is(state_as('writer', wait_many("NULL, '{NULL}', '{$copy}', '{0}'")), 'DR400', 'a null');
+is(state_as('writer', wait_many("NULL, NULL, '{}', '{}'")), 'DR400', 'no array');
+
+$seq = $node->safe_psql('one', q{SELECT max(seq) FROM docrep.changes('orders')});
+$output = '';
+$psql = start_psql(wait_many("NULL, '{5,6}', '{$orders,$copy}', '{$seq,$copy_seq}'", 60000), \$output);
+wait_for_query($node, 'one', $waiting, '1', 30);
+is( $node->safe_psql('one', q{SELECT backend_xmin IS NULL AND backend_xid IS NULL
+		FROM pg_stat_activity WHERE query LIKE 'CALL docrep.peer_wait%' AND state = 'active'}),
+	't', 'who waits for many holds back no vacuum');
+is( $node->safe_psql('one', q{SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+		WHERE query LIKE 'CALL docrep.peer_wait%' AND a.state = 'active' AND locktype = 'relation'}),
+	'0', 'and locks no table');
+$node->safe_psql('one', q{INSERT INTO copy(_id, doc) VALUES ('many3', '{}')});
+finish($psql);
+is($output, "{6}\n", 'a commit to one of them ends it');
+
 # Clients that go away, tables that go away, administrators.
 $seq = $node->safe_psql('one', q{SELECT max(seq) FROM docrep.changes('orders')}) + 1000;
 $output = '';
