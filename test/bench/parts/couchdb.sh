@@ -1,4 +1,4 @@
-# 11 to 15: replication with a CouchDB-compatible server, over HTTP on loopback
+# 11 to 14: replication with a CouchDB-compatible server, over HTTP on loopback
 
 HTTP_ROWS=${BENCH_HTTP_ROWS:-50000}
 
