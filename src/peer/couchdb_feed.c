@@ -373,6 +373,9 @@ worth_another(CouchFeed *feed)
 		return true;
 	if (feed->mode == COUCHFEED_BATCHES)
 		return false;
+	/* how often a stream may end at once is for couchdb_wait.c to say */
+	if (feed->mode == COUCHFEED_STREAM && feed->short_lived > 0)
+		return true;
 	if (may_be_held_back(feed))
 	{
 		feed->peer->no_heartbeats = true;
@@ -438,5 +441,5 @@ docrep_couch_feed_broke(CouchFeed *feed, const char *what)
 	docrep_http_drop(call);
 	feed->call = NULL;
 	feed->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-												 RETRY_PAUSE << Min(feed->failures, 6));
+												 RETRY_PAUSE << Min(feed->failures + feed->short_lived, 6));
 }

@@ -12,9 +12,9 @@
  *
  * Not every server has streams, and not everything in front of one lets them
  * through.  So the first one is a trial with quick heartbeats.  One that is
- * refused, that brings nothing or something else, or that ends at once (again) is
- * given up for long polls, as long as the peer is open.  What was wrong was not
- * the stream's fault if the poll fails, too; then that is what is told.
+ * refused, that brings nothing or something else, or that ends at once again and
+ * again is given up for long polls, as long as the peer is open.  What was wrong was
+ * not the stream's fault if the poll fails, too; then that is what is told.
  *
  * PouchDB's servers are polled: they never learn that somebody has left a stream,
  * and go on reading changes for him until they end.
@@ -31,8 +31,9 @@
 
 /* A long poll that comes back with nothing is not asked again before this (ms). */
 #define POLL_PAUSE			1000
-/* So many streams in a row that end soon are enough. */
+/* So many streams in a row that end soon are enough; more if there was one that did not. */
 #define SHORT_STREAMS		2
+#define SHORT_STREAMS_LATER	3
 
 static const char doing[] = "waiting for changes";
 
@@ -90,7 +91,7 @@ why_unfit(CouchFeed *feed)
 		return NULL;
 	if (!docrep_couch_feed_is_short(feed))
 		feed->short_lived = 0;
-	else if (++feed->short_lived >= SHORT_STREAMS)
+	else if (++feed->short_lived >= (feed->trial ? SHORT_STREAMS : SHORT_STREAMS_LATER))
 		return success ? "it ends at once" : "it is refused";
 	return NULL;
 }
