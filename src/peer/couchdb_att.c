@@ -7,6 +7,9 @@
  * When the connection breaks in the middle, another call passes over what was
  * read already.
  *
+ * Some servers, and some of what stands before them, decode what is said to be
+ * encoded.  What comes counts, so the document is corrected before anything is read.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -50,6 +53,16 @@ consume_content(DocrepHttpCall *call, const char *data, Size len)
 	return skip + n;
 }
 
+static void
+raise_broken(CouchAttReader *reader, const char *detail)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DOCREP_UNAVAILABLE),
+			 errmsg("reading an attachment failed at %s", reader->peer->base.display),
+			 errdetail("Attachment \"%s\" of document \"%s\" %s.",
+					   reader->name, reader->doc_id, detail)));
+}
+
 /* Ask for the content, from its beginning. */
 static void
 start_reading(CouchAttReader *reader)
@@ -66,6 +79,17 @@ start_reading(CouchAttReader *reader)
 	docrep_http_start(call);
 }
 
+/* Wait for the answer to begin: does it bring decoded what is said to be encoded? */
+static bool
+comes_decoded(CouchAttReader *reader)
+{
+	DocrepHttpCall *call = reader->call;
+
+	while (!call->headers_in && !call->done)
+		(void) docrep_http_step(reader->peer->http, 0);
+	return call->headers_in && call->status / 100 == 2 && call->encoding[0] == '\0';
+}
+
 void
 docrep_couch_close_att(DocrepPeer *base)
 {
@@ -78,7 +102,7 @@ docrep_couch_close_att(DocrepPeer *base)
 }
 
 void
-docrep_couch_open_att(DocrepPeer *base, const DocrepDoc *doc, const DocAtt *att)
+docrep_couch_open_att(DocrepPeer *base, const DocrepDoc *doc, DocAtt *att)
 {
 	CouchPeer  *peer = (CouchPeer *) base;
 	MemoryContext cxt;
@@ -98,17 +122,15 @@ docrep_couch_open_att(DocrepPeer *base, const DocrepDoc *doc, const DocAtt *att)
 	reader->length = att->encoded_length;
 	peer->att = reader;
 	start_reading(reader);
+	if (reader->encoded && comes_decoded(reader))
+	{
+		att->encoding = NULL;
+		att->digest = NULL;
+		att->encoded_length = att->length;
+		reader->encoded = false;
+		reader->length = att->length;
+	}
 	MemoryContextSwitchTo(caller);
-}
-
-static void
-raise_broken(CouchAttReader *reader, const char *detail)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_DOCREP_UNAVAILABLE),
-			 errmsg("reading an attachment failed at %s", reader->peer->base.display),
-			 errdetail("Attachment \"%s\" of document \"%s\" %s.",
-					   reader->name, reader->doc_id, detail)));
 }
 
 /* The answer must be the content as it is stored, else its length means nothing. */

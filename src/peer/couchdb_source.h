@@ -39,7 +39,7 @@ extern bool docrep_couch_recv_wait(DocrepPeer *base);
 extern bool docrep_couch_wait_place(DocrepPeer *base, const char *since, DocrepWaitPlace *place);
 extern void docrep_couch_send_fetch(DocrepPeer *base, const DocrepChanges *changes, bool latest);
 extern bool docrep_couch_recv_fetch(DocrepPeer *base, Size max_bytes, DocrepDocs *out);
-extern void docrep_couch_open_att(DocrepPeer *base, const DocrepDoc *doc, const DocAtt *att);
+extern void docrep_couch_open_att(DocrepPeer *base, const DocrepDoc *doc, DocAtt *att);
 extern Size docrep_couch_read_att(DocrepPeer *base, char *buf, Size size);
 extern void docrep_couch_close_att(DocrepPeer *base);
 

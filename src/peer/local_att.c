@@ -16,7 +16,7 @@
 /* ---------- reading ---------- */
 
 void
-docrep_local_open_att(DocrepPeer *base, const DocrepDoc *doc, const DocAtt *att)
+docrep_local_open_att(DocrepPeer *base, const DocrepDoc *doc, DocAtt *att)
 {
 	LocalAtts  *atts = &((LocalPeer *) base)->atts;
 

@@ -94,9 +94,10 @@ typedef struct DocrepPeerOps
 	 * recv_changes gave: as stored (encoded), in order, one at a time.  Other
 	 * requests may be under way.  read_att returns 0 at the end; content that
 	 * is gone: DR404.  A content whose length is not what the document said is
-	 * raised as DR503 (broken in transit).
+	 * raised as DR503 (broken in transit).  What comes decoded although the document
+	 * says that it is encoded has its att corrected: no encoding, no digest.
 	 */
-	void		(*open_att) (DocrepPeer *peer, const DocrepDoc *doc, const DocAtt *att);
+	void		(*open_att) (DocrepPeer *peer, const DocrepDoc *doc, DocAtt *att);
 	Size		(*read_att) (DocrepPeer *peer, char *buf, Size size);
 	void		(*close_att) (DocrepPeer *peer);	/* cannot fail; early is fine */
 

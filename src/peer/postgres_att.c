@@ -220,7 +220,7 @@ ask_for_pieces(DocrepPgAtts *a)
 }
 
 void
-docrep_pgatts_open(DocrepPeer *peer, const DocrepDoc *doc, const DocAtt *att)
+docrep_pgatts_open(DocrepPeer *peer, const DocrepDoc *doc, DocAtt *att)
 {
 	DocrepPgAtts *a = docrep_pgatts_of(peer);
 
