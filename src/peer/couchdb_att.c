@@ -10,11 +10,15 @@
  * Some servers, and some of what stands before them, decode what is said to be
  * encoded.  What comes counts, so the document is corrected before anything is read.
  *
+ * What a document has and its server does not (404) would be missing in each further
+ * attempt, too.  So that document is given up, unless it is another one by now.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "peer/couchdb_source.h"
+#include "peer/couchdb_target.h"
 #include "store/errcodes.h"
 #include "utils/memutils.h"
 
@@ -79,15 +83,62 @@ start_reading(CouchAttReader *reader)
 	docrep_http_start(call);
 }
 
-/* Wait for the answer to begin: does it bring decoded what is said to be encoded? */
+/* Does the answer bring decoded what is said to be encoded? */
 static bool
-comes_decoded(CouchAttReader *reader)
+comes_decoded(const CouchAttReader *reader)
 {
-	DocrepHttpCall *call = reader->call;
+	const DocrepHttpCall *call = reader->call;
 
-	while (!call->headers_in && !call->done)
-		(void) docrep_http_step(reader->peer->http, 0);
-	return call->headers_in && call->status / 100 == 2 && call->encoding[0] == '\0';
+	return reader->encoded && call->headers_in && call->status / 100 == 2 &&
+		call->encoding[0] == '\0';
+}
+
+/* ---------- contents that are missing ---------- */
+
+/* Does an answer to open_revs have this revision? */
+static bool
+has_rev(const DocrepHttpCall *call, const char *rev)
+{
+	CouchAnswer *answer = docrep_couch_answer_new(false, COUCH_DOCUMENT_BYTES);
+	const char *data = call->answer.data;
+	size_t		len = call->answer.len;
+	CouchEntry	entry;
+
+	while (docrep_couch_answer_next(answer, call->type, &data, &len, &entry) == COUCHANSWER_ENTRY)
+	{
+		CouchJson	value = entry.kind == COUCHENTRY_DOC ? docrep_cj_get(&entry.doc, "_rev") :
+			entry.rev;
+
+		if (entry.kind == COUCHENTRY_DOC && docrep_cj_equals(&value, rev))
+			return true;
+	}
+	return false;
+}
+
+void
+docrep_couch_content_missing(CouchPeer *peer, const char *id, const Rev *rev)
+{
+	static const int also[] = {404, 0};
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "docrep missing content",
+											  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(cxt);
+	char	   *text = docrep_couch_rev_text(rev);
+	DocrepHttpCall *call = docrep_http_call(peer->http, cxt, "GET",
+											psprintf("%s?open_revs=%%5B%%22%s%%22%%5D%s",
+													 docrep_http_doc_path(id),
+													 docrep_http_escape(text),
+													 peer->pouchdb ? "" : "&latest=true"));
+
+	call->max_body = COUCH_DOCUMENT_BYTES;
+	docrep_http_do(call, also, "reading a document again");
+	if (call->status == 404 || !has_rev(call, text))
+		ereport(ERROR,
+				(errcode(ERRCODE_DOCREP_UNAVAILABLE),
+				 errmsg("document \"%s\" has changed at %s while its attachments were read",
+						id, peer->base.display),
+				 errhint("The replication goes on from its last checkpoint.")));
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(cxt);
 }
 
 void
@@ -101,7 +152,7 @@ docrep_couch_close_att(DocrepPeer *base)
 		MemoryContextDelete(reader->cxt);
 }
 
-void
+bool
 docrep_couch_open_att(DocrepPeer *base, const DocrepDoc *doc, DocAtt *att)
 {
 	CouchPeer  *peer = (CouchPeer *) base;
@@ -122,7 +173,16 @@ docrep_couch_open_att(DocrepPeer *base, const DocrepDoc *doc, DocAtt *att)
 	reader->length = att->encoded_length;
 	peer->att = reader;
 	start_reading(reader);
-	if (reader->encoded && comes_decoded(reader))
+	while (!reader->call->headers_in && !reader->call->done)
+		(void) docrep_http_step(peer->http, 0);
+	if (reader->call->headers_in && reader->call->status == 404)
+	{
+		docrep_couch_content_missing(peer, doc->id, &doc->path.revs[0]);
+		docrep_couch_close_att(base);
+		MemoryContextSwitchTo(caller);
+		return false;
+	}
+	if (comes_decoded(reader))
 	{
 		att->encoding = NULL;
 		att->digest = NULL;
@@ -131,6 +191,7 @@ docrep_couch_open_att(DocrepPeer *base, const DocrepDoc *doc, DocAtt *att)
 		reader->length = att->length;
 	}
 	MemoryContextSwitchTo(caller);
+	return true;
 }
 
 /* The answer must be the content as it is stored, else its length means nothing. */

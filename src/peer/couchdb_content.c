@@ -13,6 +13,7 @@
 
 #include <zlib.h>
 
+#include "peer/couchdb_source.h"
 #include "peer/couchdb_target.h"
 #include "utils/memutils.h"
 
@@ -88,11 +89,12 @@ docrep_couch_content_open(DocrepPeer *source, const DocrepDoc *doc, DocAtt *att,
 	else
 	{
 		content->source = source;
-		source->ops->open_att(source, doc, att);
+		if (!source->ops->open_att(source, doc, att))
+			content->problem = COUCH_CONTENT_MISSING;
 	}
 	/* only now it is certain whether it is encoded */
 	content->left = docrep_couch_content_length(att, decode);
-	if (decode && att->encoding != NULL)
+	if (decode && att->encoding != NULL && content->problem == NULL)
 		begin_decoding(content, att);
 	return content;
 }

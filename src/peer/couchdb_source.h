@@ -15,7 +15,7 @@
  * couchdb_docs.c		documents
  * couchdb_stubs.c		what documents say of their attachments
  * couchdb_small.c		contents that come along
- * couchdb_att.c		contents that are read by themselves
+ * couchdb_att.c		contents that are read by themselves, or are missing
  *
  *-------------------------------------------------------------------------
  */
@@ -39,7 +39,7 @@ extern bool docrep_couch_recv_wait(DocrepPeer *base);
 extern bool docrep_couch_wait_place(DocrepPeer *base, const char *since, DocrepWaitPlace *place);
 extern void docrep_couch_send_fetch(DocrepPeer *base, const DocrepChanges *changes, bool latest);
 extern bool docrep_couch_recv_fetch(DocrepPeer *base, Size max_bytes, DocrepDocs *out);
-extern void docrep_couch_open_att(DocrepPeer *base, const DocrepDoc *doc, DocAtt *att);
+extern bool docrep_couch_open_att(DocrepPeer *base, const DocrepDoc *doc, DocAtt *att);
 extern Size docrep_couch_read_att(DocrepPeer *base, char *buf, Size size);
 extern void docrep_couch_close_att(DocrepPeer *base);
 
@@ -275,6 +275,18 @@ extern char *docrep_couch_text_member(const CouchJson *object, const char *name)
 
 /* The path of an attachment of a revision: "id/name?rev=...", allocated. */
 extern char *docrep_couch_att_path(const DocrepDoc *doc, const DocAtt *att);
+
+/* ---------- couchdb_att.c ---------- */
+
+/*
+ * The source answers 404 for a content of a revision.  Returns if it still gives the
+ * revision itself, so that the attachment is missing for good; raises DR503 if the
+ * document has moved on, of which the feed will tell.
+ */
+extern void docrep_couch_content_missing(CouchPeer *peer, const char *id, const Rev *rev);
+
+/* What is said of such a document. */
+#define COUCH_CONTENT_MISSING	"the source does not have its content"
 
 /* ---------- couchdb_small.c ---------- */
 

@@ -15,7 +15,7 @@
 
 /* ---------- reading ---------- */
 
-void
+bool
 docrep_local_open_att(DocrepPeer *base, const DocrepDoc *doc, DocAtt *att)
 {
 	LocalAtts  *atts = &((LocalPeer *) base)->atts;
@@ -28,6 +28,7 @@ docrep_local_open_att(DocrepPeer *base, const DocrepDoc *doc, DocAtt *att)
 	atts->used = 0;
 	atts->offset = 0;
 	atts->at_end = false;
+	return true;
 }
 
 /*

@@ -203,7 +203,8 @@ read_content(Verify *v, DocrepPeer *peer, const DocrepDoc *doc, const DocAtt *at
 	DocAtt		opened = *att;
 	Size		len;
 
-	peer->ops->open_att(peer, doc, &opened);
+	if (!peer->ops->open_att(peer, doc, &opened))
+		read->problem = "its content is missing";
 	read->decoded = read->gzip && opened.encoding == NULL;
 	while (read->problem == NULL && (len = peer->ops->read_att(peer, buffer, CONTENT_BUFFER)) > 0)
 	{

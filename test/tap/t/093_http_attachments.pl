@@ -193,6 +193,53 @@ foreach my $what (sort keys %wrong)
 	}
 }
 
+# ---------- missing ----------
+
+# The source does not have what a document of its own names: nothing ends for ever, the
+# document is counted and kept, and what comes later arrives.
+foreach my $which ([ 'large', 'part2' ], [ 'small', 'one' ], [ 'two', 'shared' ])
+{
+	my ($id, $name) = @$which;
+	my $case = $lab->fresh('pull', @docs);
+	my $gone = $couch->fault(match => "^GET /$case->{db}/$id/$name", times => 0, status => 404, body => '{"error":"not_found","reason":"Document is missing attachment"}');
+	my $run = $lab->run($case);
+	my $failed = $id eq 'two' ? 2 : 1;
+	is($run->{state}, '', "an attachment that is missing at the source, $id") or diag $run->{message};
+	is("$run->{result}{docs_written}/$run->{result}{doc_write_failures}", @docs - $failed . "/$failed", '... its document is counted');
+	is($session->must("SELECT string_agg(DISTINCT id || ' ' || error || ' ' || reason, '; ') FROM docrep.rejected_docs WHERE tbl = '$case->{table}'::regclass"),
+		"$id DR404 attachment \"$name\": the source does not have its content", '... and kept');
+	cmp_ok(scalar $couch->requests("^GET /$case->{db}/$id\\?open_revs"), '>=', $failed, '... after the document was looked at again');
+	$lab->is_equal($case, '... all others are there', except => [$id]);
+	is($session->must("SELECT * FROM docrep.check('$case->{table}')"), '', '... and the table is sound');
+	$couch->put($case->{db}, { id => 'later', revs => ['1-a'], body => '' });
+	is($lab->run($case)->{result}{docs_written}, 1, '... it goes on from there');
+
+	# to another server
+	my $target = DocrepCouch->new;
+	my $text = $session->query('SELECT docrep.replicate(' . join(', ', map { quote($_) } $couch->url($case->{db}), $target->url('db'), '{"create_target": true}') . ')', 60);
+	is($session->{sqlstate}, '00000', '... the same to another server') or diag $session->{output};
+	my $result = decode_json($text // '{}');
+	is("$result->{docs_written}/$result->{doc_write_failures}", @docs + 1 - $failed . "/$failed", '... its document is counted');
+	$couch->heal;
+}
+
+# The document has moved on: it is the new revision that counts.
+foreach my $which ([ 'large', 'part2' ], [ 'small', 'one' ])
+{
+	my ($id, $name) = @$which;
+	my $case = $lab->fresh('pull', @docs);
+	my ($old) = grep { $_->{id} eq $id } @docs;
+	my $next = { id => $id, revs => [ DocrepFaults::rev(@{ $old->{revs} } + 1, 'next'), @{ $old->{revs} } ], body => '"moved":"on"' };
+	$couch->fault(match => "^GET /$case->{db}/$id/$name", times => 0, command => [ 'put', $case->{db}, $next ], status => 404, body => '{}');
+	my $run = $lab->run($case);
+	is($run->{state}, 'DR503', "$id, which has moved on while its attachment was read") or diag $run->{message};
+	$run = $lab->run($case);
+	is($run->{state}, '', '... the next run goes on') or diag $run->{message};
+	is($run->{result}{doc_write_failures}, 0, '... nothing has failed');
+	is($session->must("SELECT docrep.get('$case->{table}', '$id') ->> 'moved'"), 'on', '... the new revision is there');
+	$couch->heal;
+}
+
 # ---------- too much ----------
 
 {
