@@ -177,9 +177,10 @@ docrep_couch_open_att(DocrepPeer *base, const DocrepDoc *doc, DocAtt *att)
 		(void) docrep_http_step(peer->http, 0);
 	if (reader->call->headers_in && reader->call->status == 404)
 	{
-		docrep_couch_content_missing(peer, doc->id, &doc->path.revs[0]);
-		docrep_couch_close_att(base);
 		MemoryContextSwitchTo(caller);
+		/* its connection may be the only one that there is for this */
+		docrep_couch_close_att(base);
+		docrep_couch_content_missing(peer, doc->id, &doc->path.revs[0]);
 		return false;
 	}
 	if (comes_decoded(reader))

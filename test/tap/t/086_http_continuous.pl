@@ -6,6 +6,7 @@ use warnings;
 
 use DocrepCouch;
 use DocrepFaults;
+use DocrepSession;
 use DocrepTest qw(:DEFAULT quote);
 use JSON::PP;
 use Test::More;
@@ -118,6 +119,26 @@ add($muted, 1);
 	is($session->must("SELECT string_agg(_id, ' ' ORDER BY _id) FROM $case->{table}"), 'first1 wanted', 'only what is wanted arrives');
 	is(asked($case, '(continuous|longpoll)'), 2, '... with one stream');
 	$lab->run($case, %options, %some, cancel => $true);
+}
+
+# More than anybody has room for, while nothing can be written.  Sequences are numbers.
+{
+	$couch->seqs('number');
+	my $case = streaming(name => 'whose target is locked');
+	my $holder = DocrepSession->new($node, 'one', app => 'holder');
+	my ($most) = $lab->memory_of_workers(sub {
+		$holder->must("BEGIN; LOCK TABLE $case->{table} IN EXCLUSIVE MODE");
+		$couch->fill($case->{db}, 1, 20_000, size => 10, prefix => 'x' x 100);
+		wait_for_query($node, 'one', q{SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'docrep worker' AND wait_event_type = 'Lock'}, 't', 30);
+		# what the stream has not sent yet it cannot send: nobody takes it
+		$holder->must('COMMIT');
+		wait_for_query($node, 'one', "SELECT count(*) FROM docrep.changes('$case->{table}')", 20_003, 90);
+	});
+	cmp_ok($most, '<', 65536, "twenty thousand changes at once: the worker has had $most kB");
+	is(asked($case, '(continuous|longpoll)'), 2, '... with one stream');
+	cancel($case);
+	$holder->close;
+	$couch->seqs('opaque');
 }
 
 # ---------- streams that break ----------

@@ -197,12 +197,12 @@ foreach my $what (sort keys %wrong)
 
 # The source does not have what a document of its own names: nothing ends for ever, the
 # document is counted and kept, and what comes later arrives.
-foreach my $which ([ 'large', 'part2' ], [ 'small', 'one' ], [ 'two', 'shared' ])
+foreach my $which ([ 'large', 'part2' ], [ 'small', 'one' ], [ 'two', 'shared' ], [ 'large', 'part1', http_connections => 1 ], [ 'small', 'one', http_connections => 1 ])
 {
-	my ($id, $name) = @$which;
+	my ($id, $name, %options) = @$which;
 	my $case = $lab->fresh('pull', @docs);
 	my $gone = $couch->fault(match => "^GET /$case->{db}/$id/$name", times => 0, status => 404, body => '{"error":"not_found","reason":"Document is missing attachment"}');
-	my $run = $lab->run($case);
+	my $run = $lab->run($case, %options);
 	my $failed = $id eq 'two' ? 2 : 1;
 	is($run->{state}, '', "an attachment that is missing at the source, $id") or diag $run->{message};
 	is("$run->{result}{docs_written}/$run->{result}{doc_write_failures}", @docs - $failed . "/$failed", '... its document is counted');
