@@ -106,10 +106,12 @@ has_rev(const DocrepHttpCall *call, const char *rev)
 
 	while (docrep_couch_answer_next(answer, call->type, &data, &len, &entry) == COUCHANSWER_ENTRY)
 	{
-		CouchJson	value = entry.kind == COUCHENTRY_DOC ? docrep_cj_get(&entry.doc, "_rev") :
-			entry.rev;
+		CouchJson	value;
 
-		if (entry.kind == COUCHENTRY_DOC && docrep_cj_equals(&value, rev))
+		if (entry.kind != COUCHENTRY_DOC)
+			continue;
+		value = docrep_cj_get(&entry.doc, "_rev");
+		if (docrep_cj_equals(&value, rev))
 			return true;
 	}
 	return false;

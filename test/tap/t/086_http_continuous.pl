@@ -12,7 +12,8 @@ use JSON::PP;
 use Test::More;
 use Time::HiRes qw(time);
 
-my $node = new_node('near', databases => ['one']);
+# what is parked has no stream
+my $node = new_node('near', databases => ['one'], conf => "docrep.park_after = -1\n");
 my $couch = DocrepCouch->new;
 my $lab = DocrepFaults->new($node, 'one', $couch);
 my $quiet = DocrepCouch->new;
