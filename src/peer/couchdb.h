@@ -36,6 +36,9 @@ typedef struct CouchPeer
 	dlist_head	requests;		/* changes, fetches and a wait, in order (requests.h) */
 	bool		is_source;		/* changes were asked for */
 	bool		went_back;		/* its opaque sequences did, once */
+	bool		streams;		/* feed=continuous was seen to work ... */
+	bool		no_streams;		/* ... or not to: see couchdb_wait.c */
+	bool		no_heartbeats;	/* what keeps a poll alive does not get through */
 	struct CouchFeed *feed;
 	struct CouchFeedKind *kind;
 	double		first_ratio;	/* share of first revisions among recent changes; -1: not known */

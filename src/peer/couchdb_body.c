@@ -122,7 +122,9 @@ put_data(StringInfo out, const DocrepDoc *doc, const DocAtt *att, bool decoded)
 		put_base64(out, att->data, att->datalen);
 	else
 	{
-		CouchContent *content = docrep_couch_content_open(NULL, doc, att, true);
+		/* what is at hand is not corrected */
+		CouchContent *content = docrep_couch_content_open(NULL, doc, unconstify(DocAtt *, att),
+														  true);
 		char	   *data = palloc((Size) att->length + 1);
 		Size		len = 0;
 		Size		n;

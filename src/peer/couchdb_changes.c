@@ -4,8 +4,9 @@
  *		The changes feed of a CouchDB, read as it arrives.
  *
  * One GET of _changes serves many batches: its rows are taken while a batch is
- * asked for, and in between the connection rests.  A wait is a long poll
- * (couchdb_wait.c), whose rows are the next batch.
+ * asked for, and in between the connection rests.  A wait is a stream or a long
+ * poll (couchdb_wait.c), whose rows are the next batches; these feeds are not
+ * waited for here.
  *
  *-------------------------------------------------------------------------
  */
@@ -158,7 +159,7 @@ ensure_feed(CouchPeer *peer, const DocrepChangesRequest *request)
 		since = COUCH_SEQ_START;
 	}
 	peer->is_source = true;
-	(void) docrep_couch_feed_begin(peer, since, false);
+	(void) docrep_couch_feed_begin(peer, since, COUCHFEED_BATCHES);
 }
 
 void
@@ -170,14 +171,24 @@ docrep_couch_send_changes(DocrepPeer *base, const DocrepChangesRequest *request)
 	ensure_feed(peer, request);
 }
 
-/* Where the batch ends, and whether the feed does. */
+/* May the batch hold more rows? */
+static bool
+has_room(const CouchFeed *feed, const DocrepChanges *out)
+{
+	return out->n < feed->max_rows && out->bytes < feed->max_bytes;
+}
+
+/* Where the batch ends, and whether the feed does, or there is no more of it for now. */
 static void
 finish_batch(CouchFeed *feed, DocrepChanges *out)
 {
 	const char *seq = out->n > 0 ? out->rows[out->n - 1].seq : feed->at.data;
 
-	out->at_end = feed->ended && (feed->limit == 0 || feed->rows < feed->limit);
-	if (out->at_end && feed->last_seq != NULL)
+	if (feed->mode != COUCHFEED_BATCHES && !feed->ended)
+		out->at_end = has_room(feed, out);
+	else
+		out->at_end = feed->ended && (feed->limit == 0 || feed->rows < feed->limit);
+	if (out->at_end && feed->ended && feed->last_seq != NULL)
 		seq = feed->last_seq;
 	out->last_seq = MemoryContextStrdup(out->cxt, seq);
 	out->pending = out->at_end ? 0 : -1;
@@ -195,20 +206,57 @@ do_without_docs(CouchFeed *feed)
 	docrep_couch_feed_call(feed);
 }
 
-/* Fill the batch from the feed, until it is full or the answer is complete. */
+/* Take the rows of a stream that are there already. */
+static void
+take_present(CouchFeed *feed, DocrepChanges *out)
+{
+	int			before;
+
+	do
+	{
+		before = out->n;
+		docrep_http_pump(feed->peer->http);
+	}
+	while (out->n > before && !feed->ended && docrep_couch_feed_wants_more(feed));
+}
+
+/*
+ * Is there no more in a feed that waits?  The rest of a poll's rows follows the
+ * first one at once.  What has become of its call is seen to by the next wait.
+ */
+static bool
+is_all_for_now(const CouchFeed *feed, const DocrepChanges *out)
+{
+	if (feed->mode == COUCHFEED_POLL && out->n > 0)
+		return feed->call == NULL || (feed->call->done && feed->bad == NULL);
+	return feed->mode != COUCHFEED_BATCHES;
+}
+
+/* Hand out the row that a wait has seen. */
+static void
+take_peeked(CouchFeed *feed, DocrepChanges *out)
+{
+	docrep_couch_copy_rows(&feed->peeked, out);
+	MemoryContextReset(feed->peek_cxt);
+	docrep_changes_init(&feed->peeked, feed->peek_cxt);
+	feed->news = false;
+}
+
+/*
+ * Fill the batch from the feed, until it is full or the answer is complete, or (of one that
+ * waits) nothing more is there.
+ */
 static void
 fill_batch(CouchFeed *feed, DocrepChanges *out)
 {
 	CouchPeer  *peer = feed->peer;
 
 	if (feed->news)
-	{
-		docrep_couch_copy_rows(&feed->peeked, out);
-		docrep_changes_init(&feed->peeked, feed->cxt);
-		feed->news = false;
-	}
+		take_peeked(feed, out);
 	feed->out = out;
-	while (!feed->ended && docrep_couch_feed_wants_more(feed))
+	if (feed->mode == COUCHFEED_STREAM)
+		take_present(feed, out);
+	while (!feed->ended && docrep_couch_feed_wants_more(feed) && !is_all_for_now(feed, out))
 	{
 		if (feed->call == NULL)
 		{
@@ -230,7 +278,7 @@ fill_batch(CouchFeed *feed, DocrepChanges *out)
 		}
 	}
 	feed->out = NULL;
-	if (feed->bad != NULL)
+	if (feed->bad != NULL && feed->mode != COUCHFEED_STREAM)
 		docrep_couch_malformed(peer, doing, feed->bad);
 	/* what the connection does after a complete answer is of no interest */
 }
@@ -259,10 +307,13 @@ go_on(CouchPeer *peer, const DocrepChanges *out)
 	CouchFeed  *feed = peer->feed;
 	bool		all = feed->limit > 0 && feed->rows >= feed->limit;
 
+	/* one that has ended is made again by the next wait, after a look at the database */
+	if (feed->mode == COUCHFEED_STREAM)
+		return;
 	if ((feed->ended || all) && feed->rows > 0)
 		peer->first_ratio = (double) feed->firsts / feed->rows;
 	if (!out->at_end && all)
-		(void) docrep_couch_feed_begin(peer, out->last_seq, false);
+		(void) docrep_couch_feed_begin(peer, out->last_seq, COUCHFEED_BATCHES);
 	else if (feed->ended)
 		docrep_couch_feed_drop(peer);
 }
@@ -277,7 +328,7 @@ docrep_couch_recv_changes(DocrepPeer *base, DocrepChanges *out)
 
 	/* a feed that began somewhere else than it was asked to is right, too */
 	if (peer->feed == NULL)
-		(void) docrep_couch_feed_begin(peer, since, false);
+		(void) docrep_couch_feed_begin(peer, since, COUCHFEED_BATCHES);
 	for (;;)
 	{
 		CouchFeed  *feed = peer->feed;
@@ -297,7 +348,7 @@ docrep_couch_recv_changes(DocrepPeer *base, DocrepChanges *out)
 		/* all the rows that the call was for had been taken before it ended */
 		else
 			since = out->last_seq;
-		(void) docrep_couch_feed_begin(peer, since, false);
+		(void) docrep_couch_feed_begin(peer, since, COUCHFEED_BATCHES);
 	}
 	go_on(peer, out);
 	docrep_couch_fetch_unusable(peer, out);

@@ -13,6 +13,7 @@
 
 #include <zlib.h>
 
+#include "peer/couchdb_source.h"
 #include "peer/couchdb_target.h"
 #include "utils/memutils.h"
 
@@ -73,27 +74,28 @@ begin_decoding(CouchContent *content, const DocAtt *att)
 }
 
 CouchContent *
-docrep_couch_content_open(DocrepPeer *source, const DocrepDoc *doc, const DocAtt *att,
-						  bool decode)
+docrep_couch_content_open(DocrepPeer *source, const DocrepDoc *doc, DocAtt *att, bool decode)
 {
 	CouchContent *content = palloc0(sizeof(CouchContent));
 
 	content->callback.func = end_zlib;
 	content->callback.arg = content;
 	MemoryContextRegisterResetCallback(CurrentMemoryContext, &content->callback);
-	content->left = docrep_couch_content_length(att, decode);
-	if (decode && att->encoding != NULL)
-		begin_decoding(content, att);
 	if (att->data != NULL)
 	{
 		content->data = att->data;
 		content->datalen = att->datalen;
 	}
-	else if (content->problem == NULL)
+	else
 	{
 		content->source = source;
-		source->ops->open_att(source, doc, att);
+		if (!source->ops->open_att(source, doc, att))
+			content->problem = COUCH_CONTENT_MISSING;
 	}
+	/* only now it is certain whether it is encoded */
+	content->left = docrep_couch_content_length(att, decode);
+	if (decode && att->encoding != NULL && content->problem == NULL)
+		begin_decoding(content, att);
 	return content;
 }
 

@@ -15,6 +15,9 @@
  * A call that breaks off is made again after the last row that was taken.  As
  * long as there are new rows that is no failure.
  *
+ * A stream (feed=continuous) has a row on each line and no end.  What it says
+ * instead of a row when it ends after all is where it has got to.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -32,11 +35,16 @@
 #define HEARTBEAT			10000
 /* ... and is dead when it has been silent for so long. */
 #define SILENCE				(3 * HEARTBEAT + 5000)
+/* The same of a stream that is to show whether heartbeats get through at once. */
+#define TRIAL_HEARTBEAT		1000
+#define TRIAL_SILENCE		5000
+/* Where they do not get through a poll ends after this (ms). */
+#define POLL_TIMEOUT		20000
 /* One that looks for a few documents in a long feed may be silent for so long. */
 #define FILTER_SILENCE		(5 * 60 * 1000)
 /* A call that breaks off is made again after this (ms). */
 #define RETRY_PAUSE			250
-/* A long poll that has lived so long (ms) may break off without a row. */
+/* A long poll or a stream that has lived so long (ms) may break off without a row. */
 #define POLL_LIFE			5000
 /* Rows asked for with one call, in batches. */
 #define BATCHES_A_CALL		10
@@ -56,7 +64,7 @@ bool
 docrep_couch_feed_wants_more(const CouchFeed *feed)
 {
 	if (feed->out == NULL)
-		return !feed->news && feed->longpoll;
+		return !feed->news && feed->mode != COUCHFEED_BATCHES;
 	return feed->out->n < feed->max_rows && feed->out->bytes < feed->max_bytes;
 }
 
@@ -102,6 +110,25 @@ take_end(CouchFeed *feed)
 		feed->pending = pending;
 }
 
+/* A line of a stream has come: a row, or how it ends. */
+static void
+take_line(CouchFeed *feed, const CouchJson *line)
+{
+	CouchJson	last_seq = docrep_cj_get(line, "last_seq");
+
+	if (line->kind != CJ_OBJECT)
+		feed->bad = "a line of it is no object";
+	else if (docrep_cj_get(line, "id").kind != CJ_NONE)
+		take_row(feed, line);
+	else if (last_seq.kind == CJ_NONE || docrep_cj_get(line, "results").kind != CJ_NONE)
+		feed->bad = "a line of it is no change";
+	else
+	{
+		feed->last_seq = docrep_couch_seq(&last_seq);
+		feed->ended = true;
+	}
+}
+
 /* Take rows as they come; what is not wanted yet stays with the client. */
 static Size
 consume_rows(DocrepHttpCall *call, const char *data, Size len)
@@ -112,6 +139,7 @@ consume_rows(DocrepHttpCall *call, const char *data, Size len)
 	size_t		left = len;
 	bool		more = true;
 
+	feed->alive = true;
 	/* before the first row there may be nothing but blanks for long: take them */
 	while (more && docrep_couch_feed_wants_more(feed) && !feed->bad && !feed->too_large && !feed->ended)
 	{
@@ -123,7 +151,10 @@ consume_rows(DocrepHttpCall *call, const char *data, Size len)
 				more = false;
 				break;
 			case COUCHSPLIT_ELEMENT:
-				take_row(feed, &row);
+				if (feed->mode == COUCHFEED_STREAM)
+					take_line(feed, &row);
+				else
+					take_row(feed, &row);
 				break;
 			case COUCHSPLIT_END:
 				take_end(feed);
@@ -153,20 +184,27 @@ forget_beginning(DocrepHttpCall *call)
 	docrep_cj_split_reset(feed->split);
 }
 
-/* The path of the call that goes on where the feed is. */
+/* The path of the call that goes on where the feed is, allocated. */
 static char *
 feed_path(const CouchFeed *feed)
 {
+	static const char *const names[] = {
+		[COUCHFEED_BATCHES] = "normal",
+		[COUCHFEED_POLL] = "longpoll",
+		[COUCHFEED_STREAM] = "continuous",
+	};
 	const CouchFeedKind *kind = feed->peer->kind;
+	char	   *since = docrep_http_escape(feed->at.data);
 	StringInfoData path;
 
 	initStringInfo(&path);
-	appendStringInfo(&path, "_changes?feed=%s&style=%s&since=%s",
-					 feed->longpoll ? "longpoll" : "normal",
-					 kind && kind->winners_only ? "main_only" : "all_docs",
-					 docrep_http_escape(feed->at.data));
-	if (feed->longpoll)
-		appendStringInfo(&path, "&heartbeat=%d", HEARTBEAT);
+	appendStringInfo(&path, "_changes?feed=%s&style=%s&since=%s", names[feed->mode],
+					 kind && kind->winners_only ? "main_only" : "all_docs", since);
+	pfree(since);
+	if (feed->mode == COUCHFEED_POLL && feed->peer->no_heartbeats)
+		appendStringInfo(&path, "&timeout=%d", POLL_TIMEOUT);
+	else if (feed->mode != COUCHFEED_BATCHES)
+		appendStringInfo(&path, "&heartbeat=%d", feed->trial ? TRIAL_HEARTBEAT : HEARTBEAT);
 	if (feed->limit > 0)
 		appendStringInfo(&path, "&limit=%d", feed->limit);
 	if (feed->with_docs)
@@ -196,30 +234,36 @@ docrep_couch_feed_call(CouchFeed *feed)
 	const CouchFeedKind *kind = feed->peer->kind;
 	bool		filtered = kind && kind->doc_ids;
 	MemoryContext caller;
+	char	   *path;
 
 	docrep_http_drop(feed->call);
 	caller = MemoryContextSwitchTo(feed->cxt);
-	feed->call = docrep_http_call(feed->peer->http, feed->cxt, filtered ? "POST" : "GET",
-								  feed_path(feed));
+	/* one that waits may make calls for ever: nothing is left behind */
+	path = feed_path(feed);
+	feed->call = docrep_http_call(feed->peer->http, feed->cxt, filtered ? "POST" : "GET", path);
+	pfree(path);
 	if (filtered)
 	{
-		StringInfoData body;
-
-		initStringInfo(&body);
-		put_doc_ids(&body, kind);
-		feed->call->body = body.data;
-		feed->call->bodylen = body.len;
+		if (feed->body.data == NULL)
+		{
+			initStringInfo(&feed->body);
+			put_doc_ids(&feed->body, kind);
+		}
+		feed->call->body = feed->body.data;
+		feed->call->bodylen = feed->body.len;
 	}
 	if (feed->split == NULL)
-		feed->split = docrep_cj_split_new("results", false, ROW_BYTES);
+		feed->split = feed->mode == COUCHFEED_STREAM ?
+			docrep_cj_split_new(NULL, true, ROW_BYTES) :
+			docrep_cj_split_new("results", false, ROW_BYTES);
 	else
 		docrep_cj_split_reset(feed->split);
 	feed->call->consume = consume_rows;
 	feed->call->again = forget_beginning;
 	feed->call->arg = feed;
-	if (feed->longpoll)
+	if (feed->mode != COUCHFEED_BATCHES)
 	{
-		feed->call->silence = SILENCE;
+		feed->call->silence = feed->trial ? TRIAL_SILENCE : SILENCE;
 		/* before it is made again the database must be looked at */
 		feed->call->retries = 0;
 	}
@@ -227,7 +271,10 @@ docrep_couch_feed_call(CouchFeed *feed)
 		feed->call->silence = Max(FILTER_SILENCE, feed->peer->base.options.connection_timeout);
 	docrep_couch_set_seq(&feed->from, feed->at.data);
 	feed->rows = feed->firsts = 0;
-	feed->ended = feed->too_large = false;
+	feed->ended = feed->too_large = feed->alive = false;
+	if (feed->last_seq != NULL)
+		pfree(feed->last_seq);
+	feed->last_seq = NULL;
 	feed->begun = GetCurrentTimestamp();
 	docrep_http_start(feed->call);
 	MemoryContextSwitchTo(caller);
@@ -254,15 +301,15 @@ choose_call(CouchFeed *feed)
 	double		ratio = feed->peer->first_ratio;
 	bool		one = feed->peer->pouchdb || ratio < 0;
 
-	if (kind == NULL)
+	if (kind == NULL || feed->mode == COUCHFEED_STREAM)
 		return;
-	feed->with_docs = kind->docs_wanted && !feed->longpoll && ratio > DOCS_ABOVE;
+	feed->with_docs = kind->docs_wanted && feed->mode == COUCHFEED_BATCHES && ratio > DOCS_ABOVE;
 	if (kind->doc_ids == NULL)
 		feed->limit = Min(kind->batch, INT_MAX / BATCHES_A_CALL) * (one ? 1 : BATCHES_A_CALL);
 }
 
 CouchFeed *
-docrep_couch_feed_begin(CouchPeer *peer, const char *since, bool longpoll)
+docrep_couch_feed_begin(CouchPeer *peer, const char *since, CouchFeedMode mode)
 {
 	MemoryContext cxt = AllocSetContextCreate(peer->base.cxt, "docrep feed",
 											  ALLOCSET_DEFAULT_SIZES);
@@ -272,13 +319,15 @@ docrep_couch_feed_begin(CouchPeer *peer, const char *since, bool longpoll)
 	docrep_couch_feed_drop(peer);
 	feed->cxt = cxt;
 	feed->peer = peer;
-	feed->longpoll = longpoll;
+	feed->mode = mode;
+	feed->trial = mode == COUCHFEED_STREAM && !peer->streams;
 	choose_call(feed);
 	feed->pending = -1;
 	initStringInfo(&feed->at);
 	initStringInfo(&feed->from);
 	appendStringInfoString(&feed->at, since);
-	docrep_changes_init(&feed->peeked, cxt);
+	feed->peek_cxt = AllocSetContextCreate(cxt, "docrep feed row", ALLOCSET_SMALL_SIZES);
+	docrep_changes_init(&feed->peeked, feed->peek_cxt);
 	peer->feed = feed;
 	MemoryContextSwitchTo(caller);
 	docrep_couch_feed_call(feed);
@@ -287,19 +336,52 @@ docrep_couch_feed_begin(CouchPeer *peer, const char *since, bool longpoll)
 
 /* ---------- when it breaks off ---------- */
 
+bool
+docrep_couch_feed_is_short(const CouchFeed *feed)
+{
+	return !TimestampDifferenceExceeds(feed->begun, GetCurrentTimestamp(), POLL_LIFE);
+}
+
+bool
+docrep_couch_feed_was_silent(const CouchFeed *feed)
+{
+	return feed->call->failed != 0 && !feed->alive &&
+		TimestampDifferenceExceeds(feed->begun, GetCurrentTimestamp(), feed->call->silence);
+}
+
 /*
- * Is another call worth while?  If this one has brought anything; or if it is a poll,
- * which may break off for many reasons: after it has lived for some time, or not
- * too often in a row.  Silence is none of them: nobody is there.
+ * Nothing has come of a poll, not even a heartbeat.  Perhaps something on the way holds
+ * back answers until they are complete: then polls must end by themselves.  Whether there
+ * is somebody at all is found out by looking at the database.
+ */
+static bool
+may_be_held_back(const CouchFeed *feed)
+{
+	return feed->mode == COUCHFEED_POLL && !feed->peer->no_heartbeats &&
+		docrep_couch_feed_was_silent(feed);
+}
+
+/*
+ * Is another call worth while?  If this one has brought anything; or if it is a poll
+ * or a stream, which may break off for many reasons: after it has lived for some time, or
+ * not too often in a row.  Silence is none of them: nobody is there.
  */
 static bool
 worth_another(CouchFeed *feed)
 {
 	if (strcmp(feed->at.data, feed->from.data) != 0)
 		return true;
-	if (!feed->longpoll)
+	if (feed->mode == COUCHFEED_BATCHES)
 		return false;
-	if (TimestampDifferenceExceeds(feed->begun, GetCurrentTimestamp(), POLL_LIFE))
+	/* how often a stream may end at once is for couchdb_wait.c to say */
+	if (feed->mode == COUCHFEED_STREAM && feed->short_lived > 0)
+		return true;
+	if (may_be_held_back(feed))
+	{
+		feed->peer->no_heartbeats = true;
+		return true;
+	}
+	if (!docrep_couch_feed_is_short(feed))
 	{
 		if (!feed->call->headers_in)
 			return false;
@@ -326,13 +408,19 @@ start_over(CouchFeed *feed)
 	return true;
 }
 
-/* Is it a poll, and the server in trouble for now? */
-static bool
-is_trouble(const CouchFeed *feed)
+bool
+docrep_couch_feed_in_trouble(const CouchFeed *feed)
 {
 	int			status = feed->call->status;
 
-	return feed->longpoll && (status == 408 || status == 429 || status >= 500);
+	return status == 408 || status == 429 || status >= 500;
+}
+
+/* Is it a call that waits, and may do so again when the server's trouble is over? */
+static bool
+is_trouble(const CouchFeed *feed)
+{
+	return feed->mode != COUCHFEED_BATCHES && docrep_couch_feed_in_trouble(feed);
 }
 
 void
@@ -353,5 +441,5 @@ docrep_couch_feed_broke(CouchFeed *feed, const char *what)
 	docrep_http_drop(call);
 	feed->call = NULL;
 	feed->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-												 RETRY_PAUSE << Min(feed->failures, 6));
+												 RETRY_PAUSE << Min(feed->failures + feed->short_lived, 6));
 }

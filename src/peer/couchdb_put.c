@@ -174,16 +174,25 @@ docrep_couch_related_type(const char *boundary)
 	return psprintf("multipart/related; boundary=\"%s\"", boundary);
 }
 
+/* What is said of a content that is not encoded as its document says: begin again. */
+static const char corrected[] = "its encoding is another one";
+
 /* Append a whole content.  Returns NULL or what is wrong with it. */
 static const char *
-put_content(StringInfo out, const CouchPeer *peer, const DocrepDoc *doc, const DocAtt *att,
+put_content(StringInfo out, const CouchPeer *peer, const DocrepDoc *doc, DocAtt *att,
 			DocrepPeer *source)
 {
+	bool		encoded = att->encoding != NULL && !peer->pouchdb;
 	CouchContent *content = docrep_couch_content_open(source, doc, att, peer->pouchdb);
 	Size		size = (Size) docrep_couch_content_length(att, peer->pouchdb) + 1;
 	const char *problem;
 	Size		n;
 
+	if (encoded && att->encoding == NULL)
+	{
+		docrep_couch_content_close(content);
+		return corrected;
+	}
 	enlargeStringInfo(out, (int) size);
 	do
 	{
@@ -206,13 +215,15 @@ put_parts(StringInfo out, const CouchPeer *peer, const DocrepDoc *doc, const Cou
 {
 	for (int i = 0; i < doc->atts.n; i++)
 	{
-		const DocAtt *att = &doc->atts.atts[i];
+		DocAtt	   *att = &doc->atts.atts[i];
 		const char *problem;
 
 		if (forms[i] != COUCHATT_FOLLOWS)
 			continue;
 		docrep_couch_put_part_head(out, boundary, att, peer->pouchdb, peer->pouchdb);
 		problem = put_content(out, peer, doc, att, source);
+		if (problem == corrected)
+			return problem;
 		if (problem != NULL)
 			return docrep_couch_att_reason(att, problem);
 	}
@@ -235,12 +246,18 @@ docrep_couch_compose_put(CouchPeer *peer, DocrepDocs *docs, DocrepDoc *doc, Docr
 		CouchAttForm *forms = palloc(sizeof(CouchAttForm) * doc->atts.n);
 		char		boundary[COUCH_BOUNDARY_SIZE];
 
+		int			at = out->len;
+
 		(void) docrep_couch_choose_forms(peer, doc, false, forms);
 		docrep_couch_make_boundary(boundary);
 		*content_type = docrep_couch_related_type(boundary);
-		problem = docrep_couch_put_json_part(out, peer, doc, forms, boundary, &sqlstate);
-		if (problem == NULL)
-			problem = put_parts(out, peer, doc, forms, boundary, source);
+		do
+		{
+			out->len = at;
+			problem = docrep_couch_put_json_part(out, peer, doc, forms, boundary, &sqlstate);
+			if (problem == NULL)
+				problem = put_parts(out, peer, doc, forms, boundary, source);
+		} while (problem == corrected);
 	}
 	if (problem != NULL)
 		docrep_couch_doc_failed(docs, doc, sqlstate, problem);

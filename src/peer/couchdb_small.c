@@ -86,6 +86,36 @@ start(CouchSmalls *smalls, SmallAtt *small, DocrepDocs *out)
 	smalls->nrunning++;
 }
 
+static void
+end(CouchSmalls *smalls, SmallAtt *small)
+{
+	dlist_delete(&small->link);
+	smalls->nrunning--;
+	MemoryContextDelete(small->cxt);
+	pfree(small);
+}
+
+/* The source does not have a content: its document is kept as one that could not be read. */
+static void
+give_up(CouchSmalls *smalls, SmallAtt *small, DocrepDocs *out)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	DocrepDoc  *doc = &out->docs[small->doc];
+
+	docrep_couch_content_missing(smalls->peer, doc->id, &doc->path.revs[0]);
+	/* others may have come meanwhile, and moved it */
+	doc = &out->docs[small->doc];
+	MemoryContextSwitchTo(out->cxt);
+	doc->unreadable = true;
+	doc->sqlstate = ERRCODE_DOCREP_NOT_FOUND;
+	doc->reason = psprintf("attachment \"%s\": " COUCH_CONTENT_MISSING,
+						   doc->atts.atts[small->att].name);
+	/* those of it that are on their way still find their places */
+	doc->atts.n = 0;
+	MemoryContextSwitchTo(caller);
+	end(smalls, small);
+}
+
 /*
  * A content has come: put it into its document.  If the server has decoded what
  * it says is encoded, what came counts: its digest is another one.
@@ -98,6 +128,11 @@ take(CouchSmalls *smalls, SmallAtt *small, DocrepDocs *out)
 	DocrepHttpCall *call = small->call;
 	char	   *data;
 
+	if (call->failed == 0 && call->status == 404)
+	{
+		give_up(smalls, small, out);
+		return;
+	}
 	if (call->failed != 0 || call->status / 100 != 2)
 		docrep_http_raise(call, doing);
 	if (att->encoding != NULL && call->encoding[0] == '\0')
@@ -116,10 +151,7 @@ take(CouchSmalls *smalls, SmallAtt *small, DocrepDocs *out)
 	memcpy(data, call->answer.data, call->answer.len);
 	att->data = data;
 	att->datalen = call->answer.len;
-	dlist_delete(&small->link);
-	smalls->nrunning--;
-	MemoryContextDelete(small->cxt);
-	pfree(small);
+	end(smalls, small);
 }
 
 void

@@ -6,7 +6,7 @@
  * couchdb_changes.c	batches of changes; is it still the same source?
  * couchdb_feed.c		the changes feed, as it arrives
  * couchdb_rows.c		its rows
- * couchdb_wait.c		long polls
+ * couchdb_wait.c		waiting: streams and long polls
  * couchdb_park.c		where others can wait
  * couchdb_fetch.c		_bulk_get and open_revs: taking what comes
  * couchdb_calls.c		the calls themselves
@@ -15,7 +15,7 @@
  * couchdb_docs.c		documents
  * couchdb_stubs.c		what documents say of their attachments
  * couchdb_small.c		contents that come along
- * couchdb_att.c		contents that are read by themselves
+ * couchdb_att.c		contents that are read by themselves, or are missing
  *
  *-------------------------------------------------------------------------
  */
@@ -39,7 +39,7 @@ extern bool docrep_couch_recv_wait(DocrepPeer *base);
 extern bool docrep_couch_wait_place(DocrepPeer *base, const char *since, DocrepWaitPlace *place);
 extern void docrep_couch_send_fetch(DocrepPeer *base, const DocrepChanges *changes, bool latest);
 extern bool docrep_couch_recv_fetch(DocrepPeer *base, Size max_bytes, DocrepDocs *out);
-extern void docrep_couch_open_att(DocrepPeer *base, const DocrepDoc *doc, const DocAtt *att);
+extern bool docrep_couch_open_att(DocrepPeer *base, const DocrepDoc *doc, DocAtt *att);
 extern Size docrep_couch_read_att(DocrepPeer *base, char *buf, Size size);
 extern void docrep_couch_close_att(DocrepPeer *base);
 
@@ -59,24 +59,37 @@ typedef struct CouchFeedKind
 	int			ndoc_ids;
 } CouchFeedKind;
 
+/* What a feed's calls are. */
+typedef enum CouchFeedMode
+{
+	COUCHFEED_BATCHES,			/* feed=normal: what there is */
+	COUCHFEED_POLL,				/* feed=longpoll: the next rows, when there are any */
+	COUCHFEED_STREAM			/* feed=continuous: rows as they come */
+} CouchFeedMode;
+
 /* A feed: calls of _changes that go on where the last one broke off. */
 typedef struct CouchFeed
 {
 	MemoryContext cxt;
+	MemoryContext peek_cxt;		/* of the row in peeked */
 	CouchPeer  *peer;
 	DocrepHttpCall *call;		/* NULL: broken off, to be made again at retry_at */
 	TimestampTz retry_at;
-	int			failures;		/* polls in a row that broke off soon */
+	int			failures;		/* polls, or streams, in a row that broke off soon */
+	int			short_lived;	/* streams in a row that had begun and ended soon */
 	CouchSplit *split;
+	StringInfoData body;		/* of the calls, if they are filtered */
 	StringInfoData at;			/* everything up to here has been handed out */
 	StringInfoData from;		/* where the call began */
-	bool		longpoll;
+	CouchFeedMode mode;
+	bool		trial;			/* a stream that is to show that it is one */
+	bool		alive;			/* a byte of it has come */
 	int			limit;			/* rows asked for; 0: all */
 	int			rows;			/* rows that came of this call */
 	int			firsts;			/* ... first revisions among them */
 	bool		with_docs;		/* documents come along */
 	bool		too_large;		/* ... and one is too large for that */
-	TimestampTz begun;
+	TimestampTz begun;			/* the call */
 	DocrepChanges *out;			/* being filled, or NULL: take no more rows */
 	int			max_rows;
 	Size		max_bytes;
@@ -89,13 +102,20 @@ typedef struct CouchFeed
 } CouchFeed;
 
 /* A feed that begins after a sequence, instead of the peer's last one; its call is under way. */
-extern CouchFeed *docrep_couch_feed_begin(CouchPeer *peer, const char *since, bool longpoll);
+extern CouchFeed *docrep_couch_feed_begin(CouchPeer *peer, const char *since,
+										  CouchFeedMode mode);
 /* Make the call of a feed that has none, or whose call is over. */
 extern void docrep_couch_feed_call(CouchFeed *feed);
 /* The call is over without a complete answer: to be made again at retry_at, or raise. */
 extern void docrep_couch_feed_broke(CouchFeed *feed, const char *doing);
 /* End the peer's feed, if there is one. */
 extern void docrep_couch_feed_drop(CouchPeer *peer);
+/* Has the call lived for less than a few seconds? */
+extern bool docrep_couch_feed_is_short(const CouchFeed *feed);
+/* Does its answer say that the server is in trouble for now? */
+extern bool docrep_couch_feed_in_trouble(const CouchFeed *feed);
+/* Did nothing at all come of a call that was ended for its silence? */
+extern bool docrep_couch_feed_was_silent(const CouchFeed *feed);
 /* May another row be taken? */
 extern bool docrep_couch_feed_wants_more(const CouchFeed *feed);
 /* Replace a sequence. */
@@ -255,6 +275,18 @@ extern char *docrep_couch_text_member(const CouchJson *object, const char *name)
 
 /* The path of an attachment of a revision: "id/name?rev=...", allocated. */
 extern char *docrep_couch_att_path(const DocrepDoc *doc, const DocAtt *att);
+
+/* ---------- couchdb_att.c ---------- */
+
+/*
+ * The source answers 404 for a content of a revision.  Returns if it still gives the
+ * revision itself, so that the attachment is missing for good; raises DR503 if the
+ * document has moved on, of which the feed will tell.
+ */
+extern void docrep_couch_content_missing(CouchPeer *peer, const char *id, const Rev *rev);
+
+/* What is said of such a document. */
+#define COUCH_CONTENT_MISSING	"the source does not have its content"
 
 /* ---------- couchdb_small.c ---------- */
 

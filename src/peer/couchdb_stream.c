@@ -8,6 +8,10 @@
  * and sent if the target misses it (412).  The client does not repeat what it did
  * not keep: here it is read from the source again.
  *
+ * The length of all is known in advance, unless a source gave a content in another
+ * encoding than it says: then there is only its document's word for it, and the body
+ * is chunked.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -41,6 +45,7 @@ typedef struct Stream
 	char		boundary[COUCH_BOUNDARY_SIZE];
 	StringInfoData json;		/* the document: all of the body if nothing follows */
 	DocrepHttpCall *call;
+	bool		corrected;		/* a content is not encoded as the JSON says */
 } Stream;
 
 /* The text between the JSON, or the content before, and the i-th content. */
@@ -74,15 +79,32 @@ stream_length(const Stream *stream, int64 *contents)
 	return length + *contents;
 }
 
-/* Send one content; false: it is not what its document says, which has failed. */
+/*
+ * Did a content that was opened turn out not to be encoded?  Its document says so now, but
+ * what has been sent of it said something else.
+ */
 static bool
-send_content(Stream *stream, const DocAtt *att, char *buf)
+is_corrected(const Stream *stream, bool encoded, const DocAtt *att)
 {
+	return encoded && att->encoding == NULL && !stream->peer->pouchdb;
+}
+
+/* Send one content; false: it is not what its document says, which has failed or is corrected. */
+static bool
+send_content(Stream *stream, DocAtt *att, char *buf)
+{
+	bool		encoded = att->encoding != NULL;
 	CouchContent *content = docrep_couch_content_open(stream->source, stream->doc, att,
 													  stream->peer->pouchdb);
 	const char *problem;
 	Size		n;
 
+	if (is_corrected(stream, encoded, att))
+	{
+		stream->corrected = true;
+		docrep_couch_content_close(content);
+		return false;
+	}
 	while (!stream->call->done &&
 		   (n = docrep_couch_content_read(content, buf, STREAM_BYTES)) > 0)
 	{
@@ -127,6 +149,34 @@ send_parts(Stream *stream)
 	return ok;
 }
 
+/* Where one content was not encoded as its document says others may be so: have them looked at. */
+static void
+correct_all(Stream *stream)
+{
+	for (int i = 0; i < stream->doc->atts.n; i++)
+	{
+		DocAtt	   *att = &stream->doc->atts.atts[i];
+
+		if (stream->forms[i] == COUCHATT_FOLLOWS && att->data == NULL && att->encoding != NULL)
+			docrep_couch_content_close(docrep_couch_content_open(stream->source, stream->doc, att,
+																 stream->peer->pouchdb));
+	}
+}
+
+/* Does anybody vouch for the length of all contents that follow? */
+static bool
+is_length_known(const Stream *stream)
+{
+	for (int i = 0; i < stream->doc->atts.n; i++)
+	{
+		const DocAtt *att = &stream->doc->atts.atts[i];
+
+		if (stream->forms[i] == COUCHATT_FOLLOWS && att->data == NULL && att->digest == NULL)
+			return false;
+	}
+	return true;
+}
+
 /*
  * Go on with all calls of the peer until this one is done: those of
  * _bulk_docs that are answered meanwhile make room for others.
@@ -161,7 +211,7 @@ begin_call(Stream *stream)
 	{
 		call->content_type = docrep_couch_related_type(stream->boundary);
 		call->stream = true;
-		call->stream_length = length;
+		call->stream_length = is_length_known(stream) ? length : -1;
 		call->silence = (int) Min(peer->base.options.connection_timeout +
 								  contents / (1024 * 1024) * SILENCE_PER_MB, INT_MAX);
 	}
@@ -170,7 +220,7 @@ begin_call(Stream *stream)
 
 /*
  * Send the document once.  Returns the call, done; or NULL if the document has
- * failed before.
+ * failed before, or (corrected) must be sent again.
  */
 static DocrepHttpCall *
 stream_once(Stream *stream, bool stubs)
@@ -178,6 +228,7 @@ stream_once(Stream *stream, bool stubs)
 	int			sqlstate = ERRCODE_DOCREP_BAD_REQUEST;
 	const char *problem;
 
+	stream->corrected = false;
 	stream->forms = palloc(sizeof(CouchAttForm) * stream->doc->atts.n);
 	stream->nfollow = docrep_couch_choose_forms(stream->peer, stream->doc, stubs, stream->forms);
 	docrep_couch_make_boundary(stream->boundary);
@@ -197,6 +248,8 @@ stream_once(Stream *stream, bool stubs)
 	if (stream->nfollow > 0 && !send_parts(stream))
 	{
 		docrep_http_drop(stream->call);
+		if (stream->corrected)
+			correct_all(stream);
 		return NULL;
 	}
 	await_answer(stream);
@@ -267,6 +320,8 @@ stream_until_done(Stream *stream)
 	{
 		DocrepHttpCall *call = stream_once(stream, stubs);
 
+		if (call == NULL && stream->corrected)
+			continue;
 		if (call == NULL)
 			return;
 		if (call->failed == 0 && call->status == 412 && stubs)

@@ -188,8 +188,9 @@ extern void docrep_couch_stream(CouchPeer *peer, DocrepDocs *docs, DocrepDoc *do
 /* A content that is being read: from memory or from the source, decoded or not. */
 typedef struct CouchContent CouchContent;
 
+/* att is corrected if its content turns out not to be encoded: see peer.h. */
 extern CouchContent *docrep_couch_content_open(DocrepPeer *source, const DocrepDoc *doc,
-											   const DocAtt *att, bool decode);
+											   DocAtt *att, bool decode);
 /* Up to size bytes; 0: the end. */
 extern Size docrep_couch_content_read(CouchContent *content, char *buf, Size size);
 /* NULL, or why the content is not what its document says; then reading has ended. */

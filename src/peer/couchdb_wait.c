@@ -1,14 +1,23 @@
 /*-------------------------------------------------------------------------
  *
  * couchdb_wait.c
- *		Waiting for changes of a CouchDB: a long poll, whose rows are the next
- *		batch.
+ *		Waiting for changes of a CouchDB: a stream (feed=continuous), whose rows
+ *		are the next batches; or long polls, one after the other.
  *
- * A poll that nobody waits for any more, because the latch was set or the time
- * is up, stays under way and serves the next wait for the same.
+ * A stream or poll that nobody waits for any more, because the latch was set or
+ * the time is up, stays under way and serves the next wait for the same.
  *
- * A poll may break off because the server was restarted, and the database may be
- * another one then: it is looked at before the poll is made again.
+ * Either may break off because the server was restarted, and the database may be
+ * another one then: it is looked at before the call is made again.
+ *
+ * Not every server has streams, and not everything in front of one lets them
+ * through.  So the first one is a trial with quick heartbeats.  One that is
+ * refused, that brings nothing or something else, or that ends at once again and
+ * again is given up for long polls, as long as the peer is open.  What was wrong was
+ * not the stream's fault if the poll fails, too; then that is what is told.
+ *
+ * PouchDB's servers are polled: they never learn that somebody has left a stream,
+ * and go on reading changes for him until they end.
  *
  *-------------------------------------------------------------------------
  */
@@ -22,17 +31,22 @@
 
 /* A long poll that comes back with nothing is not asked again before this (ms). */
 #define POLL_PAUSE			1000
+/* So many streams in a row that end soon are enough; more if there was one that did not. */
+#define SHORT_STREAMS		2
+#define SHORT_STREAMS_LATER	3
 
 static const char doing[] = "waiting for changes";
 
-/* Have a long poll under way for what comes after a sequence. */
+/* Have a feed under way that waits for what comes after a sequence. */
 static CouchFeed *
-ensure_poll(CouchPeer *peer, const char *since)
+ensure_waiting(CouchPeer *peer, const char *since)
 {
 	CouchFeed  *feed = peer->feed;
 
-	if (feed == NULL || !feed->longpoll || strcmp(feed->at.data, since) != 0)
-		feed = docrep_couch_feed_begin(peer, since, true);
+	if (feed == NULL || feed->mode == COUCHFEED_BATCHES || strcmp(feed->at.data, since) != 0)
+		feed = docrep_couch_feed_begin(peer, since,
+									   peer->pouchdb || peer->no_streams ?
+									   COUCHFEED_POLL : COUCHFEED_STREAM);
 	return feed;
 }
 
@@ -44,7 +58,7 @@ docrep_couch_send_wait(DocrepPeer *base, const char *since, int timeout)
 
 	request->since = MemoryContextStrdup(base->cxt, since);
 	request->deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout);
-	(void) ensure_poll(peer, since);
+	(void) ensure_waiting(peer, since);
 }
 
 /* Has the source got on without a row, as feeds of a few documents do? */
@@ -54,30 +68,98 @@ has_moved(const CouchFeed *feed)
 	return feed->ended && feed->last_seq != NULL && strcmp(feed->last_seq, feed->at.data) != 0;
 }
 
+/* ---------- streams ---------- */
+
 /*
- * See to the poll's call.  Returns when to come back at the latest.  One that comes
- * back with nothing, as some servers do after a time of their own, is asked again,
- * but not at once if it was at once.
+ * A stream is over.  What says that the server, or something in front of it, does not
+ * manage streams; NULL: nothing.
+ */
+static const char *
+why_unfit(CouchFeed *feed)
+{
+	const DocrepHttpCall *call = feed->call;
+	bool		success = call->headers_in && call->status / 100 == 2;
+
+	if (feed->bad != NULL)
+		return feed->bad;
+	if (feed->trial && docrep_couch_feed_was_silent(feed))
+		return "not even a heartbeat has come of it";
+	if (call->headers_in && !success && !docrep_couch_feed_in_trouble(feed))
+		return "it is refused";
+	/* a server that is not there at all is none of the stream's affair */
+	if (!call->headers_in)
+		return NULL;
+	if (!docrep_couch_feed_is_short(feed))
+		feed->short_lived = 0;
+	else if (++feed->short_lived >= (feed->trial ? SHORT_STREAMS : SHORT_STREAMS_LATER))
+		return success ? "it ends at once" : "it is refused";
+	return NULL;
+}
+
+/* Do without streams from here on. */
+static void
+give_up_streams(CouchPeer *peer, const char *since, const char *why)
+{
+	ereport(LOG,
+			(errmsg("%s does not give its changes as a stream: it is polled", peer->base.display),
+			 errdetail("The answer is not what a CouchDB gives: %s.", why)));
+	peer->no_streams = true;
+	(void) docrep_couch_feed_begin(peer, since, COUCHFEED_POLL);
+}
+
+/* A stream has shown that it is one.  It may go on with fewer heartbeats. */
+static void
+end_trial(CouchFeed *feed)
+{
+	feed->peer->streams = true;
+	feed->trial = false;
+	docrep_couch_feed_call(feed);
+}
+
+/* ---------- calls ---------- */
+
+/*
+ * See to a call that is over, or has answered all it was to.  Returns when the next one
+ * may be made.  A poll that comes back with nothing, as some servers' do after a time
+ * of their own, is asked again, but not at once if it was at once.
  */
 static TimestampTz
-tend_poll(CouchFeed *feed, TimestampTz deadline)
+after_call(CouchFeed *feed)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	if (feed->mode == COUCHFEED_POLL && feed->ended)
+		return TimestampTzPlusMilliseconds(feed->begun, POLL_PAUSE);
+	docrep_couch_feed_broke(feed, doing);
+	return feed->retry_at;
+}
+
+/* See to the call of the feed that waits.  Returns when to come back at the latest. */
+static TimestampTz
+tend_call(CouchPeer *peer, const char *since, TimestampTz deadline)
+{
+	CouchFeed  *feed = peer->feed;
 	TimestampTz next = feed->retry_at;
 
-	if (feed->call != NULL && !feed->ended)
+	if (feed->call != NULL)
 	{
-		if (feed->bad == NULL && !feed->call->done)
+		const char *why;
+
+		if (feed->bad == NULL && !feed->call->done && !feed->ended)
+		{
+			if (feed->trial && feed->alive)
+				end_trial(feed);
 			return deadline;
-		docrep_couch_feed_broke(feed, doing);
-		next = feed->retry_at;
+		}
+		if (feed->mode == COUCHFEED_STREAM && (why = why_unfit(feed)) != NULL)
+		{
+			give_up_streams(peer, since, why);
+			return deadline;
+		}
+		next = after_call(feed);
 	}
-	else if (feed->call != NULL)
-		next = TimestampTzPlusMilliseconds(feed->begun, POLL_PAUSE);
-	if (now < next)
+	if (GetCurrentTimestamp() < next)
 		return Min(next, deadline);
 	if (feed->call == NULL)
-		docrep_couch_check_source(feed->peer, feed->at.data);
+		docrep_couch_check_source(peer, since);
 	docrep_couch_feed_call(feed);
 	return deadline;
 }
@@ -87,16 +169,17 @@ docrep_couch_recv_wait(DocrepPeer *base)
 {
 	CouchPeer  *peer = (CouchPeer *) base;
 	DocrepRequest *request = docrep_request_head(&peer->requests, REQUEST_WAIT);
-	CouchFeed  *feed = ensure_poll(peer, request->since);
 	bool		over = false;
+	bool		news;
 
-	while (!feed->news && !has_moved(feed) && !over)
+	(void) ensure_waiting(peer, request->since);
+	while (!(news = peer->feed->news || has_moved(peer->feed)) && !over)
 	{
-		TimestampTz wake = tend_poll(feed, request->deadline);
+		TimestampTz wake = tend_call(peer, request->since, request->deadline);
 		int			happened = docrep_http_step(peer->http, wake);
 
 		over = happened == WL_LATCH_SET || GetCurrentTimestamp() >= request->deadline;
 	}
 	docrep_request_drop(request);
-	return feed->news || has_moved(feed);
+	return news;
 }

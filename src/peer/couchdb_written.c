@@ -134,6 +134,7 @@ sqlstate_of_status(int status)
 	switch (status)
 	{
 		case 400:
+		case 411:
 		case 414:
 		case 415:
 		case 422:
@@ -170,6 +171,9 @@ docrep_couch_doc_refused(CouchPeer *peer, DocrepDocs *docs, DocrepDoc *doc,
 	if (docrep_cj_value(call->answer.data, call->answer.len, &answer) &&
 		answer.kind == CJ_OBJECT)
 		read_error(peer, &answer, &error, &reason);
+	/* the one body that has no length: see couchdb_stream.c */
+	if (call->status == 411)
+		reason = pstrdup("the server demands the length of the document (411), and that of an attachment is not known for certain");
 	if (reason == NULL)
 		reason = error ? error : psprintf("the server answered with status %d", call->status);
 	docrep_couch_doc_failed(docs, doc, sqlstate_of_status(call->status), reason);

@@ -55,7 +55,7 @@ extern void docrep_local_in_transaction(LocalPeer *peer, const char *activity,
 										LocalWork work, void *arg);
 
 /* Contents of attachments: local_att.c */
-extern void docrep_local_open_att(DocrepPeer *base, const DocrepDoc *doc, const DocAtt *att);
+extern bool docrep_local_open_att(DocrepPeer *base, const DocrepDoc *doc, DocAtt *att);
 extern Size docrep_local_read_att(DocrepPeer *base, char *buf, Size size);
 extern void docrep_local_close_att(DocrepPeer *base);
 extern const DocrepUploadOps docrep_local_upload_ops;

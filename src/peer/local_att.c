@@ -15,8 +15,8 @@
 
 /* ---------- reading ---------- */
 
-void
-docrep_local_open_att(DocrepPeer *base, const DocrepDoc *doc, const DocAtt *att)
+bool
+docrep_local_open_att(DocrepPeer *base, const DocrepDoc *doc, DocAtt *att)
 {
 	LocalAtts  *atts = &((LocalPeer *) base)->atts;
 
@@ -28,6 +28,7 @@ docrep_local_open_att(DocrepPeer *base, const DocrepDoc *doc, const DocAtt *att)
 	atts->used = 0;
 	atts->offset = 0;
 	atts->at_end = false;
+	return true;
 }
 
 /*

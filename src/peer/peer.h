@@ -92,11 +92,12 @@ typedef struct DocrepPeerOps
 	/*
 	 * Read the content of an attachment of a document that recv_fetch or
 	 * recv_changes gave: as stored (encoded), in order, one at a time.  Other
-	 * requests may be under way.  read_att returns 0 at the end; content that
-	 * is gone: DR404.  A content whose length is not what the document said is
-	 * raised as DR503 (broken in transit).
+	 * requests may be under way.  read_att returns 0 at the end.  False, or DR404:
+	 * the document has it, the source does not; then the document cannot be written.  A content whose length is not what the document said is
+	 * raised as DR503 (broken in transit).  What comes decoded although the document
+	 * says that it is encoded has its att corrected: no encoding, no digest.
 	 */
-	void		(*open_att) (DocrepPeer *peer, const DocrepDoc *doc, const DocAtt *att);
+	bool		(*open_att) (DocrepPeer *peer, const DocrepDoc *doc, DocAtt *att);
 	Size		(*read_att) (DocrepPeer *peer, char *buf, Size size);
 	void		(*close_att) (DocrepPeer *peer);	/* cannot fail; early is fine */
 

@@ -219,8 +219,8 @@ ask_for_pieces(DocrepPgAtts *a)
 	}
 }
 
-void
-docrep_pgatts_open(DocrepPeer *peer, const DocrepDoc *doc, const DocAtt *att)
+bool
+docrep_pgatts_open(DocrepPeer *peer, const DocrepDoc *doc, DocAtt *att)
 {
 	DocrepPgAtts *a = docrep_pgatts_of(peer);
 
@@ -229,6 +229,7 @@ docrep_pgatts_open(DocrepPeer *peer, const DocrepDoc *doc, const DocAtt *att)
 	a->att = att;
 	a->asked = 0;
 	ask_for_pieces(a);
+	return true;
 }
 
 /* Wait for the next piece. */

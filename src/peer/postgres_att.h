@@ -34,7 +34,7 @@ extern void docrep_pgatts_disconnect(DocrepPgAtts *a);
 extern DocrepPgAtts *docrep_pgatts_of(DocrepPeer *peer);
 
 /* As in DocrepPeerOps. */
-extern void docrep_pgatts_open(DocrepPeer *peer, const DocrepDoc *doc, const DocAtt *att);
+extern bool docrep_pgatts_open(DocrepPeer *peer, const DocrepDoc *doc, DocAtt *att);
 extern Size docrep_pgatts_read(DocrepPeer *peer, char *buf, Size size);
 extern void docrep_pgatts_close(DocrepPeer *peer);
 

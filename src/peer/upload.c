@@ -31,17 +31,25 @@ typedef struct Uploading
 	DocrepPeer *target;
 	const DocrepUploadOps *ops;
 	DocrepPeer *source;
+	DocrepDocs *docs;
 	char	   *piece;
 	Brought    *brought;
 	int			nbrought;
 	int			cap;
 } Uploading;
 
+/* Must contents of the document be brought? */
+static bool
+is_to_be_written(const DocrepDoc *doc)
+{
+	return !doc->unreadable && !doc->atts_at_target;
+}
+
 /* Must the content be brought, unless the target has it? */
 static bool
-is_elsewhere(const DocrepDoc *doc, const DocAtt *att)
+is_elsewhere(const DocAtt *att)
 {
-	return !doc->unreadable && !doc->atts_at_target && att->data == NULL && !att->stub;
+	return att->data == NULL && !att->stub;
 }
 
 /* Can the target be asked for it? */
@@ -99,8 +107,8 @@ read_piece(Uploading *up)
 	return n;
 }
 
-/* Bring one content. */
-static void
+/* Bring one content.  False: the source does not have it. */
+static bool
 bring(Uploading *up, const DocrepDoc *doc, DocAtt *att)
 {
 	int64		length = 0;
@@ -108,7 +116,8 @@ bring(Uploading *up, const DocrepDoc *doc, DocAtt *att)
 
 	if (up->source == NULL)
 		elog(ERROR, "attachment \"%s\" of document \"%s\" has no source", att->name, doc->id);
-	up->source->ops->open_att(up->source, doc, att);
+	if (!up->source->ops->open_att(up->source, doc, att))
+		return false;
 	do
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -119,27 +128,43 @@ bring(Uploading *up, const DocrepDoc *doc, DocAtt *att)
 	} while (n == DOCREP_ATT_PIECE);
 	up->source->ops->close_att(up->source);
 	up->ops->finish(up->target, att, length);
+	return true;
 }
 
-/* One attachment whose content is elsewhere and that the target has been asked for. */
+/* A document that lacks what it says it has: kept as one that could not be read. */
 static void
-provide(Uploading *up, const DocrepDoc *doc, DocAtt *att)
+give_up(Uploading *up, DocrepDoc *doc, const DocAtt *att)
+{
+	MemoryContext caller = MemoryContextSwitchTo(up->docs->cxt);
+
+	doc->unreadable = true;
+	doc->sqlstate = ERRCODE_DOCREP_NOT_FOUND;
+	doc->reason = psprintf("attachment \"%s\": the source does not have its content", att->name);
+	MemoryContextSwitchTo(caller);
+}
+
+/*
+ * One attachment whose content is elsewhere and that the target has been asked for: the
+ * answer is taken even if the document was given up.
+ */
+static void
+provide(Uploading *up, DocrepDoc *doc, DocAtt *att)
 {
 	int64		file = can_ask(att) ? up->ops->answer(up->target) : 0;
 	DocAtt	   *same;
 
 	if (file != 0)
-	{
 		att->file = file;
+	if (file != 0 || doc->unreadable)
 		return;
-	}
 	same = find_brought(up, att->file);
 	note_brought(up, att, same);
 	if (same == NULL)
 	{
 		if (up->piece == NULL)
 			up->piece = palloc(DOCREP_ATT_PIECE);
-		bring(up, doc, att);
+		if (!bring(up, doc, att))
+			give_up(up, doc, att);
 	}
 }
 
@@ -147,11 +172,16 @@ provide(Uploading *up, const DocrepDoc *doc, DocAtt *att)
 static void
 provide_doc(Uploading *up, DocrepDoc *doc)
 {
+	if (!is_to_be_written(doc))
+		return;
 	for (int i = 0; i < doc->atts.n; i++)
 	{
-		if (is_elsewhere(doc, &doc->atts.atts[i]))
+		if (is_elsewhere(&doc->atts.atts[i]))
 			provide(up, doc, &doc->atts.atts[i]);
 	}
+	/* what could not be read has none */
+	if (doc->unreadable)
+		doc->atts.n = 0;
 }
 
 /* Ask for all of a document's contents together. */
@@ -161,11 +191,11 @@ ask(Uploading *up, const DocrepDoc *doc)
 	DocAtt	   *wanted = NULL;
 	int			n = 0;
 
-	for (int i = 0; i < doc->atts.n; i++)
+	for (int i = 0; i < doc->atts.n && is_to_be_written(doc); i++)
 	{
 		const DocAtt *att = &doc->atts.atts[i];
 
-		if (!is_elsewhere(doc, att) || !can_ask(att))
+		if (!is_elsewhere(att) || !can_ask(att))
 			continue;
 		if (wanted == NULL)
 			wanted = palloc_extended((doc->atts.n - i) * sizeof(DocAtt), MCXT_ALLOC_HUGE);
@@ -179,7 +209,7 @@ void
 docrep_upload_contents(DocrepPeer *target, const DocrepUploadOps *ops, DocrepDocs *docs,
 					   DocrepPeer *source)
 {
-	Uploading	up = {.target = target, .ops = ops, .source = source};
+	Uploading	up = {.target = target, .ops = ops, .source = source, .docs = docs};
 	MemoryContext caller = CurrentMemoryContext;
 	MemoryContext cxt = AllocSetContextCreate(caller, "docrep upload", ALLOCSET_DEFAULT_SIZES);
 

@@ -162,6 +162,7 @@ typedef struct ContentRead
 	XXH3_state_t *state;
 	bool		gzip;
 	z_stream	inflater;
+	bool		decoded;		/* ... but it comes decoded */
 	char	   *plain;			/* CONTENT_BUFFER bytes */
 	const char *problem;		/* it does not decode */
 } ContentRead;
@@ -170,7 +171,7 @@ typedef struct ContentRead
 static void
 take_content(ContentRead *read, const char *data, Size len)
 {
-	if (!read->gzip)
+	if (!read->gzip || read->decoded)
 	{
 		XXH3_128bits_update(read->state, data, len);
 		return;
@@ -199,9 +200,12 @@ read_content(Verify *v, DocrepPeer *peer, const DocrepDoc *doc, const DocAtt *at
 			 ContentRead *read)
 {
 	char	   *buffer = palloc(CONTENT_BUFFER);
+	DocAtt		opened = *att;
 	Size		len;
 
-	peer->ops->open_att(peer, doc, att);
+	if (!peer->ops->open_att(peer, doc, &opened))
+		read->problem = "its content is missing";
+	read->decoded = read->gzip && opened.encoding == NULL;
 	while (read->problem == NULL && (len = peer->ops->read_att(peer, buffer, CONTENT_BUFFER)) > 0)
 	{
 		take_content(read, buffer, len);

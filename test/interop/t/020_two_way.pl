@@ -63,5 +63,10 @@ $revisions{"$_->[0] $_->[1]"} = 1 foreach @theirs, [ 'last from there', '1-' ];
 # revisions of which it knows the place but not the body.
 cmp_ok($couch->get('db')->{update_seq}, '<=', 1.01 * keys %revisions, 'next to nothing was written twice there');
 
+# Its server never learns that a stream of changes was left, so it is polled.
+my $asked = PostgreSQL::Test::Utils::slurp_file($couch->dir . '/log.txt');
+like($asked, qr{GET /db/_changes\?feed=longpoll}, 'changes are waited for by long polls');
+unlike($asked, qr{feed=continuous}, '... and no stream is opened');
+
 replicate($node, 'db', @$_, continuous => $true, cancel => $true) foreach @jobs;
 done_testing();

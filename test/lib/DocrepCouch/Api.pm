@@ -13,6 +13,8 @@
 #   max_id        bytes of an id that are too many
 #   no_bulk_get, no_commit, no_session, no_local, read_only_local
 #   json_only     never multipart
+#   decodes       compressed attachments are always served unpacked
+#   want_length   bodies without Content-Length are refused (411)
 package DocrepCouch::Api;
 
 use strict;
@@ -64,6 +66,7 @@ sub answer
 	}
 	return $self->session($r) if $name eq '_session' && !$set->{no_session};
 	return $self->token($r) if $name eq 'identity';
+	return failure(411, 'length_required', 'Length Required') if $set->{want_length} && $r->{chunked};
 	my $refused = $self->refuse($r);
 	return $refused if $refused;
 	return failure(404, 'not_found', 'missing') if $name =~ /^_/;
@@ -467,7 +470,7 @@ sub attachment
 	my $doc = $db->{docs}{$id} or return failure(404, 'not_found', 'missing');
 	my $rev = $r->{query}{rev} // (DocrepCouch::Store::leaves($doc))[0];
 	my $att = ($doc->{revs}{$rev}{atts} // {})->{$name} or return failure(404, 'not_found', 'Document is missing attachment');
-	my $packed = $att->{encoding} && ($r->{headers}{'accept-encoding'} // '') =~ /gzip/;
+	my $packed = $att->{encoding} && !$self->{settings}{decodes} && ($r->{headers}{'accept-encoding'} // '') =~ /gzip/;
 	return { status => 200, body => $att->{encoding} && !$packed ? plain($att) : $att->{content},
 		headers => [ [ 'Content-Type', $att->{type} ], [ 'ETag', '"' . ($att->{digest} =~ s/^md5-//r) . '"' ],
 			$packed ? [ 'Content-Encoding', 'gzip' ] : () ] };

@@ -21,6 +21,14 @@
 #   endless  {head, unit, bytes}: the body, made up on the way (chunked)
 #   drip     bytes a second
 #   close_at, reset_at, hang_at   after so many bytes of the body; -1: before the status line
+#   feed     {after, what, text}: a feed that waits gives so many rows (0), and then
+#            cut      half of the next row, and the connection closes
+#            reset    the connection is reset
+#            end      it says where it is, and ends
+#            stop     it ends without a word
+#            mute     not a byte any more
+#            text     this, and goes on
+#            hold     (from its beginning) nothing, until it has ended
 #   after    [name, arguments]: a command when the answer has been handed over
 package DocrepCouch::Server;
 
@@ -281,6 +289,7 @@ sub serve
 		at => time, fault => $fault ? $fault->{no} : undef,
 		body => length $r->{body} > 20000 ? substr($r->{body}, 0, 20000) : $r->{body} };
 	shift @{ $self->{log} } if @{ $self->{log} } > 20000;
+	$response->{feed}{fault} = $fault->{feed} if $response->{feed} && $fault && $fault->{feed};
 	return $self->begin_feed($conn, $response) if $response->{feed} && !($fault && grep { defined $fault->{$_} } qw(close_at reset_at hang_at));
 	if ($response->{feed})
 	{
@@ -427,9 +436,41 @@ sub begin_feed
 	$conn->{feed} = $feed;
 	my $head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
 	$head .= chunk("{\"results\":[\n") if $feed->{kind} eq 'longpoll';
-	push @{ $conn->{out} }, { data => $head };
+	$self->feed_text($conn, $feed, $head);
+	return;
+}
+
+# More of a feed: sent, or held back as by a proxy that wants all of an answer.
+sub feed_text
+{
+	my ($self, $conn, $feed, $text) = @_;
+
+	$feed->{held} .= $text;
+	return if ($feed->{fault}{what} // '') eq 'hold' && $conn->{feed};
+	push @{ $conn->{out} }, { data => $feed->{held} };
+	$feed->{held} = '';
 	$self->write_some($conn);
 	return;
+}
+
+# What a fault does to a feed: text behind its rows, of which those that follow half
+# of one are taken away.  Sets the feed's "over" when nothing is to come any more.
+sub spoil_feed
+{
+	my ($feed, $rows, $json_seq) = @_;
+	my ($what, $after) = ($feed->{fault}{what}, $feed->{fault}{after} // 0);
+	my $left = $after - ($feed->{given} // 0);
+	my %over = (cut => 'close', mute => 'hang', reset => 'reset', end => 'end', stop => 'end');
+	my $next = '';
+
+	$feed->{given} += @$rows;
+	return '' if $what eq 'hold' || $feed->{given} < $after + ($what eq 'cut' ? 1 : 0);
+	($next) = splice @$rows, $left if $what eq 'cut';
+	$feed->{over} = $over{$what};
+	my $text = $what eq 'text' ? $feed->{fault}{text} : $what eq 'cut' ? substr $next, 0, length($next) / 2
+	  : $what eq 'end' ? "{\"last_seq\":$json_seq,\"pending\":0}\n" : '';
+	delete $feed->{fault};
+	return $text;
 }
 
 # Every feed is given what there is for it.
@@ -459,23 +500,29 @@ sub feed_all
 		}
 		else
 		{
-			$text .= join '', map { "$_\n" } @$rows;
+			my $spoilt = $feed->{fault} ? spoil_feed($feed, $rows, $json_seq) : '';
+			$text .= join('', map { "$_\n" } @$rows) . $spoilt;
 			$feed->{since} = $last;
 			$feed->{end} = $now + $feed->{timeout} if @$rows;
-			beats($feed, $now, \$text) unless @$rows;
-			$text .= "{\"last_seq\":$json_seq,\"pending\":0}\n" if $end;
+			beats($feed, $now, \$text) unless @$rows || $feed->{over};
+			$text .= "{\"last_seq\":$json_seq,\"pending\":0}\n" if $end && !$feed->{over};
 		}
-		push @{ $conn->{out} }, { data => chunk($text) } if $text ne '';
-		if ($end)
+		$text = chunk($text) if $text ne '';
+		my $over = $feed->{over} // ($end ? 'end' : '');
+		if ($over ne '')
 		{
-			push @{ $conn->{out} }, { data => "0\r\n\r\n" };
+			$text .= "0\r\n\r\n" if $over eq 'end';
 			delete $conn->{feed};
+			$self->feed_text($conn, $feed, $text);
+			push @{ $conn->{out} }, { act => $over } if $over ne 'end';
+			$self->write_some($conn) unless $conn->{dropped};
+			next;
 		}
 		else
 		{
 			($feed->{due}) = sort { $a <=> $b } grep { defined } $feed->{heartbeat} ? $feed->{beat} : $feed->{end};
 		}
-		$self->write_some($conn);
+		$self->feed_text($conn, $feed, $text);
 	}
 	return;
 }

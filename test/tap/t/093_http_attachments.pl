@@ -10,7 +10,7 @@ use DocrepCouch;
 use DocrepCouch::Store;
 use DocrepFaults;
 use DocrepTest qw(:DEFAULT quote);
-use JSON::PP;
+use JSON::PP qw(encode_json decode_json);
 use Test::More;
 
 my $node = new_node('near', databases => ['one']);
@@ -66,6 +66,59 @@ foreach my $how ('', 'json_only', 'no_bulk_get')
 	$run = $lab->run($back);
 	is($run->{state}, '', '... and goes out again') or diag $run->{message};
 	$lab->is_equal($back, '... as it came');
+}
+
+# A source that unpacks what it says is compressed: what comes counts.  Its length is
+# not certain then, and what is streamed is chunked.
+{
+	my $lines = join '', map { sprintf "%d %x\n", $_, ($_ * 2654435761) & 0xffffffff } 1 .. 100_000;
+	my %size = (large => length $lines, medium => 100_000, small => 2000);
+	my @packed = (
+		(map { my $size = $_; { id => $size, revs => [ DocrepFaults::rev(1, $size) ], body => '', atts => { map { my $text = substr "$_ $lines", 0, $size{$size};
+			("text$_" => { content => Compress::Zlib::memGzip($text), encoding => 'gzip' }, "as it is$_" => { content => $text }) } 1 .. 2 } } } sort keys %size),
+		map { { id => $_, revs => [ DocrepFaults::rev(1, $_) ], body => '' } } qw(before zero),
+	);
+	my $plain = sub { my ($size, $n) = @_; return substr "$n $lines", 0, $size{$size} };
+	my $case = $lab->fresh('pull', @packed);
+	$couch->set(decodes => 1);
+	my $run = $lab->run($case, request_timeout => 20000);
+	is($run->{state}, '', 'pull of attachments that come unpacked') or diag $run->{message};
+	is("$run->{result}{docs_written}/$run->{result}{doc_write_failures}", '5/0', '... all are written');
+	foreach my $size (sort keys %size)
+	{
+		ok(content($case, $size, "text$_") eq $plain->($size, $_), "... $size $_, as it should be") foreach 1, 2;
+	}
+	is($session->must("SELECT * FROM docrep.check('$case->{table}')"), '', '... and the table is sound');
+	is($session->must('SELECT * FROM docrep.verify(' . quote($couch->url($case->{db})) . ", '$case->{table}')"), '', '... both sides are the same');
+
+	# to another server, of which one demands lengths
+	my $to = sub {
+		my $target = DocrepCouch->new;
+		$target->create('db');
+		$target->set(@_);
+		my $text = $session->query('SELECT docrep.replicate(' . join(', ', map { quote($_) } $couch->url($case->{db}), $target->url('db'), encode_json({ retries_per_request => 1 })) . ')', 60);
+		is($session->{sqlstate}, '00000', 'the same to another server' . (@_ ? ' that demands lengths' : '')) or diag $session->{output};
+		return ($target, defined $text ? decode_json($text) : {});
+	};
+	my ($target, $result) = $to->();
+	is("$result->{docs_written}/$result->{doc_write_failures}", '5/0', '... all are written');
+	my $there = $target->contents('db');
+	foreach my $size (sort keys %size)
+	{
+		my $digest = md5_base64($plain->($size, 1));
+		like($there->{$size}, qr/"text1":\["text\/plain","md5-\Q$digest\E==/, "... $size, as it should be");
+	}
+	my %puts = map { $_->{target} => $_ } grep { $_->{method} eq 'PUT' && $_->{target} =~ m{^/db/[a-z]} } @{ $target->log };
+	my ($large, $medium) = @puts{ '/db/large?new_edits=false', '/db/medium?new_edits=false' };
+	is($large->{headers}{'transfer-encoding'}, 'chunked', '... the large one is chunked');
+	ok(!exists $large->{headers}{'content-length'}, '... it has no length');
+	ok($medium->{headers}{'content-length'}, '... what was composed in memory has one');
+
+	($target, $result) = $to->(want_length => 1);
+	is("$result->{docs_written}/$result->{doc_write_failures}", '4/1', '... the large one counts as failed, and all others are written');
+	is(scalar grep({ $_->{target} =~ m{^/db/large} && $_->{status} == 411 } @{ $target->log }), 1, '... after one attempt');
+	is(join(' ', sort keys %{ $target->contents('db') }), 'before medium small zero', '... and the others are there');
+	$couch->set(decodes => undef);
 }
 
 # Contents that were there already are not sent again.
@@ -138,6 +191,53 @@ foreach my $what (sort keys %wrong)
 		$couch->set($how => undef) if $how ne '';
 		is($session->must("SELECT * FROM docrep.check('$case->{table}')"), '', '... and the table is sound');
 	}
+}
+
+# ---------- missing ----------
+
+# The source does not have what a document of its own names: nothing ends for ever, the
+# document is counted and kept, and what comes later arrives.
+foreach my $which ([ 'large', 'part2' ], [ 'small', 'one' ], [ 'two', 'shared' ], [ 'large', 'part1', http_connections => 1 ], [ 'small', 'one', http_connections => 1 ])
+{
+	my ($id, $name, %options) = @$which;
+	my $case = $lab->fresh('pull', @docs);
+	my $gone = $couch->fault(match => "^GET /$case->{db}/$id/$name", times => 0, status => 404, body => '{"error":"not_found","reason":"Document is missing attachment"}');
+	my $run = $lab->run($case, %options);
+	my $failed = $id eq 'two' ? 2 : 1;
+	is($run->{state}, '', "an attachment that is missing at the source, $id") or diag $run->{message};
+	is("$run->{result}{docs_written}/$run->{result}{doc_write_failures}", @docs - $failed . "/$failed", '... its document is counted');
+	is($session->must("SELECT string_agg(DISTINCT id || ' ' || error || ' ' || reason, '; ') FROM docrep.rejected_docs WHERE tbl = '$case->{table}'::regclass"),
+		"$id DR404 attachment \"$name\": the source does not have its content", '... and kept');
+	cmp_ok(scalar $couch->requests("^GET /$case->{db}/$id\\?open_revs"), '>=', $failed, '... after the document was looked at again');
+	$lab->is_equal($case, '... all others are there', except => [$id]);
+	is($session->must("SELECT * FROM docrep.check('$case->{table}')"), '', '... and the table is sound');
+	$couch->put($case->{db}, { id => 'later', revs => ['1-a'], body => '' });
+	is($lab->run($case)->{result}{docs_written}, 1, '... it goes on from there');
+
+	# to another server
+	my $target = DocrepCouch->new;
+	my $text = $session->query('SELECT docrep.replicate(' . join(', ', map { quote($_) } $couch->url($case->{db}), $target->url('db'), '{"create_target": true}') . ')', 60);
+	is($session->{sqlstate}, '00000', '... the same to another server') or diag $session->{output};
+	my $result = decode_json($text // '{}');
+	is("$result->{docs_written}/$result->{doc_write_failures}", @docs + 1 - $failed . "/$failed", '... its document is counted');
+	$couch->heal;
+}
+
+# The document has moved on: it is the new revision that counts.
+foreach my $which ([ 'large', 'part2' ], [ 'small', 'one' ])
+{
+	my ($id, $name) = @$which;
+	my $case = $lab->fresh('pull', @docs);
+	my ($old) = grep { $_->{id} eq $id } @docs;
+	my $next = { id => $id, revs => [ DocrepFaults::rev(@{ $old->{revs} } + 1, 'next'), @{ $old->{revs} } ], body => '"moved":"on"' };
+	$couch->fault(match => "^GET /$case->{db}/$id/$name", times => 0, command => [ 'put', $case->{db}, $next ], status => 404, body => '{}');
+	my $run = $lab->run($case);
+	is($run->{state}, 'DR503', "$id, which has moved on while its attachment was read") or diag $run->{message};
+	$run = $lab->run($case);
+	is($run->{state}, '', '... the next run goes on') or diag $run->{message};
+	is($run->{result}{doc_write_failures}, 0, '... nothing has failed');
+	is($session->must("SELECT docrep.get('$case->{table}', '$id') ->> 'moved'"), 'on', '... the new revision is there');
+	$couch->heal;
 }
 
 # ---------- too much ----------

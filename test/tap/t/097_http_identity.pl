@@ -141,7 +141,7 @@ foreach my $seqs ('opaque', 'number')
 		# silence: a connection that is open, and nobody there
 		if ($way eq 'pull' && $seqs eq 'opaque')
 		{
-			my $fault = $couch->fault(match => "_changes.*feed=longpoll", times => 0, hang_at => -1);
+			my $fault = $couch->fault(match => "_changes.*feed=(continuous|longpoll)", times => 0, hang_at => -1);
 			$couch->restart;
 			wait_until(sub { $couch->hits($fault) >= 2 }, 90, 'silence to be noticed');
 			pass('... silence is noticed');

@@ -173,6 +173,7 @@ $node->safe_psql('one', 'ALTER SYSTEM RESET docrep.max_document_size; SELECT pg_
 # Polls that break off are no reason to begin anew.
 {
 	my $case = $lab->fresh('pull', plain('first'));
+	$couch->fault(match => "^GET /$case->{db}/_changes.*continuous", times => 0, status => 400, body => '{}');
 	my $run = $lab->run($case, continuous => $true, request_timeout => undef, retries_per_request => 5);
 	is($run->{state}, '', 'a continuous replication') or diag $run->{message};
 	wait_until(sub { $lab->present($case) == 1 }, 20, 'the first document');
