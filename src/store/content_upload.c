@@ -283,6 +283,19 @@ docrep_upload_finish(DocTable *table, DocUpload *upload, uint8 *md5, int64 *leng
 	return file;
 }
 
+/*
+ * Can it not be finished any more, as a transaction that wrote a part of it was
+ * rolled back, or is just being?  Looks at nothing but transactions.
+ */
+bool
+docrep_upload_is_spoiled(const DocUpload *upload)
+{
+	return upload->spoiled ||
+		(TransactionIdIsValid(upload->xid) &&
+		 !TransactionIdIsCurrentTransactionId(upload->xid) &&
+		 !TransactionIdDidCommit(upload->xid));
+}
+
 void
 docrep_upload_abandon(DocUpload *upload)
 {
