@@ -284,16 +284,14 @@ docrep_upload_finish(DocTable *table, DocUpload *upload, uint8 *md5, int64 *leng
 }
 
 /*
- * Can it not be finished any more, as a transaction that wrote a part of it was
- * rolled back, or is just being?  Looks at nothing but transactions.
+ * While a transaction is rolled back: can the upload not be finished any more, because
+ * this one or one before wrote a part of it?
  */
 bool
 docrep_upload_is_spoiled(const DocUpload *upload)
 {
 	return upload->spoiled ||
-		(TransactionIdIsValid(upload->xid) &&
-		 !TransactionIdIsCurrentTransactionId(upload->xid) &&
-		 !TransactionIdDidCommit(upload->xid));
+		(TransactionIdIsValid(upload->xid) && !TransactionIdDidCommit(upload->xid));
 }
 
 void
