@@ -100,3 +100,21 @@ SELECT docrep.compact('att_review', '0') IS NOT NULL AS compacted;
 SELECT * FROM docrep.check('att_review');
 DROP TABLE att_review, att_review_copy;
 DROP FUNCTION stub, attempt;
+
+-- an upsert that would lose attachments without a word
+SELECT docrep.create_table('up');
+INSERT INTO up(_id, doc) VALUES ('a', '{"_attachments": {"x": {"data": "eA=="}}}');
+INSERT INTO up(_id, doc) VALUES ('a', '{"n": 2, "_attachments": {"y": {"data": "eQ=="}}}') ON CONFLICT (_id) DO UPDATE SET doc = excluded.doc;
+INSERT INTO up(_id, doc) VALUES ('b', '{"n": 1, "_attachments": {"y": {"data": "eQ=="}}}'), ('a', '{"n": 2, "_attachments": {"y": {"data": "eQ=="}}}') ON CONFLICT (_id) DO UPDATE SET doc = excluded.doc;
+-- none are lost
+INSERT INTO up(_id, doc) VALUES ('b', '{"n": 1, "_attachments": {"y": {"data": "eQ=="}}}') ON CONFLICT (_id) DO UPDATE SET doc = excluded.doc;
+INSERT INTO up(_id, doc) VALUES ('c', '{"_attachments": {"y": {"data": "eQ=="}}}'), ('a', '{"n": 3}') ON CONFLICT (_id) DO UPDATE SET doc = excluded.doc;
+INSERT INTO up(_id, doc) VALUES ('a', '{"n": 4, "_attachments": {"y": {"data": "eQ=="}}}') ON CONFLICT (_id) DO UPDATE SET doc = excluded.doc || '{"_attachments": {"z": {"data": "eg=="}}}';
+INSERT INTO up(_id, doc) VALUES ('a', '{"n": 5, "_attachments": {"y": {"data": "eQ=="}}}') ON CONFLICT (_id) DO UPDATE SET doc = excluded.doc WHERE up.doc ? 'never';
+INSERT INTO up(_id, doc) VALUES ('a', '{"n": 6, "_attachments": {"y": {"data": "eQ=="}}}') ON CONFLICT DO NOTHING;
+UPDATE up SET doc = doc || '{"m": 1}';
+SELECT _id, doc, (SELECT array_agg(key ORDER BY key) FROM jsonb_object_keys(_attachments) key) AS attachments FROM up ORDER BY 1;
+-- names are quoted once
+SELECT docrep.replicate('none', 'up');
+SELECT docrep.replicate('public.none', 'up');
+SELECT docrep.drop_table('up');

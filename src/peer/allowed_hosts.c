@@ -281,3 +281,23 @@ docrep_host_possible(const char *host, bool restricted)
 	/* a name may have an address in one of the networks */
 	return parse_host(host, address) == 0 && rules->allowed.n > 0;
 }
+
+bool
+docrep_host_certain(const char *host, bool restricted)
+{
+	DocrepHostRules *rules = docrep_host_rules(host, restricted);
+	uint8		address[16];
+	int			len = parse_host(host, address);
+	bool		listed;
+
+	if (rules->none)
+		return false;
+	if (len > 0)
+		return rules->any &&
+			!(is_unspecified(address, len) && is_in_list(address, loopback(address, len), &rules->denied));
+	if (!restricted)
+		return true;
+	if (read_list(docrep_allowed_hosts, host, NULL, &listed))
+		return listed;
+	return !read_list(docrep_denied_hosts, host, NULL, &listed);
+}

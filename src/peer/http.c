@@ -19,6 +19,7 @@
 #include "postgres.h"
 
 #include "peer/http_internal.h"
+#include "peer/http_url.h"
 #include "storage/fd.h"
 #include "storage/latch.h"
 #include "store/errcodes.h"
@@ -346,44 +347,33 @@ close_callback(void *arg)
 	docrep_http_close(arg);
 }
 
-/* The host of a URL "scheme://[user@]host[:port]...", without brackets. */
-static char *
-url_host(const char *url)
-{
-	const char *p = strstr(url, "://");
-	const char *end;
-	const char *at = NULL;
-
-	p = p ? p + 3 : url;
-	end = p + strcspn(p, "/?#");
-	for (const char *q = p; q < end; q++)
-		if (*q == '@')
-			at = q;
-	if (at != NULL)
-		p = at + 1;
-	if (*p == '[')
-		return pnstrdup(p + 1, strcspn(p + 1, "]"));
-	return pnstrdup(p, Min(end - p, strcspn(p, ":")));
-}
-
 /*
- * Which addresses may be connected to in order to reach a URL.  A proxy resolves
- * the name itself, so only what the URL says can be looked at then: DR403.
+ * Which addresses may be connected to in order to reach a URL.  What a proxy makes of the URL's
+ * host cannot be looked at, so that host must be beyond doubt, else DR403; the rules
+ * are those of the proxy then.
  */
 static DocrepHostRules *
 rules_for(DocrepHttp *http, const char *url)
 {
-	char	   *host = url_host(url);
+	char	   *host = docrep_http_url_host(url);
+	char	   *proxy_host;
 
+	if (host == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_DOCREP_UNAVAILABLE),
+				 errmsg("cannot tell the host of a URL given by endpoint %s",
+						http->endpoint->display)));
 	if (http->proxy == NULL)
 		return docrep_host_rules(host, http->restricted);
-	if (!docrep_host_possible(host, http->restricted))
+	if (!docrep_host_certain(host, http->restricted))
 		ereport(ERROR,
 				(errcode(ERRCODE_DOCREP_FORBIDDEN),
 				 errmsg("permission denied for endpoint %s", http->endpoint->display),
-				 errdetail("Host \"%s\" is not one that replications may connect to.", host),
-				 errhint("See docrep.allowed_hosts and docrep.denied_hosts.")));
-	return docrep_host_rules(url_host(http->proxy), http->restricted);
+				 errdetail("Host \"%s\" is not one that replications may connect to by way of a proxy.", host),
+				 errhint("A proxy resolves names itself, so names must be in docrep.allowed_hosts. See also docrep.denied_hosts.")));
+	proxy_host = docrep_http_url_host(http->proxy);
+	/* a URL that cannot be read leads nowhere, as curl says then */
+	return docrep_host_rules(proxy_host ? proxy_host : "", http->restricted);
 }
 
 /* A copy in the current context, or NULL. */
@@ -427,7 +417,10 @@ docrep_http_create(const DocrepHttpEndpoint *endpoint, const DocrepPeerOptions *
 	set_tls(http, options);
 	docrep_socket_options_parse(options->socket_options, &http->socket_options);
 	if (options->proxy != NULL && options->proxy[0] != '\0')
+	{
 		http->proxy = pstrdup(options->proxy);
+		http->proxy_password = docrep_http_url_password(options->proxy);
+	}
 	dlist_init(&http->waiting);
 	dlist_init(&http->active);
 	dlist_init(&http->touched);

@@ -557,6 +557,9 @@ set_connection(HttpTransfer *t)
 	curl_easy_setopt(e, CURLOPT_PROXY, http->proxy ? http->proxy : "");
 	curl_easy_setopt(e, CURLOPT_NOPROXY, "");
 	curl_easy_setopt(e, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
+	/* what is said of the server's certificate does not count for a proxy's, its CAs do */
+	if (http->ca_file != NULL)
+		curl_easy_setopt(e, CURLOPT_PROXY_CAINFO, http->ca_file);
 	curl_easy_setopt(e, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_2TLS);
 	if (http->polls && pg_strncasecmp(t->url, "https://", 8) == 0)
 		curl_easy_setopt(e, CURLOPT_PIPEWAIT, 1L);

@@ -20,6 +20,8 @@
 /* of a text of the other side's */
 #define LONGEST_TEXT	300
 
+#define PROXY_REFUSES	"The proxy refuses the user's name or the password that its URL has, or wants some."
+
 /* ---------- others' words ---------- */
 
 /* Does a text hold something that must not be shown? */
@@ -31,6 +33,9 @@ holds_secret(const DocrepHttp *http, const char *text)
 	if (strstr(text, "://") != NULL)
 		return true;
 	if (e->password != NULL && e->password[0] != '\0' && strstr(text, e->password) != NULL)
+		return true;
+	if (http->proxy_password != NULL && http->proxy_password[0] != '\0' &&
+		strstr(text, http->proxy_password) != NULL)
 		return true;
 	if (e->iam_api_key != NULL && e->iam_api_key[0] != '\0' &&
 		strstr(text, e->iam_api_key) != NULL)
@@ -121,6 +126,7 @@ status_code(int status)
 		case 400:
 			return ERRCODE_DOCREP_BAD_REQUEST;
 		case 401:
+		case 407:
 			return ERRCODE_DOCREP_UNAUTHORIZED;
 		case 403:
 			return ERRCODE_DOCREP_FORBIDDEN;
@@ -144,6 +150,36 @@ status_code(int status)
 
 /* ---------- failures of transport ---------- */
 
+/* What a proxy has answered when it was asked for a tunnel; 0: nothing. */
+static long
+tunnel_status(const HttpTransfer *t)
+{
+	long		status = 0;
+
+	if (t->easy == NULL || t->http->proxy == NULL ||
+		curl_easy_getinfo(t->easy, CURLINFO_HTTP_CONNECTCODE, &status) != CURLE_OK)
+		return 0;
+	return status;
+}
+
+bool
+docrep_http_proxy_refuses(const HttpTransfer *t)
+{
+	if (t->result == CURLE_OK || t->easy == NULL)
+		return false;
+#if LIBCURL_VERSION_NUM >= 0x074900
+	if (t->result == CURLE_PROXY)
+	{
+		long		why = CURLPX_OK;
+
+		if (curl_easy_getinfo(t->easy, CURLINFO_PROXY_ERROR, &why) != CURLE_OK)
+			return false;
+		return why == CURLPX_USER_REJECTED || why == CURLPX_NO_AUTH;
+	}
+#endif
+	return tunnel_status(t) == 407;
+}
+
 /* What a result of curl's means, in a sentence. */
 static const char *
 result_sentence(const HttpTransfer *t)
@@ -152,6 +188,10 @@ result_sentence(const HttpTransfer *t)
 		return "It did not answer in time.";
 	if (t->headers_too_large)
 		return "The headers of its answer are too large.";
+	if (docrep_http_proxy_refuses(t))
+		return PROXY_REFUSES;
+	if (tunnel_status(t) >= 300)
+		return "The proxy does not connect to the server.";
 	switch (t->result)
 	{
 		case CURLE_COULDNT_RESOLVE_HOST:
@@ -214,6 +254,11 @@ docrep_http_describe(const HttpTransfer *t, int *code, char **problem)
 		char	   *why = reason(t);
 
 		*code = status_code(call->status);
+		if (call->status == 407 && t->http != NULL && t->http->proxy != NULL)
+		{
+			*problem = pstrdup(PROXY_REFUSES);
+			return;
+		}
 		*problem = psprintf("The server answered with status %d%s%s.", call->status,
 							why ? ", " : "", why ? why : "");
 		return;
@@ -229,6 +274,8 @@ docrep_http_describe(const HttpTransfer *t, int *code, char **problem)
 		*problem = pstrdup("There are too many open files on this server.");
 		return;
 	}
+	if (docrep_http_proxy_refuses(t))
+		*code = ERRCODE_DOCREP_UNAUTHORIZED;
 	sentence = result_sentence(t);
 	detail = t->error[0] != '\0' ? t->error : curl_easy_strerror(t->result);
 	if (t->timed_out || t->headers_too_large)

@@ -196,6 +196,7 @@ struct DocrepHttp
 	bool		verify_host;
 	DocrepSocketOptions socket_options;
 	char	   *proxy;			/* or NULL */
+	char	   *proxy_password; /* or NULL */
 	DocrepHostRules *rules;		/* of the endpoint's host, or the proxy's */
 	HttpAuth	auth;
 
@@ -306,5 +307,8 @@ extern TimestampTz docrep_http_pace_next(const DocrepHttp *http);
  * and a sentence, in the current context.
  */
 extern void docrep_http_describe(const HttpTransfer *t, int *code, char **problem);
+
+/* Has a proxy refused to make a connection because of who we are, or are not? */
+extern bool docrep_http_proxy_refuses(const HttpTransfer *t);
 
 #endif							/* DOCREP_PEER_HTTP_INTERNAL_H */

@@ -160,7 +160,7 @@ docrep_http_repeat(HttpTransfer *t)
 static bool
 is_final(const HttpTransfer *t)
 {
-	if (t->refused)
+	if (t->refused || docrep_http_proxy_refuses(t))
 		return true;
 	switch (t->result)
 	{

@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include <arpa/inet.h>
+#include <curl/curl.h>
 
 #include "common/cryptohash.h"
 #include "common/sha2.h"
@@ -303,4 +304,47 @@ docrep_http_check_token_url(const char *url)
 	if (memchr(url, '@', path - url) != NULL)
 		docrep_http_malformed("\"auth.iam.url\" contains a user");
 	parse_host_port(&e, url, path - url);
+}
+
+/* A part of a URL as libcurl reads it; NULL if it is none, or has no such part. */
+static char *
+url_part(const char *url, CURLUPart part, unsigned int flags)
+{
+	CURLU	   *u = curl_url();
+	char	   *found = NULL;
+	char	   *result = NULL;
+
+	if (u != NULL && curl_url_set(u, CURLUPART_URL, url, CURLU_NON_SUPPORT_SCHEME) == CURLUE_OK &&
+		curl_url_get(u, part, &found, flags) == CURLUE_OK)
+		result = MemoryContextAllocExtended(CurrentMemoryContext, strlen(found) + 1,
+											MCXT_ALLOC_NO_OOM);
+	if (result != NULL)
+		strcpy(result, found);
+	curl_free(found);
+	curl_url_cleanup(u);
+	return result;
+}
+
+char *
+docrep_http_url_host(const char *url)
+{
+	char	   *host = url_part(url, CURLUPART_HOST, 0);
+	Size		n;
+
+	if (host == NULL || host[0] == '\0')
+		return NULL;
+	n = strlen(host);
+	return host[0] == '[' && host[n - 1] == ']' ? pnstrdup(host + 1, n - 2) : host;
+}
+
+char *
+docrep_http_url_password(const char *url)
+{
+	return url_part(url, CURLUPART_PASSWORD, CURLU_URLDECODE);
+}
+
+bool
+docrep_proxy_is_url(const char *url)
+{
+	return docrep_http_url_host(url) != NULL;
 }

@@ -37,4 +37,11 @@ extern void docrep_http_check_header(const char *name, const char *value);
 /* http_endpoint.c: raise DR400; "what" shows nothing that may be a secret. */
 DOCREP_NORETURN extern void docrep_http_malformed(const char *what);
 
+/*
+ * Any URL's host without brackets, and what a proxy's URL says of a password, decoded: as libcurl
+ * reads them, since it is libcurl that connects.  NULL: not a URL, or it has none.
+ */
+extern char *docrep_http_url_host(const char *url);
+extern char *docrep_http_url_password(const char *url);
+
 #endif							/* DOCREP_PEER_HTTP_URL_H */

@@ -237,4 +237,7 @@ extern int	docrep_peer_option_given(const char *name);
 
 extern void docrep_peer_define_gucs(void);	/* docrep.allowed_hosts */
 
+/* Is a text the URL of a proxy, as far as can be told without asking it? */
+extern bool docrep_proxy_is_url(const char *url);
+
 #endif							/* DOCREP_PEER_PEER_H */

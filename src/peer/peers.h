@@ -54,6 +54,13 @@ extern bool docrep_host_rules_allow(const DocrepHostRules *rules, const struct s
 /* Is there an address that this host might be resolved to and that is allowed? */
 extern bool docrep_host_possible(const char *host, bool restricted);
 
+/*
+ * May a host be reached by something that resolves its name where we cannot see it?  An
+ * address as any; a name, if restricted, only where the administrator has listed it as a
+ * name, or where all lists are empty.
+ */
+extern bool docrep_host_certain(const char *host, bool restricted);
+
 extern char *docrep_allowed_hosts;	/* the settings */
 extern char *docrep_denied_hosts;
 extern char *docrep_ssl_ca_file;

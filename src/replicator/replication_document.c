@@ -223,7 +223,7 @@ read_proxy(const FieldRule *rule, JsonbValue *value)
 		size_t		n = strlen(schemes[i]);
 
 		if (pg_strncasecmp(url, schemes[i], n) == 0 && url[n] != '\0' &&
-			strpbrk(url, " \t\r\n") == NULL)
+			strpbrk(url, " \t\r\n") == NULL && docrep_proxy_is_url(url))
 			return url;
 	}
 	ereport(ERROR,

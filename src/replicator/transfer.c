@@ -13,8 +13,10 @@
  */
 #include "postgres.h"
 
+#include "common/hashfn.h"
 #include "replicator/engine.h"
 #include "store/errcodes.h"
+#include "utils/hsearch.h"
 #include "utils/memutils.h"
 
 /*
@@ -252,6 +254,94 @@ docrep_transfer_recv_changes(Run *run, Batch *batch)
 	}
 }
 
+/* Add a missing revision of one change to another of the same document. */
+static void
+add_missing(MemoryContext cxt, DocrepChange *to, const DocrepChange *from, int i)
+{
+	int			n = to->nrevs;
+	DocrepChange old = *to;
+
+	to->nrevs = n + 1;
+	to->revs = MemoryContextAlloc(cxt, sizeof(Rev) * (n + 1));
+	memcpy(to->revs, old.revs, sizeof(Rev) * n);
+	to->revs[n] = from->revs[i];
+	to->missing = MemoryContextAlloc(cxt, sizeof(bool) * (n + 1));
+	memcpy(to->missing, old.missing, sizeof(bool) * n);
+	to->missing[n] = true;
+	if (old.docs == NULL)
+		return;
+	to->docs = MemoryContextAlloc(cxt, sizeof(DocrepDoc) * (n + 1));
+	memcpy(to->docs, old.docs, sizeof(DocrepDoc) * n);
+	to->docs[n] = from->docs[i];
+}
+
+/*
+ * Let the first change of a document have what a later one misses, each revision once.
+ * (One that came with bodies and one that did not stay apart.)
+ */
+static void
+merge_missing(MemoryContext cxt, DocrepChange *first, DocrepChange *later)
+{
+	bool		alike = (first->docs == NULL) == (later->docs == NULL);
+
+	for (int i = 0; i < later->nrevs; i++)
+	{
+		bool		twice = false;
+
+		if (!later->missing[i])
+			continue;
+		for (int j = 0; j < first->nrevs && !twice; j++)
+			twice = first->missing[j] && docrep_rev_eq(&later->revs[i], &first->revs[j]);
+		if (!twice && alike)
+			add_missing(cxt, first, later, i);
+		if (twice || alike)
+			later->missing[i] = false;
+	}
+}
+
+/* Documents of a batch by the hash of their ids. */
+typedef struct SameHash
+{
+	uint32		hash;
+	int			last;			/* the latest row with it that is its document's first */
+} SameHash;
+
+/*
+ * A feed may bring a document more than once, and its revisions were all missing when
+ * the target was asked: one row of each document is fetched, written and counted.
+ */
+static void
+merge_repeated(Batch *batch)
+{
+	DocrepChanges *changes = &batch->changes;
+	HASHCTL		ctl = {.keysize = sizeof(uint32), .entrysize = sizeof(SameHash),
+	.hcxt = batch->cxt};
+	HTAB	   *hashes = hash_create("docrep documents of a batch", changes->n, &ctl,
+									 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	int		   *before = MemoryContextAlloc(batch->cxt, sizeof(int) * changes->n);
+
+	for (int i = 0; i < changes->n; i++)
+	{
+		DocrepChange *change = &changes->rows[i];
+		uint32		hash = hash_bytes((const unsigned char *) change->id, strlen(change->id));
+		bool		found;
+		SameHash   *same = hash_search(hashes, &hash, HASH_ENTER, &found);
+		int			first = found ? same->last : -1;
+
+		while (first >= 0 && strcmp(changes->rows[first].id, change->id) != 0)
+			first = before[first];
+		if (first >= 0)
+		{
+			merge_missing(batch->cxt, &changes->rows[first], change);
+			continue;
+		}
+		before[i] = found ? same->last : -1;
+		same->last = i;
+	}
+	hash_destroy(hashes);
+	pfree(before);
+}
+
 /* Number of the change's revisions that are missing. */
 static int
 count_missing(const DocrepChange *change)
@@ -277,6 +367,7 @@ docrep_transfer_recv_diff(Run *run, Batch *batch)
 	CALL_IN(batch->cxt, run->target->ops->recv_diff(run->target, changes));
 	docrep_pipeline_pop(&run->at_target);
 
+	merge_repeated(batch);
 	batch->state = BATCH_MOVING;
 	portion = new_portion(batch);
 	for (int i = 0; i < changes->n; i++)

@@ -120,6 +120,8 @@ extern DocUpload *docrep_upload_begin(DocTable *table, MemoryContext cxt);
 extern void docrep_upload_append(DocTable *table, DocUpload *upload, const char *data, Size len);
 /* The end: its file (an equal one that was there, perhaps), digest and length. */
 extern int64 docrep_upload_finish(DocTable *table, DocUpload *upload, uint8 *md5, int64 *length);
+/* When a transaction ends in a rollback: can it only be abandoned? */
+extern bool docrep_upload_is_spoiled(const DocUpload *upload);
 extern void docrep_upload_abandon(DocUpload *upload);	/* frees memory only; cannot fail */
 
 /*

@@ -283,6 +283,17 @@ docrep_upload_finish(DocTable *table, DocUpload *upload, uint8 *md5, int64 *leng
 	return file;
 }
 
+/*
+ * While a transaction is rolled back: can the upload not be finished any more, because
+ * this one or one before wrote a part of it?
+ */
+bool
+docrep_upload_is_spoiled(const DocUpload *upload)
+{
+	return upload->spoiled ||
+		(TransactionIdIsValid(upload->xid) && !TransactionIdDidCommit(upload->xid));
+}
+
 void
 docrep_upload_abandon(DocUpload *upload)
 {

@@ -259,6 +259,9 @@ docrep_serve_content_finish(const pg_uuid_t *uuid, DocUpload *upload, uint8 *md5
 	int64		file;
 
 	flush_later();
+	/* an equal content that another transaction brings is waited for; in one of the user's own, as it says */
+	if (!IsTransactionBlock())
+		set_for_transaction("lock_timeout", SERVE_LOCK_TIMEOUT);
 	file = docrep_upload_finish(table, upload, md5, length);
 	docrep_table_close(table, NoLock);
 	return file;

@@ -593,7 +593,7 @@ docrep_table_by_name(const char *name, bool missing_ok)
 			return InvalidOid;
 		ereport(ERROR,
 				(errcode(ERRCODE_DOCREP_NOT_FOUND),
-				 errmsg("document table \"%s\" does not exist", name)));
+				 errmsg("document table \"%s\" does not exist", NameListToString(names))));
 	}
 	rel = relation_open(relid, AccessShareLock);
 	ok = rel->rd_rel->relkind == RELKIND_RELATION && docrep_table_info(rel) != NULL;

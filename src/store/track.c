@@ -18,6 +18,7 @@
 #include "access/xact.h"
 #include "catalog/pg_trigger.h"
 #include "commands/trigger.h"
+#include "common/hashfn.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "store/batch_rows.h"
@@ -302,6 +303,49 @@ insert_columns(TriggerData *td, const DocTableInfo *info, TupleTableSlot *slot,
 	over_tombstone(td->tg_relation, info, write, has_rev ? &rev : NULL, cols);
 }
 
+/*
+ * The last row that an INSERT of a user's brought attachments with.  If the same
+ * command goes on with an update of the same document, it is the DO UPDATE of
+ * ON CONFLICT, in which nothing of the row but columns is left.
+ */
+static struct
+{
+	Oid			relid;
+	TransactionId transaction;
+	CommandId	command;
+	uint32		id_hash;
+}			brought;
+
+static uint32
+hash_id(const char *id)
+{
+	return hash_bytes((const unsigned char *) id, strlen(id));
+}
+
+/* Note that an INSERT brings attachments. */
+static void
+note_brought(const DocTableInfo *info, const char *id)
+{
+	brought.relid = info->relid;
+	brought.transaction = GetTopTransactionId();	/* contents have been written */
+	brought.command = GetCurrentCommandId(false);
+	brought.id_hash = hash_id(id);
+}
+
+/* An UPDATE that brings none, right after such an INSERT, would lose them without a word. */
+static void
+check_brought(const DocTableInfo *info, const char *id)
+{
+	if (brought.relid != info->relid || brought.transaction != GetTopTransactionIdIfAny() ||
+		brought.command != GetCurrentCommandId(false) || brought.id_hash != hash_id(id))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("ON CONFLICT DO UPDATE cannot bring attachments"),
+			 errdetail("Document \"%s\" is there already, and its attachments are no part of what DO UPDATE sets.", id),
+			 errhint("Use docrep.put(), or UPDATE with _attachments in doc.")));
+}
+
 static void
 id_changed_by_trigger(const char *new_id)
 {
@@ -370,6 +414,9 @@ track_insert(TriggerData *td, const DocTableInfo *info)
 		check_insert_columns(td->tg_relation, info, slot);
 		read_document(info, slot, &write, &id_changed, &doc_changed);
 		insert_columns(td, info, slot, &write, &cols);
+		brought.relid = InvalidOid;
+		if (write.atts.n > 0)
+			note_brought(info, write.id);
 		if (id_changed)
 			set_column(&cols, info->a_id, CStringGetTextDatum(write.id), false);
 		if (doc_changed)
@@ -516,6 +563,8 @@ track_update(TriggerData *td, const DocTableInfo *info)
 		read_document(info, slot, &write, &id_changed, &doc_changed);
 		check_update_columns(td, info, &write);
 		write.keep_atts = !write.has_atts;
+		if (write.keep_atts)
+			check_brought(info, old_id);
 		if (strcmp(old_id, write.id) == 0)
 			update_same_id(td, info, &write, &cols);
 		else

@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -50,6 +51,7 @@ typedef struct SessionUpload
 static dlist_head uploads = DLIST_STATIC_INIT(uploads);
 static int	nuploads = 0;
 static int64 last_number = 0;
+static bool watching = false;	/* drop_spoiled is registered */
 
 /* The upload of a number, for this table; NULL: there is none. */
 static SessionUpload *
@@ -65,6 +67,37 @@ find_upload(int64 number, const pg_uuid_t *table)
 			return u;
 	}
 	return NULL;
+}
+
+/* Forget an upload.  Cannot fail. */
+static void
+drop_upload(SessionUpload *u)
+{
+	if (u->upload != NULL)
+		docrep_upload_abandon(u->upload);
+	dlist_delete(&u->link);
+	nuploads--;
+	MemoryContextDelete(u->cxt);
+}
+
+/*
+ * A transaction has been rolled back: uploads that it wrote to are of no use any
+ * more, and their client may have forgotten them.  Those that were not touched may go on.
+ */
+static void
+drop_spoiled(XactEvent event, void *arg)
+{
+	dlist_mutable_iter iter;
+
+	if (event != XACT_EVENT_ABORT)
+		return;
+	dlist_foreach_modify(iter, &uploads)
+	{
+		SessionUpload *u = dlist_container(SessionUpload, link, iter.cur);
+
+		if (u->upload == NULL || docrep_upload_is_spoiled(u->upload))
+			drop_upload(u);
+	}
 }
 
 /*
@@ -84,6 +117,11 @@ add_upload(int64 number, const pg_uuid_t *table)
 				 errmsg("there is no upload " INT64_FORMAT " in this session", number),
 				 errdetail("It has ended, or one of its pieces failed.")));
 	last_number = number;
+	if (!watching)
+	{
+		RegisterXactCallback(drop_spoiled, NULL);
+		watching = true;
+	}
 	if (nuploads >= MAX_UPLOADS)
 		ereport(ERROR,
 				(errcode(ERRCODE_DOCREP_BAD_REQUEST),
@@ -106,17 +144,6 @@ obtain_upload(int64 number, const pg_uuid_t *table)
 	SessionUpload *u = find_upload(number, table);
 
 	return u != NULL ? u : add_upload(number, table);
-}
-
-/* Forget an upload.  Cannot fail. */
-static void
-drop_upload(SessionUpload *u)
-{
-	if (u->upload != NULL)
-		docrep_upload_abandon(u->upload);
-	dlist_delete(&u->link);
-	nuploads--;
-	MemoryContextDelete(u->cxt);
 }
 
 /* peer_att_read(tbl uuid, file bigint, "offset" bigint, max int) returns bytea */

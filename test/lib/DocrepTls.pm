@@ -34,14 +34,21 @@ sub authority
 	return { cert => $cert, key => $key, temp => $file, file => $file->filename };
 }
 
-sub new
+# A server's certificate and its key.
+sub certificate
 {
-	my ($class, $port, $ca, %opts) = @_;
+	my ($ca, %opts) = @_;
 	my @names = @{ $opts{names} // ['localhost'] };
-	my ($cert, $key) = CERT_create(
+	return CERT_create(
 		serial => $serial++, subject => { commonName => $names[0] }, issuer => [ $ca->{cert}, $ca->{key} ], purpose => 'server',
 		not_before => time + ($opts{start} ? 86400 : -172800), not_after => time + 86400 * ($opts{days} // 2),
 		subjectAltNames => [ map { [ /^[\d.]+$|:/ ? 'IP' : 'DNS', $_ ] } @names ]);
+}
+
+sub new
+{
+	my ($class, $port, $ca, %opts) = @_;
+	my ($cert, $key) = certificate($ca, %opts);
 	my $listener = IO::Socket::INET->new(Listen => 20, LocalAddr => '127.0.0.1', Proto => 'tcp') or croak "cannot listen: $!";
 	my $count = File::Temp->new;
 	my $self = bless { port => $listener->sockport, owner => $$, count => $count }, $class;

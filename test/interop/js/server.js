@@ -28,14 +28,21 @@ process.on('unhandledRejection', (reason) => {
 process.stdin.on('end', () => process.exit(0));
 process.stdin.resume();
 
-// What the answer to a PUT says was written; the body of a multipart one is not kept.
-function written(chunk) {
-	try {
-		const { id, rev } = JSON.parse(chunk);
-		return rev === undefined ? [] : [{ _id: id, _rev: rev }];
-	} catch (error) {
-		return [];
-	}
+// Keeps the beginning of a multipart body, which nobody else does, as it passes; the
+// result is a function that reads the document in its first part.
+function watchMultipart(req) {
+	const { emit } = req;
+	let start = '';
+	req.emit = function (event, chunk, ...more) {
+		if (event === 'data' && start.length < 4e6) {
+			start += chunk.toString('latin1');
+		}
+		return emit.call(this, event, chunk, ...more);
+	};
+	return () => {
+		const from = start.indexOf('\r\n\r\n') + 4;
+		return JSON.parse(Buffer.from(start.slice(from, start.indexOf('\r\n--', from)), 'latin1').toString());
+	};
 }
 
 // What replicators write, remembered when it was answered.
@@ -46,10 +53,12 @@ function note(req, res, next) {
 		const asked = Date.now();
 		const db = req.path.split('/')[1];
 		const { end } = res;
+		// the answer to a PUT with new_edits=false is an empty array and does not say
+		const multipart = /^multipart\/related/.test(req.headers['content-type']) && watchMultipart(req);
 		res.end = function (chunk, ...more) {
 			const body = req.body || {};
 			if (res.statusCode < 300 && (single || body.new_edits === false)) {
-				const docs = bulk ? body.docs || [] : written(chunk);
+				const docs = bulk ? body.docs || [] : [multipart ? multipart() : body];
 				fs.writeSync(log, docs.map((doc) =>
 					JSON.stringify([db, doc._id, doc._rev, asked, Date.now()]) + '\n').join(''));
 			}

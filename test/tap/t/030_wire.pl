@@ -3,6 +3,7 @@
 use strict;
 use warnings;
 
+use DocrepSession;
 use DocrepTest;
 use IPC::Run qw(start finish timeout);
 use PostgreSQL::Test::Utils;
@@ -174,6 +175,30 @@ is(state_as('writer', finish_upload(1, '')), 'DR400', 'none was begun');
 is(state_as('writer', piece(1, 'a') . "SELECT docrep.peer_att_append('$copy', 1, 'b')"), 'DR400', 'it was begun for another table');
 is(state_as('writer', join('', map { piece($_, 'a') } 1 .. 16)), '', 'several uploads');
 is(state_as('writer', join('', map { piece($_, 'a') } 1 .. 17)), 'DR400', 'too many uploads');
+is($node->safe_psql('one', 'BEGIN;' . join('', map { piece($_, 'a') } 1 .. 16) . 'ROLLBACK; BEGIN;' . join('', map { piece($_, 'a') } 17 .. 32) . 'ROLLBACK;'
+	  . "SELECT count(*) FROM pg_backend_memory_contexts WHERE name = 'docrep upload'") =~ s/.*\n//sr, 0, 'what was rolled back is forgotten, memory and all');
+# An equal content that somebody else has not committed yet is waited for, but not for ever.
+{
+	my $other = DocrepSession->new($node, 'one', app => 'other');
+	$other->must('BEGIN');
+	$other->must("SELECT docrep.peer_att_append('$orders', 1, 'same'); SELECT docrep.peer_att_finish('$orders', 1)");
+	my $waiting = DocrepSession->new($node, 'one', app => 'waiting');
+	$waiting->must("SELECT docrep.peer_att_append('$orders', 1, 'same')");
+	my $begin = time;
+	$waiting->query("SELECT docrep.peer_att_finish('$orders', 1)", 30);
+	is($waiting->{sqlstate}, '55P03', 'who waits for the content of another gives up') or diag $waiting->{output};
+	cmp_ok(time - $begin, '<', 15, '... after some seconds');
+	$waiting->must("SELECT docrep.peer_att_append('$orders', 2, 'same')");
+	$waiting->send("SELECT docrep.peer_att_finish('$orders', 2)");
+	wait_for_query($node, 'one', q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'waiting' AND wait_event_type = 'Lock'}, 1, 30);
+	$node->safe_psql('one', q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = 'waiting'});
+	ok($waiting->receive(10) && $waiting->{sqlstate} eq '57014', '... or when it is cancelled');
+	$waiting->must("SELECT docrep.peer_att_append('$orders', 3, 'same')");
+	$waiting->send("SELECT docrep.peer_att_finish('$orders', 3)");
+	wait_for_query($node, 'one', q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'waiting' AND wait_event_type = 'Lock'}, 1, 30);
+	$other->must('COMMIT');
+	ok($waiting->receive(10) && $waiting->{sqlstate} eq '00000', '... and gets it when it is there');
+}
 foreach my $failing ("BEGIN; %s ROLLBACK;", "SET SESSION AUTHORIZATION nobody; %s RESET SESSION AUTHORIZATION;")
 {
 	my ($rc, $out, $err) = $node->psql('one', piece(1, 'a') . sprintf($failing, piece(1, 'b')) . '\set VERBOSITY sqlstate' . "\n"
