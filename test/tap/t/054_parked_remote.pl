@@ -163,10 +163,21 @@ arrives(6, 'granted again');
 all_parked($n);
 
 $far->safe_psql('two', q{SELECT docrep.drop_table('s7')});
-# noticed when the other side looks at its list, once a minute
-wait_for_query($near, 'one', q{SELECT count(*) FROM docrep.active_tasks WHERE error_count > 0 AND target = 't7'}, '1', 90);
+wait_for_query($near, 'one', q{SELECT count(*) FROM docrep.active_tasks WHERE error_count > 0 AND target = 't7'}, '1', 30);
 is(parked(), $n - 1, 'a table is dropped: its job knows');
 $near->safe_psql('one', 'SET SESSION AUTHORIZATION alice; ' . start(source(7), 't7') =~ s/"continuous"/"cancel": true, "continuous"/r);
+all_parked($n - 1);
+
+# no connection is left for the watcher
+$far->safe_psql('two', q{ALTER ROLE bob CONNECTION LIMIT 0});
+$far->safe_psql('two', q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'bob'});
+wait_until(sub { log_has($near, qr/cannot wait for all sources: a server has too few connections.*\n.*\n.*HINT:  Look at max_connections/) }, 60,
+	'a line in the log');
+pass('a source without connections: the log says so, with a hint');
+wait_for_query($near, 'one', q{SELECT count(*) > 2 FROM docrep.active_tasks WHERE error_count > 0}, 't', 30);
+cmp_ok(parked(), '>', $n / 2, '... and jobs are tried one after the other, not all at once');
+$far->safe_psql('two', q{ALTER ROLE bob CONNECTION LIMIT -1});
+arrives(59, 'none is forgotten', 150);
 all_parked($n - 1);
 
 # ---- the watcher -----------------------------------------------------------------------
