@@ -5,8 +5,9 @@
  *		event loop.
  *
  * All sockets are in one epoll descriptor, since a WaitEventSet can neither drop
- * one nor tell cheaply which of 1,000 is ready.  The process's latch waits for
- * that descriptor.
+ * one nor tell cheaply which of 1,000 is ready.  That descriptor is in a
+ * WaitEventSet together with the latch, which is kept: putting it into a new
+ * one has the kernel look at every socket in it.
  *
  * A key is handed out once, and then not waited for until it is added again.
  * It is remembered, so that a source which has news at once every time is
@@ -30,6 +31,15 @@
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
+#if PG_VERSION_NUM >= 180000
+#include "storage/waiteventset.h"
+#endif
+
+#if PG_VERSION_NUM >= 170000
+#define create_wait_set(n) CreateWaitEventSet(NULL, n)
+#else
+#define create_wait_set(n) CreateWaitEventSet(TopMemoryContext, n)
+#endif
 
 /* between two waits of one key, in ms */
 #define WATCH_PAUSE			50
@@ -56,6 +66,7 @@ static dlist_head news = DLIST_STATIC_INIT(news);
 static TimestampTz late_at = 0; /* when the next late one has news */
 
 static int	epoll_fd = -1;
+static WaitEventSet *wait_set = NULL;
 static WatchSocket **watch_sockets = NULL;	/* by descriptor; malloc'd */
 static int	max_sockets = 0;
 static int	nsockets = 0;
@@ -192,6 +203,11 @@ docrep_remote_watch_start(void)
 				(errcode_for_socket_access(),
 				 errmsg("could not make an epoll descriptor: %m")));
 #endif
+	wait_set = create_wait_set(3);
+	AddWaitEventToSet(wait_set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+	AddWaitEventToSet(wait_set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+	if (epoll_fd >= 0)
+		AddWaitEventToSet(wait_set, WL_SOCKET_READABLE, epoll_fd, NULL, NULL);
 }
 
 /* ---------- keys ---------- */
@@ -422,15 +438,15 @@ tend(long *timeout)
 int
 docrep_remote_watch_step(long timeout, bool *woken, uint64 *keys, int max)
 {
-	int			happened;
+	WaitEvent	events[3];
+	uint32		happened = 0;
 	long		rest = -1;
+	int			n;
 
 	tend(&timeout);
-	happened = WaitLatchOrSocket(MyLatch,
-								 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH |
-								 (epoll_fd >= 0 ? WL_SOCKET_READABLE : 0) |
-								 (timeout >= 0 ? WL_TIMEOUT : 0),
-								 epoll_fd, timeout, PG_WAIT_EXTENSION);
+	n = WaitEventSetWait(wait_set, timeout, events, lengthof(events), PG_WAIT_EXTENSION);
+	for (int i = 0; i < n; i++)
+		happened |= events[i].events;
 	if (happened & WL_LATCH_SET)
 	{
 		ResetLatch(MyLatch);

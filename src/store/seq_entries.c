@@ -15,6 +15,7 @@
 #include "commands/sequence.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
+#include "storage/proc.h"
 #include "storage/shmem.h"
 #include "store/seq_entries.h"
 #include "store/seqs.h"
@@ -233,6 +234,31 @@ docrep_seq_entry_make(const DocTableInfo *table)
 	return entry;
 }
 
+/* Set the latches of those who wait for a table.  directory_lock is held. */
+static void
+wake_waiters(SeqEntry *entry)
+{
+	int32		procnos[64];
+	int			skip = 0;
+	int			n;
+
+	do
+	{
+		int			i = 0;
+
+		n = 0;
+		SpinLockAcquire(&entry->mutex);
+		for (int32 s = entry->first_waiter; s >= 0 && n < lengthof(procnos);
+			 s = docrep_seqs->slots[s].next)
+			if (i++ >= skip)
+				procnos[n++] = docrep_seqs->slots[s].procno;
+		SpinLockRelease(&entry->mutex);
+		for (int k = 0; k < n; k++)
+			SetLatch(&ProcGlobal->allProcs[procnos[k]].procLatch);
+		skip += n;
+	} while (n == lengthof(procnos));
+}
+
 /*
  * Take the entry of a dropped table out of the docrep_seq_directory, or leave that to the
  * last who waits for it.  Nobody else can be using it: the transaction that
@@ -254,7 +280,9 @@ docrep_seq_entry_remove(const pg_uuid_t *uuid)
 		SpinLockAcquire(&entry->mutex);
 		parked = entry->first_parked;
 		entry->first_parked = -1;
+		entry->commits++;
 		SpinLockRelease(&entry->mutex);
+		wake_waiters(entry);
 		if (entry->first_waiter < 0 && entry->first_writer < 0)
 			hash_search(docrep_seq_directory, &key, HASH_REMOVE, NULL);
 	}

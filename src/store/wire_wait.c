@@ -56,7 +56,7 @@
 #define POLL_INTERVAL	1000
 
 /* how often it is looked whether tables are still there, and may be read, in ms */
-#define REVIEW_INTERVAL	60000
+#define REVIEW_INTERVAL	300000
 
 /* the catalog caches are emptied after so many looks at tables */
 #define TABLES_IN_CACHES	200

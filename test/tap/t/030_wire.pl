@@ -350,7 +350,6 @@ is( $node->safe_psql('one', wait_many("NULL, '{7,8}', '{$copy,$copy}', '{$copy_s
 		  . q{INSERT INTO copy(_id, doc) VALUES ('many2', '{}');} . wait_many($none, 60000)),
 	"{}\n{}\n{7}", '... while another of the same table stays');
 $copy_seq = $node->safe_psql('one', q{SELECT max(seq) FROM docrep.changes('copy')});
-$node->safe_psql('one', 'GRANT reader TO writer');
 is( $node->safe_psql('one', "SET SESSION AUTHORIZATION reader;"
 		  . wait_many("NULL, '{1,2,3}', '{$orders,$copy,00000000-0000-4000-8000-000000000000}', '{999999,$copy_seq,0}'", 60000)),
 	'{2,3}', 'what may not be read, or is not there, is for the client to look at');
@@ -390,7 +389,12 @@ $node->safe_psql('one', q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity
 finish($psql);
 like($output, qr/canceling statement/, 'a wait can be cancelled');
 
+$output = '';
+$psql = start_psql("CALL docrep.peer_wait('$orders', '$seq', 600000, NULL)", \$output);
+wait_for_query($node, 'one', $waiting, '1', 30);
 $node->safe_psql('one', 'DROP TABLE orders');
+finish($psql);
+like($output, qr/does not exist any more/, 'dropping the table ends a wait');
 is(state_as('writer', "CALL docrep.peer_wait('$orders', '0', 10, NULL)"),
 	'DR404', 'a table that was dropped');
 $node->stop;

@@ -163,10 +163,21 @@ arrives(6, 'granted again');
 all_parked($n);
 
 $far->safe_psql('two', q{SELECT docrep.drop_table('s7')});
-# noticed when the other side looks at its list, once a minute
-wait_for_query($near, 'one', q{SELECT count(*) FROM docrep.active_tasks WHERE error_count > 0 AND target = 't7'}, '1', 90);
+wait_for_query($near, 'one', q{SELECT count(*) FROM docrep.active_tasks WHERE error_count > 0 AND target = 't7'}, '1', 30);
 is(parked(), $n - 1, 'a table is dropped: its job knows');
 $near->safe_psql('one', 'SET SESSION AUTHORIZATION alice; ' . start(source(7), 't7') =~ s/"continuous"/"cancel": true, "continuous"/r);
+all_parked($n - 1);
+
+# no connection is left for the watcher
+$far->safe_psql('two', q{ALTER ROLE bob CONNECTION LIMIT 0});
+$far->safe_psql('two', q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'bob'});
+wait_until(sub { log_has($near, qr/cannot wait for all sources: a server has too few connections.*\n.*\n.*HINT:  Look at max_connections/) }, 60,
+	'a line in the log');
+pass('a source without connections: the log says so, with a hint');
+wait_for_query($near, 'one', q{SELECT count(*) > 2 FROM docrep.active_tasks WHERE error_count > 0}, 't', 30);
+cmp_ok(parked(), '>', $n / 2, '... and jobs are tried one after the other, not all at once');
+$far->safe_psql('two', q{ALTER ROLE bob CONNECTION LIMIT -1});
+arrives(59, 'none is forgotten', 150);
 all_parked($n - 1);
 
 # ---- the watcher -----------------------------------------------------------------------
@@ -194,15 +205,17 @@ $far->safe_psql('two', "$definition; ALTER EXTENSION docrep ADD PROCEDURE docrep
 
 # ---- CouchDB ----------------------------------------------------------------------------
 
-my $couch = DocrepCouch->new;
+# only cookies of sessions are accepted, so the polls have to have one
+my $couch = DocrepCouch->new(settings => { users => { joe => 'very-secret' }, no_basic => 1 });
 my $m = 5;
 $couch->put("db$_", { id => 'first', revs => ['1-a'], body => '"n":1' }) foreach 1 .. $m;
-$near->safe_psql('one', join '', map { start($couch->url("db$_"), "c$_") =~ s/"continuous"/"create_target": true, "continuous"/r } 1 .. $m);
+$near->safe_psql('one', join '', map { start($couch->url("db$_", 'joe', 'very-secret'), "c$_") =~ s/"continuous"/"create_target": true, "continuous"/r } 1 .. $m);
 
 my $couches = q{source LIKE 'http%'};
 all_parked($m, 60, $couches);
-wait_until(sub { $couch->connections <= $m }, 60, 'connections of the polls alone');
+wait_until(sub { $couch->connections <= $m + 1 }, 60, 'connections of the polls alone');
 pass('a connection a database');
+$couch->forget_sessions;
 
 sub couch_arrives
 {
@@ -240,17 +253,18 @@ $near->safe_psql('one', $_) foreach "SELECT pg_terminate_backend(pid) FROM ($wat
 wait_until(sub { $couch->hits >= 1 }, 60, 'a poll that hangs');
 couch_arrives(5, 'a poll without heartbeats is given up');
 
-# ---- a crash ---------------------------------------------------------------------------------
+# ---- a crash, and sources with names ---------------------------------------------------------------------------------
 
-unlike(slurp_file($near->logfile), qr/Very/, 'no password in the log here');
+unlike(slurp_file($near->logfile), qr/Very|very-secret/, 'no password in the log here');
 unlike(slurp_file($far->logfile), qr/Very(?!%Secret#Word'$)/m, '... nor there');
 
 $pid = $near->safe_psql('one', $watcher);
 kill 'KILL', $pid;
 wait_for_query($near, 'one', "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'docrep launcher'", '1', 60);
-$near->safe_psql('one', join '', "SET SESSION AUTHORIZATION alice;\n", map { start(source($_), "t$_") } 10 .. 12);
+$near->safe_psql('one', join '', "SET SESSION AUTHORIZATION alice;\n", map { start(source($_) =~ s/127\.0\.0\.1/localhost/r, "t$_") } 10 .. 12);
 all_parked(3, 60, q{target LIKE 't1_'});
 arrives(11, 'after a crash of the watcher, and so of the server, jobs are parked as before');
+is($far->safe_psql('two', $waits), '1', '... over one connection, to a host with a name');
 
 $near->stop;
 $far->stop;
