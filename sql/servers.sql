@@ -187,6 +187,24 @@ CREATE USER MAPPING FOR CURRENT_USER SERVER "Branch: 1" OPTIONS (bearer_token 's
 SELECT run('"Branch: 1":orders');
 RESET ROLE;
 
+-- Superusers are not led by others' servers to where those may not go.
+SET ROLE servers_owner;
+CREATE SERVER trap FOREIGN DATA WRAPPER docrep OPTIONS (url 'postgresql:///db');
+CREATE USER MAPPING FOR PUBLIC SERVER trap OPTIONS (password 'secret');
+RESET ROLE;
+SELECT run('trap:orders');
+SET ROLE servers_owner;
+ALTER SERVER trap OPTIONS (SET url 'postgresql://127.0.0.1:1/db?sslkey=/x');
+RESET ROLE;
+SELECT run('trap:orders');
+ALTER SERVER trap OPTIONS (SET url 'postgresql://127.0.0.1:1/db');
+ALTER USER MAPPING FOR PUBLIC SERVER trap OPTIONS (DROP password);
+SELECT run('trap:orders');
+SET docrep.allowed_hosts = 'h1';
+ALTER SERVER trap OPTIONS (SET url 'http://127.0.0.1:1');
+SELECT run('trap:orders');
+RESET docrep.allowed_hosts;
+
 -- ---- options of replications that libpq has not -----------------------------------------------------
 CREATE USER MAPPING FOR CURRENT_USER SERVER "Branch: 1" OPTIONS (user 'joe');
 SELECT e, o, run(e, o) FROM (VALUES

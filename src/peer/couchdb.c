@@ -240,7 +240,7 @@ couch_open(DocrepPeer *base, bool create)
 {
 	CouchPeer  *peer = (CouchPeer *) base;
 
-	peer->restricted = role_is_restricted();
+	peer->restricted = role_is_restricted() || base->options.restricted;
 	prepare_encoding();
 	create_client(peer);
 	ask_server(peer);

@@ -242,8 +242,7 @@ parse_server(const char *text, DocrepMissing missing)
 	if (server != NULL)
 	{
 		for (int i = 0; i < server->nurls && missing != DOCREP_MISSING_NAME; i++)
-			(void) docrep_endpoint_parse(docrep_server_endpoint_text(server, i, database),
-										 DOCREP_MISSING_ERROR);
+			(void) docrep_server_endpoint(server, i, database);
 		database = docrep_server_database(server, database);
 	}
 	spec = psprintf("%s:%s", quote_identifier(name), database);

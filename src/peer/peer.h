@@ -51,6 +51,9 @@ typedef struct DocrepPeerOptions
 	const char *ssl_cert_file;	/* or NULL */
 	const char *ssl_key_file;	/* or NULL */
 	const char *ssl_verify;		/* "full", "ca", "off"; or NULL: nothing was said */
+	bool		restricted;		/* its owner is no superuser: what holds for such roles holds
+								 * for all who use it */
+	const char *display;		/* what messages call the endpoint; or NULL: as itself says */
 } DocrepPeerOptions;
 
 /* What a foreign server's options do not change: docrep_peer_option_given */

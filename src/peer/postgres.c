@@ -156,7 +156,7 @@ end_answer(PostgresPeer *peer, DocrepRequest *request, const char *doing)
 
 /*
  * May the role of this process use the URL?  Returns whether it is restricted,
- * being no superuser.
+ * being no superuser, or led there by a server of somebody who is none.
  */
 static bool
 check_role(PostgresPeer *peer)
@@ -165,7 +165,7 @@ check_role(PostgresPeer *peer)
 	bool		restricted;
 
 	StartTransactionCommand();
-	restricted = !superuser();
+	restricted = !superuser() || peer->base.options.restricted;
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(cxt);
 	if (restricted)
@@ -215,9 +215,13 @@ static void
 postgres_open(DocrepPeer *base, bool create)
 {
 	PostgresPeer *peer = (PostgresPeer *) base;
-	bool		restricted = peer->restricted = check_role(peer);
+	bool		restricted;
 	MemoryContext old;
 
+	if (base->options.display)
+		peer->url->display = MemoryContextStrdup(base->cxt, base->options.display);
+	/* what the role gives is checked before what its superusers give is added */
+	restricted = peer->restricted = check_role(peer);
 	old = MemoryContextSwitchTo(base->cxt);
 	docrep_pgurl_take_options(peer->url, &base->options);
 	MemoryContextSwitchTo(old);

@@ -17,6 +17,7 @@
 #include "mb/pg_wchar.h"
 #include "peer/http_url.h"
 #include "peer/peers.h"
+#include "peer/postgres_url.h"
 #include "peer/server.h"
 #include "store/errcodes.h"
 #include "utils/acl.h"
@@ -149,6 +150,7 @@ docrep_server_get(const char *name, bool missing_ok)
 
 	server = palloc0(sizeof(DocrepServer));
 	server->name = pstrdup(found->servername);
+	server->restricted = !superuser_arg(found->owner);
 	docrep_server_read_options(server, found->options, false);
 	if (server->nurls == 0)
 		ereport(ERROR,
@@ -263,11 +265,42 @@ postgres_text(const DocrepServer *server, const char *url, const char *database)
 					docrep_http_encode(database));
 }
 
-char *
-docrep_server_endpoint_text(const DocrepServer *server, int url, const char *database)
+/*
+ * Who owns a server decides where it leads, also for superusers who use it.  So they may
+ * be led only to where the owner may go itself.
+ */
+static void
+restrict_endpoint(const DocrepServer *server, const char *text, const char *database)
 {
-	return server->postgres ? postgres_text(server, server->urls[url], database) :
+	DocrepPgUrl *url;
+	char	   *host;
+
+	if (server->postgres)
+	{
+		url = docrep_pgurl_parse(text);
+		url->display = psprintf("%s:%s", quote_identifier(server->name), database);
+		docrep_pgurl_restrict(url);
+		return;
+	}
+	host = docrep_http_endpoint_parse(text)->host;
+	if (!docrep_host_possible(host, true))
+		ereport(ERROR,
+				(errcode(ERRCODE_DOCREP_FORBIDDEN),
+				 errmsg("permission denied for endpoint %s:%s", quote_identifier(server->name),
+						database),
+				 errdetail("Host \"%s\" is not one that replications may connect to.", host),
+				 errhint("See docrep.allowed_hosts and docrep.denied_hosts.")));
+}
+
+DocrepEndpoint *
+docrep_server_endpoint(const DocrepServer *server, int url, const char *database)
+{
+	char	   *text = server->postgres ? postgres_text(server, server->urls[url], database) :
 		couchdb_text(server, server->urls[url], database);
+
+	if (server->restricted || !superuser())
+		restrict_endpoint(server, text, database);
+	return docrep_endpoint_parse(text, DOCREP_MISSING_ERROR);
 }
 
 /* ---------- options of connections ---------- */
@@ -292,6 +325,7 @@ docrep_server_complete_options(const DocrepServer *server, DocrepPeerOptions *op
 	options->ssl_cert_file = server->ssl_cert_file;
 	options->ssl_key_file = server->ssl_key_file;
 	options->ssl_verify = server->ssl_verify;
+	options->restricted = server->restricted;
 }
 
 void

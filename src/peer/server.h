@@ -29,6 +29,7 @@ typedef struct DocrepServer
 	int			retries_per_request;
 	int			request_timeout;
 	int			given;			/* DOCREP_GIVEN_* of these four */
+	bool		restricted;		/* its owner is no superuser, nor to be trusted by one */
 
 	/* the user mapping; everything of it may be a secret */
 	char	   *user;
@@ -64,11 +65,11 @@ extern DocrepServer *docrep_server_get(const char *name, bool missing_ok);
 extern char *docrep_server_database(const DocrepServer *server, const char *database);
 
 /*
- * The endpoint at one of the URLs, as a text with credentials that
- * docrep_endpoint_parse reads.
+ * The endpoint at one of the URLs, credentials included: DR403 if the current role, or
+ * the server's owner, may not use it.
  */
-extern char *docrep_server_endpoint_text(const DocrepServer *server, int url,
-										 const char *database);
+extern DocrepEndpoint *docrep_server_endpoint(const DocrepServer *server, int url,
+											  const char *database);
 
 /* What the server says beside URL and credentials, where *options says nothing. */
 extern void docrep_server_complete_options(const DocrepServer *server,

@@ -57,11 +57,10 @@ look_up(const DocrepEndpoint *endpoint, const DocrepPeerOptions *options, Memory
 	use->server = docrep_server_get(name, false);
 	use->endpoints = palloc(use->server->nurls * sizeof(DocrepEndpoint *));
 	for (int i = 0; i < use->server->nurls; i++)
-		use->endpoints[i] = docrep_endpoint_parse(docrep_server_endpoint_text(use->server, i,
-																			  database),
-												  DOCREP_MISSING_ERROR);
+		use->endpoints[i] = docrep_server_endpoint(use->server, i, database);
 	docrep_server_check_options(use->server, options);
 	docrep_server_complete_options(use->server, &use->options);
+	use->options.display = pstrdup(endpoint->display);
 	if (own)
 		CommitTransactionCommand();
 	MemoryContextSwitchTo(cxt);
@@ -137,7 +136,7 @@ raise_all_down(const DocrepServerUse *use, ErrorData **why)
 
 	initStringInfo(&said);
 	for (int i = 0; i < use->server->nurls; i++)
-		appendStringInfo(&said, "%s%s: %s", i > 0 ? "\n" : "", use->endpoints[i]->display,
+		appendStringInfo(&said, "%s%s: %s", i > 0 ? "\n" : "", use->server->urls[i],
 						 why[i]->message);
 	ereport(ERROR,
 			(errcode(ERRCODE_DOCREP_UNAVAILABLE),
@@ -184,14 +183,14 @@ open_server(const DocrepEndpoint *endpoint, const DocrepPeerOptions *options, bo
 			break;
 		ereport(LOG,
 				(errmsg("server \"%s\" does not answer at %s", use->server->name,
-						use->endpoints[i]->display),
+						use->server->urls[i]),
 				 errdetail_internal("%s", why[i]->message)));
 	}
 	if (peer == NULL)
 		raise_all_down(use, why);
 	ereport(i > 0 ? LOG : DEBUG1,
 			(errmsg("server \"%s\" is used at %s, URL %d of %d", use->server->name,
-					use->endpoints[i]->display, i + 1, n)));
+					use->server->urls[i], i + 1, n)));
 	adopt(use, i, peer, endpoint);
 	return peer;
 }
@@ -252,7 +251,7 @@ docrep_peer_probe(DocrepPeer *peer)
 			probe->ops->close(probe);
 			ereport(LOG,
 					(errmsg("server \"%s\" answers again at %s", use->server->name,
-							use->endpoints[i]->display)));
+							use->server->urls[i])));
 		}
 		else
 			FreeErrorData(why);

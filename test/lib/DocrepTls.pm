@@ -6,7 +6,8 @@
 #   $tls->handshakes                                # that clients have completed
 #
 # names: DNS names and addresses of the certificate; days => -1: it has expired
-# yesterday; start => 1: it is valid from tomorrow on.  A process for each
+# yesterday; start => 1: it is valid from tomorrow on; clients => authority: clients
+# must show a certificate of that one, as client_certificate makes them.  A process for each
 # connection; all of them end with the object.
 package DocrepTls;
 
@@ -32,6 +33,24 @@ sub authority
 	close $file;
 	chmod 0644, $file->filename;
 	return { cert => $cert, key => $key, temp => $file, file => $file->filename };
+}
+
+# A client's certificate: (file of it, file of its key), to be kept with the hash.
+sub client_certificate
+{
+	my ($ca, $name) = @_;
+	my ($cert, $key) = CERT_create(serial => $serial++, subject => { commonName => $name }, issuer => [ $ca->{cert}, $ca->{key} ],
+		purpose => 'client', not_after => time + 86400);
+	my @files;
+	foreach my $text (PEM_cert2string($cert), PEM_key2string($key))
+	{
+		my $file = File::Temp->new(SUFFIX => '.pem');
+		print $file $text;
+		close $file;
+		push @{ $ca->{clients} }, $file;
+		push @files, $file->filename;
+	}
+	return @files;
 }
 
 # A server's certificate and its key.
@@ -62,7 +81,7 @@ sub new
 		while (my $client = $listener->accept)
 		{
 			next if fork;
-			eval { carry($client, $port, $cert, $key, $count->filename) };
+			eval { carry($client, $port, $cert, $key, $count->filename, $opts{clients}) };
 			POSIX::_exit(0);
 		}
 		POSIX::_exit(0);
@@ -77,8 +96,9 @@ sub handshakes { return -s $_[0]{count}->filename }
 # One connection, until either side closes.
 sub carry
 {
-	my ($client, $port, $cert, $key, $count) = @_;
-	my $ssl = IO::Socket::SSL->start_SSL($client, SSL_server => 1, SSL_cert => $cert, SSL_key => $key, SSL_alpn_protocols => ['http/1.1']) or return;
+	my ($client, $port, $cert, $key, $count, $clients) = @_;
+	my %demand = $clients ? (SSL_verify_mode => SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, SSL_ca_file => $clients->{file}) : ();
+	my $ssl = IO::Socket::SSL->start_SSL($client, SSL_server => 1, SSL_cert => $cert, SSL_key => $key, SSL_alpn_protocols => ['http/1.1'], %demand) or return;
 	open my $fh, '>>', $count;
 	syswrite $fh, '.';
 	close $fh;

@@ -78,7 +78,7 @@ foreach my $case (
 	[ '{"uri": "http://host/db"}', 'DR400', 'an unknown member' ],
 	[ '{"url": "orders"}', 'DR400', 'an object for what is no http URL' ],
 	[ '{"url": ', 'DR400', 'half an object' ],
-	[ 'cloud:orders', '0A000', 'a foreign server' ],
+	[ 'cloud:orders', 'DR404', 'a foreign server that is not there' ],
 	[ '"a:b"', 'DR404', 'a quoted colon' ],
   )
 {

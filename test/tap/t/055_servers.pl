@@ -7,8 +7,10 @@ use DocrepCouch;
 use DocrepProxy;
 use DocrepSession;
 use DocrepTest qw(:DEFAULT replicate contents is_same_contents check_table quote);
+use DocrepTls;
 use IO::Socket::INET;
 use JSON::PP;
+use MIME::Base64 qw(encode_base64);
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time);
@@ -160,6 +162,43 @@ $other->heal;
 is(sql(q{CREATE USER MAPPING FOR CURRENT_USER SERVER cloud OPTIONS (user 'joe', password '} . $secret . q{')}, q{SELECT * FROM docrep.verify('cloud:db', 'from_other')}), '', 'verify()');
 like(sql(q{SELECT * FROM docrep.preflight('cloud:db')}), qr/documents/, 'preflight()');
 
+# ---------- TLS, and a proxy ----------
+
+my $authority = DocrepTls::authority('Ours');
+my $tls = DocrepTls->new($other->port, $authority, names => ['elsewhere.example'], clients => $authority);
+my $tls_url = 'https://127.0.0.1:' . $tls->port;
+my ($cert_file, $key_file) = DocrepTls::client_certificate($authority, 'near');
+my $pull = q{SELECT docrep.replicate('safe:db', 'from_tls', '{"create_target": true}')};
+sql(qq{CREATE SERVER safe FOREIGN DATA WRAPPER docrep OPTIONS (url '$tls_url', retries_per_request '0')},
+	qq{CREATE USER MAPPING FOR PUBLIC SERVER safe OPTIONS (user 'joe', password '$secret')}, q{GRANT USAGE ON FOREIGN SERVER safe TO joe});
+is((sqlstate($near, 'one', $pull))[0], 'DR503', 'an authority that nobody knows');
+sql(qq{ALTER SERVER safe OPTIONS (ADD ssl_ca_file '$authority->{file}', ADD ssl_cert_file '$cert_file', ADD ssl_key_file '$key_file')});
+is((sqlstate($near, 'one', $pull))[0], 'DR503', 'ssl_ca_file, and a name that is not its own');
+sql(q{ALTER SERVER safe OPTIONS (ADD ssl_verify 'ca', DROP ssl_cert_file, DROP ssl_key_file)});
+like((sqlstate($near, 'one', $pull))[0], qr/^DR50[03]$/, 'without a client certificate');
+sql(qq{ALTER SERVER safe OPTIONS (ADD ssl_cert_file '$cert_file', ADD ssl_key_file '$key_file')});
+like(as_joe(q{SELECT docrep.replicate('safe:db', 'from_tls', '{"create_target": true}')->'docs_written'}), qr/^5$/, 'ssl_verify ca, with a certificate: an ordinary role too');
+sql(q{ALTER SERVER safe OPTIONS (DROP ssl_ca_file, SET ssl_verify 'full')});
+is((sqlstate($near, 'one', $pull))[0], 'DR503', 'ssl_verify full again');
+sql(q{ALTER SERVER safe OPTIONS (SET ssl_verify 'off')});
+is((sqlstate($near, 'one', $pull))[0], '', 'ssl_verify off');
+
+# what a proxy is told; this one knows no better than to answer by itself
+my $between = DocrepCouch->new;
+sql(q{CREATE SERVER behind FOREIGN DATA WRAPPER docrep OPTIONS (url 'http://no-such-host.example', retries_per_request '0', proxy '} . $between->url . q{')},
+	q{CREATE USER MAPPING FOR CURRENT_USER SERVER behind OPTIONS (proxy_user 'me', proxy_password 'pr:xy-s3cret')});
+sqlstate($near, 'one', q{SELECT docrep.replicate('behind:db', 'from_tls')});
+my ($request) = @{ $between->log };
+is($request->{headers}{'proxy-authorization'}, 'Basic ' . encode_base64('me:pr:xy-s3cret', ''), 'proxy, proxy_user and proxy_password');
+is($request->{headers}{host}, 'no-such-host.example', '... which is asked for the server');
+
+# socket_options of either kind of server
+like(sql(q{SELECT docrep.replicate('cloud:db', 'from_sockets', '{"create_target": true, "socket_options": "[{keepalive, false}, {nodelay, false}, {sndbuf, 65536}, {recbuf, 65536}]"}')->'docs_written'}),
+	qr/^5$/, 'socket_options with CouchDB');
+sql(qq{ALTER SERVER far OPTIONS (SET url 'postgresql://$there/one')});
+is(sql(q{SELECT docrep.replicate('far:orders', 'from_sockets2', '{"create_target": true, "socket_options": "[{keepalive, false}, {nodelay, true}, {recbuf, 65536}]", "request_timeout": 10000}')->'docs_written' > '1'}),
+	't', '... and with Postgres');
+
 # ---------- pushing takes worker_processes + 1 calls ----------
 
 my $slow = 0.3;
@@ -186,7 +225,7 @@ $text =~ s/^CREATE USER MAPPING .*?^\);$//msg;
 unlike($text, qr/s3cret/, '... and credentials in CREATE USER MAPPING only');
 $near->safe_psql('postgres', 'CREATE DATABASE two');
 $near->command_ok([ 'psql', '-X', '-v', 'ON_ERROR_STOP=1', '-f', $dump, '-d', 'two' ], 'which is restored');
-is($near->safe_psql('two', q{SELECT count(*) FROM pg_foreign_server}), '2', '... with its servers');
+is($near->safe_psql('two', q{SELECT count(*) FROM pg_foreign_server}), '4', '... with its servers');
 
 foreach my $node ($near, $far)
 {
