@@ -36,17 +36,20 @@ WITH points AS (
 	-- what is over and left no checkpoint goes on from nowhere
 	WHERE m.id IS NOT NULL OR p.state IS DISTINCT FROM 'completed'
 )
-SELECT t.tbl, h.doc_id, h.replication_id, h.target, a.passed, a.tombstones,
-	CASE WHEN a.tombstones > 0 THEN GREATEST(a.oldest, h.at) END AS since, h.disabled,
-	l.max_age IS NULL OR a.tombstones = 0
-		OR GREATEST(a.oldest, h.at) >= pg_catalog.now() - l.max_age AS counts
-FROM docrep.document_tables t
-	JOIN pg_catalog.pg_class c ON c.oid = t.tbl
-	JOIN holders h ON h.uuid = t.uuid::text
-	CROSS JOIN (SELECT NULLIF(pg_catalog.current_setting('docrep.tombstone_hold_limit', true), '0')::interval) AS l(max_age),
-	LATERAL docrep.tombstones_after(t.tbl, h.seq) a
-WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE')
-	OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE');
+SELECT d.tbl, h.doc_id, h.replication_id, h.target, (d.behind).passed, (d.behind).tombstones,
+	CASE WHEN (d.behind).tombstones > 0 THEN GREATEST((d.behind).oldest, h.at) END AS since, h.disabled,
+	l.max_age IS NULL OR (d.behind).tombstones = 0
+		OR GREATEST((d.behind).oldest, h.at) >= pg_catalog.now() - l.max_age AS counts
+-- counted once for all that stand at the same place: a volatile function is not moved out of here
+FROM (SELECT p.tbl, p.uuid, p.seq, docrep.tombstones_after(p.tbl, p.seq) AS behind
+		FROM (SELECT DISTINCT t.tbl, h.uuid, h.seq
+			FROM holders h
+				JOIN docrep.document_tables t ON t.uuid::text = h.uuid
+				JOIN pg_catalog.pg_class c ON c.oid = t.tbl
+			WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE')
+				OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE')) AS p) AS d
+	JOIN holders h ON h.uuid = d.uuid AND h.seq = d.seq
+	CROSS JOIN (SELECT NULLIF(pg_catalog.current_setting('docrep.tombstone_hold_limit', true), '0')::interval) AS l(max_age);
 GRANT SELECT ON docrep.tombstone_holders TO PUBLIC;
 COMMENT ON VIEW docrep.tombstone_holders IS
 	'Replications that read from a table here, and how many of its tombstones each has yet to see; for the table''s owner and members of pg_read_all_stats';

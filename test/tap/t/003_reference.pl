@@ -40,7 +40,8 @@ foreach my $row (
 	  if ($public eq 't') != exists $open{$name};
 	$found{$name} = 1;
 	next if $name =~ /^(peer_\w+|rev_\w+|revtree_\w+|track_change|\w+_unsettled|settle_\w+|
-		refuse_truncate|batch_rows|on_\w+|active_tasks)$/x;
+		refuse_truncate|batch_rows|on_\w+|active_tasks|job_rows|checkpoint_time|
+		tombstones_after|remove_tombstones)$/x;
 	push @wrong, "no heading `$name($arguments)`"
 	  if index($page, "\n#### `$name($arguments)`\n") < 0;
 }
@@ -76,7 +77,8 @@ foreach my $row (
 	}
 }
 is_deeply(\@unnamed, [], 'every table, view and column of a view is named');
-is_deeply(\@readable, [qw(active_tasks checkpoints conflicts document_tables rejected_docs tables)],
+is_deeply(\@readable, [qw(active_tasks checkpoints conflicts document_tables rejected_docs scheduler_docs scheduler_jobs sources
+		tables tombstone_holders)],
 	'what PUBLIC may read is the views');
 
 # ---- types, schemas, event triggers ----------------------------------------------
