@@ -280,6 +280,7 @@ static const DocrepPeerOps couchdb_ops = {
 	.close = couch_close,
 	.get_local = docrep_couch_get_local,
 	.put_local = couch_put_local,
+	.swap_local = docrep_couch_swap_local,
 	.send_changes = docrep_couch_send_changes,
 	.recv_changes = docrep_couch_recv_changes,
 	.send_fetch = docrep_couch_send_fetch,
