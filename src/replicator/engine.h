@@ -87,6 +87,8 @@ typedef struct RequestQueue
 	int			n;
 } RequestQueue;
 
+typedef struct Lease Lease;
+
 typedef struct Run
 {
 	MemoryContext cxt;
@@ -96,6 +98,7 @@ typedef struct Run
 	DocrepPeer *source;
 	DocrepPeer *target;
 	DocrepWriteOrigin origin;
+	Lease	   *lease;			/* NULL: the replication needs none */
 
 	RequestQueue at_source;
 	RequestQueue at_target;
@@ -164,6 +167,33 @@ extern bool docrep_session_unsaved(const Run *run);
 extern char *docrep_session_travelling(Run *run, const char *seq);
 /* What POST /_replicate returns, in the current context. */
 extern char *docrep_session_result(Run *run);
+
+/* lease.c: no-ops, or "no", for a replication without a mentor */
+
+/*
+ * Take the lease; the peers are open.  False: another server has it, and
+ * hooks->postpone was called; the run ends.
+ */
+extern bool docrep_lease_begin(Run *run);
+/* It is to be renewed now: let what is under way come in first. */
+extern bool docrep_lease_due(const Run *run);
+/* Milliseconds until it will be, at most max. */
+extern long docrep_lease_due_in(const Run *run, long max);
+/* Renew it; nothing is under way.  Afterwards look at docrep_lease_ending. */
+extern void docrep_lease_renew(Run *run);
+/* Before something is written: DR503 if the lease may be another's by now. */
+extern void docrep_lease_check(const Run *run);
+/* The run has to stop: the lease is lost, or asked for by the preferred server. */
+extern bool docrep_lease_ending(const Run *run);
+/* ... lost: nothing more may be written, no checkpoint either. */
+extern bool docrep_lease_lost(const Run *run);
+/*
+ * Give the lease back; nothing is under way.  hooks->postpone is called if it was
+ * asked for.
+ */
+extern void docrep_lease_release(Run *run);
+/* The run is over, well or badly, and its peers are closed.  Cannot fail. */
+extern void docrep_lease_end(Run *run);
 
 /* Replace a sequence. */
 extern void docrep_seq_set(StringInfo seq, const char *value);

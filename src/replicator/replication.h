@@ -38,6 +38,7 @@ typedef struct Replication
 	bool		user_is_admin;	/* design documents may be written to a local target */
 	bool		retry_cycles;	/* retry: "cycles" */
 	bool		disabled;		/* it shall not run now */
+	char	   *task;			/* _id of the row of docrep.replicator it belongs to, or NULL */
 	char	   *mentor;			/* docrep.node_name of the server that shall run it, or NULL */
 	int64		delay;			/* ms, 0: none (its effect comes with a later version) */
 	char	   *cancel_id;		/* with cancel: a replication id given instead of endpoints */
@@ -133,11 +134,18 @@ typedef struct ReplicationHooks
 	long		(*park_in) (void *arg, long idle);
 	/* the run is about to end in this way; changes can be waited for at place */
 	void		(*park) (void *arg, const DocrepWaitPlace *place);
+
+	/*
+	 * The run is about to end, and returns NULL: it shall not go on now, which
+	 * is no failure (another server has the lease).  To be tried again after ms.
+	 */
+	void		(*postpone) (void *arg, int ms, const char *reason);
 } ReplicationHooks;
 
 /*
  * Run: to the end of the source, or if continuous until should_stop.  Returns
- * what POST /_replicate returns, as JSON text in CurrentMemoryContext.
+ * what POST /_replicate returns, as JSON text in CurrentMemoryContext; NULL: it
+ * was postponed.
  * Failures are raised; what was finished before them is kept and the next run
  * goes on from there.  Called outside of a transaction, in a background
  * worker.
