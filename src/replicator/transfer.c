@@ -348,6 +348,7 @@ docrep_transfer_send_write(Run *run, Batch *batch)
 			docrep_session_travelling(run, alone ? batch->changes.last_seq :
 									  run->through_seq.data);
 	}
+	docrep_lease_check(run);
 	CALL_IN(portion->cxt,
 			run->target->ops->send_write(run->target, &portion->docs, run->source, &run->origin,
 										 portion->checkpoint ? run->replication->id : NULL,
