@@ -233,6 +233,7 @@ create_client(CouchPeer *peer)
 
 	options.http_connections = Max(options.http_connections, 1) + COUCH_MORE_CALLS;
 	peer->http = docrep_http_create(peer->endpoint, &options, peer->restricted, peer->base.cxt);
+	docrep_http_count_throttled(peer->http, &peer->base.throttled);
 }
 
 static void

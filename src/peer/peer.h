@@ -159,6 +159,7 @@ struct DocrepPeer
 	const char *display;		/* for people: no credentials */
 	const char *identity;		/* for the replication id: kind, place and name,
 								 * without password; the table's uuid for a local one */
+	uint64		throttled;		/* how often the other side has asked for less (429, 503) */
 	const char *uuid;			/* the database's own identity, after open, or NULL */
 	struct DocrepServerUse *server; /* how a foreign server led to it (server.h), or NULL */
 	bool		atomic_checkpoint;	/* send_write commits documents and checkpoint together */

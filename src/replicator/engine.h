@@ -89,6 +89,14 @@ typedef struct RequestQueue
 
 typedef struct Lease Lease;
 
+/* How well a side keeps up: load.c. */
+typedef struct LoadSide
+{
+	double		cut;			/* share of a full batch that is not asked for; 0: none */
+	uint64		throttled;		/* peer->throttled, as it was last */
+	double		cost;			/* usual wait for a write, ms a byte; 0: not known */
+} LoadSide;
+
 typedef struct Run
 {
 	MemoryContext cxt;
@@ -108,6 +116,8 @@ typedef struct Run
 	bool		hold;			/* ask for no new batch */
 	bool		at_end;			/* the newest batch reached the end of the feed */
 	bool		unflushed;		/* the target may not have written everything to disk */
+	LoadSide	source_load;
+	LoadSide	target_load;
 	double		missing_ratio;	/* share of missing revisions in recent batches */
 
 	/* sequences, as the source writes them */
@@ -148,6 +158,21 @@ extern void docrep_transfer_recv_diff(Run *run, Batch *batch);
 extern void docrep_transfer_recv_fetch(Run *run, Batch *batch);
 extern void docrep_transfer_send_write(Run *run, Batch *batch);
 extern void docrep_transfer_recv_write(Run *run, Batch *batch, Portion *portion);
+
+/* load.c */
+
+/* How much the next batch may bring, at least 1; full is what would be asked for. */
+extern int	docrep_load_rows(const Run *run);
+extern Size docrep_load_bytes(const Run *run, Size full);
+/* Batches that may be alive at a time. */
+extern int	docrep_load_batches(const Run *run);
+/* A write of so much was answered; the answer was waited for so long. */
+extern void docrep_load_note_write(Run *run, const Batch *batch, int docs, Size bytes,
+								   double waited_ms);
+/* The target has said what it misses. */
+extern void docrep_load_note_diff(Run *run, const Batch *batch);
+/* Changes were read, or bodies (docs). */
+extern void docrep_load_note_read(Run *run, const Batch *batch, bool docs);
 
 /* session.c */
 

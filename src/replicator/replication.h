@@ -112,6 +112,9 @@ typedef struct ReplicationStats
 	int64		bulk_get_attempts;
 	int64		bulk_get_docs;
 	int64		changes_pending;	/* -1: not known */
+	/* batches are smaller because a side cannot keep up: no time to give it more to do */
+	bool		source_saturated;
+	bool		target_saturated;
 	/* longer ones are cut, which only those who watch will see */
 	char		source_seq[STATS_SEQ_SIZE]; /* how far the source has been read */
 	char		through_seq[STATS_SEQ_SIZE];	/* ... is finished at the target */
