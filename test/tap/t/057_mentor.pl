@@ -3,6 +3,7 @@
 use strict;
 use warnings;
 
+use DocrepCouch;
 use DocrepTest qw(:DEFAULT quote is_same_contents contents);
 use Test::More;
 use Time::HiRes qw(sleep time);
@@ -90,8 +91,9 @@ sub held_by
 # The process that runs the replication on a server.
 sub worker_of
 {
-	my ($name) = @_;
-	return wait_until(sub { $server{$name}->safe_psql('one', q{SELECT pid FROM docrep.active_tasks WHERE pid IS NOT NULL}) }, 30, "a worker of $name");
+	my ($name, $task) = @_;
+	my $only = $task ? "AND doc_id = '$task'" : '';
+	return wait_until(sub { $server{$name}->safe_psql('one', qq{SELECT pid FROM docrep.active_tasks WHERE pid IS NOT NULL $only}) }, 30, "a worker of $name");
 }
 
 # --- the stand-by alone, then the preferred server ---
@@ -141,6 +143,76 @@ foreach my $round (1 .. 3)
 	ok(log_has($server{a}, qr/ran out before it was renewed|taken this replication over|was taken by another node/, $log),
 		"round $round: the frozen process has noticed");
 }
+
+# --- what it stands on: compare and set, and the fence ---
+
+my $uuid = $third->safe_psql('src', q{SELECT docrep.create_table('fenced'); SELECT tbl FROM docrep.peer_open('fenced', false, 99)}) =~ s/.*\n//sr;
+my $swap = sub { return $third->safe_psql('src', "SELECT docrep.peer_swap_local('$uuid', 'l', $_[0], $_[1])") };
+is($swap->(q{'{"token": "x"}'}, q{'{"token": "a"}'}), 'f', 'nothing is there, something was expected');
+is($swap->('NULL', q{'{"token": "a"}'}), 't', 'nothing is there, as expected');
+is($swap->('NULL', q{'{"token": "b"}'}), 'f', 'something is there, nothing was expected');
+is($swap->(q{'{"token": "b"}'}, q{'{"token": "c"}'}), 'f', 'another is there');
+is($swap->(q{'{"token": "a", "_id": "_local/l", "_rev": "0-9"}'}, q{'{"token": "b"}'}), 't', 'it is there; _id and _rev do not count');
+is($third->safe_psql('src', q{SELECT docrep.get_local('fenced', 'l')->>'token'}), 'b', '... and was replaced');
+is((sqlstate($third, 'src', "SELECT docrep.peer_fence('$uuid', 'l', 'b'); SELECT docrep.peer_put_local('$uuid', 'x', '{}')"))[0], '', 'a fence lets the holder pass');
+is((sqlstate($third, 'src', "SELECT docrep.peer_fence('$uuid', 'l', 'a'); SELECT docrep.peer_put_local('$uuid', 'x', '{}')"))[0], 'DR503', '... and nobody else');
+
+# Who writes under the lease keeps it to the end of the transaction; a taker does not wait for that.
+my $writer = $third->background_psql('src', on_error_stop => 1);
+$writer->query_safe("BEGIN; SELECT docrep.peer_fence('$uuid', 'l', 'b'); SELECT docrep.peer_put_local('$uuid', 'x', '{}');");
+is($swap->(q{'{"token": "b"}'}, q{'{"token": "c"}'}), 'f', 'the lease is not taken in the middle of a write');
+$writer->query_safe('COMMIT');
+$writer->quit;
+is($swap->(q{'{"token": "b"}'}, q{'{"token": "c"}'}), 't', '... but after it');
+
+# --- a CouchDB target, which cannot compare and set ---
+
+my $couch = DocrepCouch->new;
+$couch->create('dst');
+
+foreach my $name (qw(a b))
+{
+	my $url = $couch->url('dst');
+	$server{$name}->safe_psql('one', qq{SELECT docrep.create_table('docs');
+		INSERT INTO docrep.replicator(_id, doc) VALUES ('to_couch', '{"source": "docs", "continuous": true, "mentor": "a",
+			"target": {"url": "$url", "headers": {"X-Node": "$name"}}, "connection_timeout": 3000, "retries_per_request": 2}')});
+}
+
+# The sources are replicas of each other.
+sub more_here
+{
+	my ($from, $to) = @_;
+	foreach my $name (qw(a b))
+	{
+		$server{$name}->safe_psql('one', qq{SELECT docrep.bulk_docs('docs', (SELECT jsonb_agg(jsonb_build_object('_id', 'doc' || i, '_rev', '1-abc', 'n', i)) FROM generate_series($from, $to) i), false)});
+	}
+}
+
+sub couch_holder
+{
+	my ($lease) = grep { /docrep-lease-[0-9a-f]+\z/ } keys %{ $couch->local('dst') };
+	return '' unless $lease;
+	my $doc = $couch->local('dst')->{$lease};
+	my $text = ref $doc ? ($doc->{body} // '') : $doc;
+	return $text =~ /"token"/ && $text !~ /"claim"/ && $text =~ /"node":"([^"]*)"/ ? $1 : '';
+}
+
+more_here(1, 100);
+wait_until(sub { couch_holder() eq 'a' }, 60, 'a to have the lease at the CouchDB');
+wait_until(sub { keys %{ $couch->contents('dst') } == 100 }, 60, 'the documents to be there');
+pass('a CouchDB target: a has the lease, and everything is there');
+kill 'STOP', $frozen = worker_of('a', 'to_couch');
+more_here(101, 200);
+wait_until(sub { couch_holder() eq 'b' }, 60, 'b to have the lease at the CouchDB');
+wait_until(sub { keys %{ $couch->contents('dst') } == 200 }, 60, 'the rest to be there');
+pass('a is frozen: b takes over');
+kill 'CONT', $frozen;
+$frozen = undef;
+wait_until(sub { couch_holder() eq 'a' }, 60, 'a to have it again');
+more_here(201, 300);
+wait_until(sub { keys %{ $couch->contents('dst') } == 300 }, 60, 'the last to be there');
+my @writers = map { $_->{method} eq 'POST' && $_->{target} =~ m{^/dst/_bulk_docs} ? $_->{headers}{'x-node'} // '?' : () } @{ $couch->log };
+is(join('', @writers) =~ s/(.)\1+/$1/gr, 'aba', 'the nodes have written one after the other');
 
 # --- who has written when ---
 
