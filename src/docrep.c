@@ -13,13 +13,21 @@
 #include "miscadmin.h"
 #include "peer/peer.h"
 #include "replicator/replication.h"
+#include "replicator/lease.h"
 #include "scheduler/jobs.h"
+#include "scheduler/node_name.h"
 #include "storage/ipc.h"
 #include "store/seqs.h"
 #include "store/tombstones.h"
 #include "utils/guc.h"
 
 PG_MODULE_MAGIC;
+
+/*
+ * Leases that this server's tasks have to do with at a time; if there are more, some
+ * change hands later than they could.
+ */
+#define MAX_LEASES		4096
 
 void		_PG_init(void);
 
@@ -32,6 +40,7 @@ request_shmem(void)
 {
 	docrep_seqs_request_shmem(docrep_max_jobs);
 	docrep_scheduler_request_shmem();
+	docrep_lease_request_shmem(MAX_LEASES);
 }
 
 #if PG_VERSION_NUM >= 150000
@@ -53,6 +62,7 @@ shmem_startup(void)
 		prev_shmem_startup_hook();
 	docrep_seqs_startup_shmem();
 	docrep_scheduler_startup_shmem();
+	docrep_lease_startup_shmem(MAX_LEASES);
 }
 
 /*
@@ -71,6 +81,7 @@ _PG_init(void)
 	docrep_peer_define_gucs();
 	docrep_replicator_define_gucs();
 	docrep_scheduler_define_gucs();
+	docrep_node_name_define_gucs();
 	MarkGUCPrefixReserved("docrep");
 
 #if PG_VERSION_NUM >= 150000

@@ -233,6 +233,7 @@ create_client(CouchPeer *peer)
 
 	options.http_connections = Max(options.http_connections, 1) + COUCH_MORE_CALLS;
 	peer->http = docrep_http_create(peer->endpoint, &options, peer->restricted, peer->base.cxt);
+	docrep_http_count_throttled(peer->http, &peer->base.throttled);
 }
 
 static void
@@ -280,6 +281,7 @@ static const DocrepPeerOps couchdb_ops = {
 	.close = couch_close,
 	.get_local = docrep_couch_get_local,
 	.put_local = couch_put_local,
+	.swap_local = docrep_couch_swap_local,
 	.send_changes = docrep_couch_send_changes,
 	.recv_changes = docrep_couch_recv_changes,
 	.send_fetch = docrep_couch_send_fetch,

@@ -237,3 +237,41 @@ docrep_couch_put_local(DocrepPeer *base, const char *id, const char *doc)
 			return;
 	}
 }
+
+/*
+ * Servers that insist on revisions make this one step.  CouchDB 3 does not: it takes
+ * any write of a local document, whatever the revision, so between the look and the
+ * write another one may get lost.  Which of them it is cannot be told beforehand:
+ * for the caller they are all like that (no "swaps").
+ */
+bool
+docrep_couch_swap_local(DocrepPeer *base, const char *id, const char *expected, const char *doc)
+{
+	CouchPeer  *peer = (CouchPeer *) base;
+	char	   *stored = read_local(peer, id);
+	DocrepHttpCall *call;
+	CouchJson	answer;
+	bool		done;
+
+	doc += strspn(doc, " \t\r\n");
+	if (GetDatabaseEncoding() != PG_UTF8)
+	{
+		doc = pg_server_to_any(doc, strlen(doc), PG_UTF8);
+		expected = expected ? pg_server_to_any(expected, strlen(expected), PG_UTF8) : NULL;
+	}
+	if ((stored == NULL) != (expected == NULL) ||
+		(stored != NULL && !same_content(stored, expected)))
+		return false;
+
+	call = try_write(peer, id, doc);
+	done = call->status != 409;
+	if (done && docrep_cj_value(call->answer.data, call->answer.len, &answer) &&
+		answer.kind == CJ_OBJECT)
+		remember(peer, id, string_member(&answer, "rev"));
+	docrep_http_drop(call);
+	if (done)
+		return true;
+	/* a conflict with ourselves: the answer to the first attempt got lost */
+	stored = read_local(peer, id);
+	return stored != NULL && same_content(stored, doc);
+}

@@ -99,6 +99,8 @@ extern CouchTarget *docrep_couch_target(CouchPeer *peer);
 
 extern char *docrep_couch_get_local(DocrepPeer *base, const char *id);
 extern void docrep_couch_put_local(DocrepPeer *base, const char *id, const char *doc);
+extern bool docrep_couch_swap_local(DocrepPeer *base, const char *id, const char *expected,
+									const char *doc);
 /* PUT /db with options.create_params; one that is there already is fine. */
 extern void docrep_couch_create(CouchPeer *peer);
 extern void docrep_couch_send_diff(DocrepPeer *base, DocrepChanges *changes);

@@ -141,6 +141,9 @@ extern char *docrep_http_escape(const char *text);
 /* A document's path: "_design/x" keeps its first slash, all else is escaped. */
 extern char *docrep_http_doc_path(const char *id);
 
+/* Have *count raised whenever an answer says that the server has too much to do (429, 503). */
+extern void docrep_http_count_throttled(DocrepHttp *http, uint64 *count);
+
 /* Has the server's clock or pace told us to slow down?  Current pause between calls, ms. */
 extern int	docrep_http_pace(const DocrepHttp *http);
 

@@ -225,6 +225,7 @@ struct DocrepHttp
 	bool		polls;
 	dlist_head	touched;
 
+	uint64	   *throttled;		/* counts 429 and 503; or NULL */
 	double		interval;		/* ms between launches that the server forced upon us */
 	TimestampTz hold_until;		/* no launch before; 0: none */
 	TimestampTz last_launch;

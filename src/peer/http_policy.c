@@ -45,6 +45,12 @@ docrep_http_pace_success(DocrepHttp *http)
 		http->interval = 0;
 }
 
+void
+docrep_http_count_throttled(DocrepHttp *http, uint64 *count)
+{
+	http->throttled = count;
+}
+
 TimestampTz
 docrep_http_pace_next(const DocrepHttp *http)
 {
@@ -146,6 +152,8 @@ docrep_http_repeat(HttpTransfer *t)
 	int64		pause = pause_after(t->attempts++);
 	int64		wanted = retry_after(t) * 1000;
 
+	if (http->throttled && (t->headers.status == 429 || t->headers.status == 503))
+		++*http->throttled;
 	if (t->headers.status == 429)
 	{
 		pace_failure(http);

@@ -21,6 +21,7 @@
 #include "pgstat.h"
 #include "storage/latch.h"
 #include "store/errcodes.h"
+#include "store/fence.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
@@ -104,17 +105,27 @@ stop_watching(LocalPeer *peer)
 	peer->watching = false;
 }
 
-/* Runs when the peer's context is deleted, so that no watch outlives it. */
+/* Neither a watch nor a fence outlives the peer. */
 static void
-stop_watching_callback(void *arg)
+end_of_peer(LocalPeer *peer)
 {
-	stop_watching(arg);
+	stop_watching(peer);
+	if (peer->fenced)
+		docrep_fence_set(&peer->table, NULL, NULL);
+	peer->fenced = false;
+}
+
+/* Runs when the peer's context is deleted. */
+static void
+end_of_peer_callback(void *arg)
+{
+	end_of_peer(arg);
 }
 
 static void
 local_close(DocrepPeer *base)
 {
-	stop_watching((LocalPeer *) base);
+	end_of_peer((LocalPeer *) base);
 }
 
 /* ---------- local documents ---------- */
@@ -162,6 +173,50 @@ local_put_local(DocrepPeer *base, const char *id, const char *doc)
 	LocalDocument local = {.id = id, .doc = doc};
 
 	docrep_local_in_transaction((LocalPeer *) base, "docrep: writing a local document", put_local, &local);
+}
+
+typedef struct LocalSwap
+{
+	const char *id;
+	const char *expected;		/* or NULL */
+	const char *doc;
+	bool		done;
+} LocalSwap;
+
+static Jsonb *
+jsonb_of(const char *text)
+{
+	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
+}
+
+static void
+swap_local(LocalPeer *peer, void *arg)
+{
+	LocalSwap  *swap = arg;
+
+	swap->done = docrep_serve_swap_local(&peer->table, swap->id,
+										 swap->expected ? jsonb_of(swap->expected) : NULL,
+										 jsonb_of(swap->doc));
+}
+
+static bool
+local_swap_local(DocrepPeer *base, const char *id, const char *expected, const char *doc)
+{
+	LocalSwap	swap = {.id = id, .expected = expected, .doc = doc};
+
+	docrep_local_in_transaction((LocalPeer *) base, "docrep: writing a local document",
+								swap_local, &swap);
+	return swap.done;
+}
+
+/* The fence is this process's: it ends when the peer is closed. */
+static void
+local_fence(DocrepPeer *base, const char *id, const char *token)
+{
+	LocalPeer  *peer = (LocalPeer *) base;
+
+	peer->fenced = true;
+	docrep_fence_set(&peer->table, id, token);
 }
 
 /* ---------- the source's side ---------- */
@@ -429,11 +484,14 @@ local_flush(DocrepPeer *base)
 static const DocrepPeerOps local_ops = {
 	.kind = "local",
 	.keeps_refused = true,
+	.swaps = true,
 	.tells_known = true,
 	.open = local_open,
 	.close = local_close,
 	.get_local = local_get_local,
 	.put_local = local_put_local,
+	.swap_local = local_swap_local,
+	.fence = local_fence,
 	.send_changes = local_send_changes,
 	.recv_changes = local_recv_changes,
 	.send_fetch = local_send_fetch,
@@ -461,7 +519,7 @@ docrep_local_peer_make(const DocrepEndpoint *endpoint, MemoryContext cxt)
 	peer->base.atomic_checkpoint = true;
 	peer->spec = MemoryContextStrdup(cxt, endpoint->spec);
 	dlist_init(&peer->requests);
-	callback->func = stop_watching_callback;
+	callback->func = end_of_peer_callback;
 	callback->arg = peer;
 	MemoryContextRegisterResetCallback(cxt, callback);
 	return &peer->base;

@@ -39,6 +39,7 @@ typedef struct LocalPeer
 	pg_uuid_t	table;			/* set by open */
 	dlist_head	requests;
 	bool		watching;
+	bool		fenced;			/* by this peer: fence.h */
 	DocrepWatch watch;
 	LocalAtts	atts;
 } LocalPeer;

@@ -69,6 +69,8 @@ typedef struct DocrepPeerOps
 	const char *kind;			/* "local", "postgres", "couchdb" */
 	bool		keeps_refused;	/* what cannot be written is kept at the target, in
 								 * docrep.rejected_docs */
+	bool		swaps;			/* swap_local is one step: of two that expect the same at the same
+								 * time only one succeeds */
 	bool		tells_known;	/* a write says which revisions were there already (known);
 								 * a target that does not is asked before every write */
 
@@ -83,6 +85,20 @@ typedef struct DocrepPeerOps
 	 * no other request may be under way. */
 	char	   *(*get_local) (DocrepPeer *peer, const char *id);
 	void		(*put_local) (DocrepPeer *peer, const char *id, const char *doc);
+
+	/*
+	 * Write if the document is "expected", as get_local or the last swap_local
+	 * had it (_id and _rev do not count; NULL: there is none).  False: it was not,
+	 * or somebody is at it.  See "swaps".
+	 */
+	bool		(*swap_local) (DocrepPeer *peer, const char *id, const char *expected,
+							   const char *doc);
+
+	/*
+	 * Have the target refuse (DR503) what this peer writes as soon as its local
+	 * document "id" has another "token"; until close.  NULL: the kind cannot.
+	 */
+	void		(*fence) (DocrepPeer *peer, const char *id, const char *token);
 
 	/* The source's side */
 	void		(*send_changes) (DocrepPeer *peer, const DocrepChangesRequest *request);
@@ -147,6 +163,7 @@ struct DocrepPeer
 	const char *display;		/* for people: no credentials */
 	const char *identity;		/* for the replication id: kind, place and name,
 								 * without password; the table's uuid for a local one */
+	uint64		throttled;		/* how often the other side has asked for less (429, 503) */
 	const char *uuid;			/* the database's own identity, after open, or NULL */
 	struct DocrepServerUse *server; /* how a foreign server led to it (server.h), or NULL */
 	bool		atomic_checkpoint;	/* send_write commits documents and checkpoint together */

@@ -46,6 +46,7 @@ typedef struct PostgresPeer
 	DocrepPgConn *c;
 	DocrepPgAtts *atts;
 	uint8		table[UUID_LEN];
+	int			protocol;		/* that was agreed on */
 	int			writes;			/* the number of the last write */
 	dlist_head	requests;
 } PostgresPeer;
@@ -203,6 +204,7 @@ open_table(PostgresPeer *peer, bool create)
 				(errcode(ERRCODE_DOCREP_INTERNAL),
 				 errmsg("%s speaks another version of docrep's protocol", peer->base.display),
 				 errhint("Update docrep on both servers.")));
+	peer->protocol = (int) protocol;
 	end_answer(peer, request, "opening");
 
 	old = MemoryContextSwitchTo(peer->base.cxt);
@@ -277,6 +279,59 @@ postgres_put_local(DocrepPeer *base, const char *id, const char *doc)
 	docrep_pgparam_text(&params, id);
 	docrep_pgparam_json(&params, doc);
 	(void) send_request(peer, REQUEST_OTHER, "SELECT docrep.peer_put_local($1, $2, $3)", &params);
+	request = oldest_request(peer, REQUEST_OTHER);
+	(void) docrep_pgconn_expect(peer->c, PGRES_TUPLES_OK, base->options.request_timeout, doing);
+	end_answer(peer, request, doing);
+}
+
+/* Leases came with a later protocol; the server may be older. */
+static void
+need_leases(PostgresPeer *peer)
+{
+	if (peer->protocol < DOCREP_WIRE_LEASES)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("%s has a version of docrep that knows no leases", peer->base.display),
+				 errhint("Update docrep there, or leave \"mentor\" out.")));
+}
+
+static bool
+postgres_swap_local(DocrepPeer *base, const char *id, const char *expected, const char *doc)
+{
+	PostgresPeer *peer = (PostgresPeer *) base;
+	const char *doing = "writing a local document";
+	DocrepPgParams params = {0};
+	DocrepRequest *request;
+	const char *data;
+	Size		len;
+	bool		done;
+
+	need_leases(peer);
+	docrep_pgparam_uuid(&params, peer->table);
+	docrep_pgparam_text(&params, id);
+	docrep_pgparam_json(&params, expected);
+	docrep_pgparam_json(&params, doc);
+	(void) send_request(peer, REQUEST_OTHER, "SELECT docrep.peer_swap_local($1, $2, $3, $4)",
+						&params);
+	request = oldest_request(peer, REQUEST_OTHER);
+	done = single_value(peer, doing, &data, &len) && len == 1 && data[0] != 0;
+	end_answer(peer, request, doing);
+	return done;
+}
+
+static void
+postgres_fence(DocrepPeer *base, const char *id, const char *token)
+{
+	PostgresPeer *peer = (PostgresPeer *) base;
+	const char *doing = "fencing the target";
+	DocrepPgParams params = {0};
+	DocrepRequest *request;
+
+	need_leases(peer);
+	docrep_pgparam_uuid(&params, peer->table);
+	docrep_pgparam_text(&params, id);
+	docrep_pgparam_text(&params, token);
+	(void) send_request(peer, REQUEST_OTHER, "SELECT docrep.peer_fence($1, $2, $3)", &params);
 	request = oldest_request(peer, REQUEST_OTHER);
 	(void) docrep_pgconn_expect(peer->c, PGRES_TUPLES_OK, base->options.request_timeout, doing);
 	end_answer(peer, request, doing);
@@ -552,11 +607,14 @@ docrep_pgatts_of(DocrepPeer *base)
 static const DocrepPeerOps postgres_ops = {
 	.kind = "postgres",
 	.keeps_refused = true,
+	.swaps = true,
 	.tells_known = true,
 	.open = postgres_open,
 	.close = postgres_close,
 	.get_local = postgres_get_local,
 	.put_local = postgres_put_local,
+	.swap_local = postgres_swap_local,
+	.fence = postgres_fence,
 	.send_changes = postgres_send_changes,
 	.recv_changes = postgres_recv_changes,
 	.send_fetch = postgres_send_fetch,

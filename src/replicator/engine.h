@@ -87,6 +87,16 @@ typedef struct RequestQueue
 	int			n;
 } RequestQueue;
 
+typedef struct Lease Lease;
+
+/* How well a side keeps up: load.c. */
+typedef struct LoadSide
+{
+	double		cut;			/* share of a full batch that is not asked for; 0: none */
+	uint64		throttled;		/* peer->throttled, as it was last */
+	double		cost;			/* usual wait for a write, ms a byte; 0: not known */
+} LoadSide;
+
 typedef struct Run
 {
 	MemoryContext cxt;
@@ -96,6 +106,7 @@ typedef struct Run
 	DocrepPeer *source;
 	DocrepPeer *target;
 	DocrepWriteOrigin origin;
+	Lease	   *lease;			/* NULL: the replication needs none */
 
 	RequestQueue at_source;
 	RequestQueue at_target;
@@ -105,6 +116,8 @@ typedef struct Run
 	bool		hold;			/* ask for no new batch */
 	bool		at_end;			/* the newest batch reached the end of the feed */
 	bool		unflushed;		/* the target may not have written everything to disk */
+	LoadSide	source_load;
+	LoadSide	target_load;
 	double		missing_ratio;	/* share of missing revisions in recent batches */
 
 	/* sequences, as the source writes them */
@@ -146,6 +159,21 @@ extern void docrep_transfer_recv_fetch(Run *run, Batch *batch);
 extern void docrep_transfer_send_write(Run *run, Batch *batch);
 extern void docrep_transfer_recv_write(Run *run, Batch *batch, Portion *portion);
 
+/* load.c */
+
+/* How much the next batch may bring, at least 1; full is what would be asked for. */
+extern int	docrep_load_rows(const Run *run);
+extern Size docrep_load_bytes(const Run *run, Size full);
+/* Batches that may be alive at a time. */
+extern int	docrep_load_batches(const Run *run);
+/* A write of so much was answered; the answer was waited for so long. */
+extern void docrep_load_note_write(Run *run, const Batch *batch, int docs, Size bytes,
+								   double waited_ms);
+/* The target has said what it misses. */
+extern void docrep_load_note_diff(Run *run, const Batch *batch);
+/* Changes were read, or bodies (docs). */
+extern void docrep_load_note_read(Run *run, const Batch *batch, bool docs);
+
 /* session.c */
 
 /* Read the checkpoints and set where to start; the peers are open. */
@@ -164,6 +192,33 @@ extern bool docrep_session_unsaved(const Run *run);
 extern char *docrep_session_travelling(Run *run, const char *seq);
 /* What POST /_replicate returns, in the current context. */
 extern char *docrep_session_result(Run *run);
+
+/* lease.c: no-ops, or "no", for a replication without a mentor */
+
+/*
+ * Take the lease; the peers are open.  False: another server has it, and
+ * hooks->postpone was called; the run ends.
+ */
+extern bool docrep_lease_begin(Run *run);
+/* It is to be renewed now: let what is under way come in first. */
+extern bool docrep_lease_due(const Run *run);
+/* Milliseconds until it will be, at most max. */
+extern long docrep_lease_due_in(const Run *run, long max);
+/* Renew it; nothing is under way.  Afterwards look at docrep_lease_ending. */
+extern void docrep_lease_renew(Run *run);
+/* Before something is written: DR503 if the lease may be another's by now. */
+extern void docrep_lease_check(const Run *run);
+/* The run has to stop: the lease is lost, or asked for by the preferred server. */
+extern bool docrep_lease_ending(const Run *run);
+/* ... lost: nothing more may be written, no checkpoint either. */
+extern bool docrep_lease_lost(const Run *run);
+/*
+ * Give the lease back; nothing is under way.  hooks->postpone is called if it was
+ * asked for.
+ */
+extern void docrep_lease_release(Run *run);
+/* The run is over, well or badly, and its peers are closed.  Cannot fail. */
+extern void docrep_lease_end(Run *run);
 
 /* Replace a sequence. */
 extern void docrep_seq_set(StringInfo seq, const char *value);

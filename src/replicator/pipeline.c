@@ -74,7 +74,8 @@ may_request_changes(const Run *run)
 {
 	Size		bytes = 0;
 
-	if (run->hold || run->at_end || run->nbatches >= max_batches(run))
+	if (run->hold || run->at_end ||
+		run->nbatches >= Min(max_batches(run), docrep_load_batches(run)))
 		return false;
 	/* where to go on from is known when the newest batch has been read */
 	if (run->newest && run->newest->state == BATCH_READING)

@@ -38,6 +38,7 @@ typedef struct Replication
 	bool		user_is_admin;	/* design documents may be written to a local target */
 	bool		retry_cycles;	/* retry: "cycles" */
 	bool		disabled;		/* it shall not run now */
+	char	   *task;			/* _id of the row of docrep.replicator it belongs to, or NULL */
 	char	   *mentor;			/* docrep.node_name of the server that shall run it, or NULL */
 	int64		delay;			/* ms, 0: none (its effect comes with a later version) */
 	char	   *cancel_id;		/* with cancel: a replication id given instead of endpoints */
@@ -111,6 +112,9 @@ typedef struct ReplicationStats
 	int64		bulk_get_attempts;
 	int64		bulk_get_docs;
 	int64		changes_pending;	/* -1: not known */
+	/* batches are smaller because a side cannot keep up: no time to give it more to do */
+	bool		source_saturated;
+	bool		target_saturated;
 	/* longer ones are cut, which only those who watch will see */
 	char		source_seq[STATS_SEQ_SIZE]; /* how far the source has been read */
 	char		through_seq[STATS_SEQ_SIZE];	/* ... is finished at the target */
@@ -133,11 +137,18 @@ typedef struct ReplicationHooks
 	long		(*park_in) (void *arg, long idle);
 	/* the run is about to end in this way; changes can be waited for at place */
 	void		(*park) (void *arg, const DocrepWaitPlace *place);
+
+	/*
+	 * The run is about to end, and returns NULL: it shall not go on now, which
+	 * is no failure (another server has the lease).  To be tried again after ms.
+	 */
+	void		(*postpone) (void *arg, int ms, const char *reason);
 } ReplicationHooks;
 
 /*
  * Run: to the end of the source, or if continuous until should_stop.  Returns
- * what POST /_replicate returns, as JSON text in CurrentMemoryContext.
+ * what POST /_replicate returns, as JSON text in CurrentMemoryContext; NULL: it
+ * was postponed.
  * Failures are raised; what was finished before them is kept and the next run
  * goes on from there.  Called outside of a transaction, in a background
  * worker.

@@ -140,6 +140,7 @@ docrep_replication_serialize(const Replication *replication)
 	docrep_json_put_int(&out, "given", options->given);
 	docrep_json_put_text(&out, "source_proxy", replication->source_proxy);
 	docrep_json_put_text(&out, "target_proxy", replication->target_proxy);
+	docrep_json_put_text(&out, "task", replication->task);
 	docrep_json_put_text(&out, "cancel_id", replication->cancel_id);
 	docrep_json_put_text(&out, "node_uuid", replication->node_uuid);
 	docrep_json_put_text(&out, "id", replication->id);
@@ -182,6 +183,7 @@ docrep_replication_deserialize(const char *text)
 	options->given = docrep_json_member_int(flat, "given", 0);
 	replication->source_proxy = docrep_json_member_text(flat, "source_proxy");
 	replication->target_proxy = docrep_json_member_text(flat, "target_proxy");
+	replication->task = docrep_json_member_text(flat, "task");
 	replication->cancel_id = docrep_json_member_text(flat, "cancel_id");
 	replication->node_uuid = docrep_json_member_text(flat, "node_uuid");
 	replication->id = docrep_json_member_text(flat, "id");

@@ -145,13 +145,14 @@ wait_for_changes(Run *run)
 		run->idle_since = GetCurrentTimestamp();
 		run->hooks->progress(run->hooks->arg, &run->stats, true);
 	}
-	park = park_in(run);
+	/* a lease wants somebody to renew it */
+	park = run->lease ? -1 : park_in(run);
 	if (park == 0)
 	{
 		run->parking = true;
 		return;
 	}
-	wait = docrep_session_due_in(run, WAIT_MS);
+	wait = docrep_lease_due_in(run, docrep_session_due_in(run, WAIT_MS));
 	if (probe_in(run, wait) >= 0)
 		wait = probe_in(run, wait);
 	run->source->ops->send_wait(run->source, run->read_seq.data,
@@ -186,16 +187,22 @@ transfer_all(Run *run)
 
 	for (;;)
 	{
-		bool		stop = hooks->should_stop(hooks->arg);
+		bool		stop = hooks->should_stop(hooks->arg) || docrep_lease_ending(run);
 		bool		ask = run->replication->continuous && probe_in(run, WAIT_MS) == 0;
 
 		CHECK_FOR_INTERRUPTS();
 
-		/* a checkpoint wants the peers quiet: let what is under way come in first */
-		run->hold = stop || run->parking || ask || docrep_session_due(run);
+		/* these want the peers quiet: let what is under way come in first */
+		run->hold = stop || run->parking || ask || docrep_session_due(run) ||
+			docrep_lease_due(run);
 		if (docrep_pipeline_step(run))
 			continue;
 
+		if (docrep_lease_due(run))
+		{
+			docrep_lease_renew(run);
+			continue;
+		}
 		if (stop)
 			break;
 		if (ask && probe(run))
@@ -222,7 +229,12 @@ transfer_all(Run *run)
 			wait_for_changes(run);
 		}
 	}
+	if (docrep_lease_lost(run))
+		return;
 	save_all(run);
+	/* the next run, which begins at once, has it without asking */
+	if (!run->again)
+		docrep_lease_release(run);
 }
 
 /*
@@ -235,7 +247,7 @@ run_once(Replication *replication, const ReplicationHooks *hooks, bool *again)
 	MemoryContext caller = CurrentMemoryContext;
 	MemoryContext cxt = AllocSetContextCreate(caller, "docrep run", ALLOCSET_DEFAULT_SIZES);
 	Run		   *run = MemoryContextAllocZero(cxt, sizeof(Run));
-	char	   *result;
+	char	   *result = NULL;
 
 	run->cxt = cxt;
 	run->scratch = AllocSetContextCreate(cxt, "docrep run scratch", ALLOCSET_DEFAULT_SIZES);
@@ -253,16 +265,21 @@ run_once(Replication *replication, const ReplicationHooks *hooks, bool *again)
 		run->origin.replication_id = replication->id;
 		run->origin.source = replication->source->display;
 
-		docrep_session_start(run);
-		transfer_all(run);
+		if (docrep_lease_begin(run))
+		{
+			docrep_session_start(run);
+			transfer_all(run);
 
-		MemoryContextSwitchTo(caller);
-		result = docrep_session_result(run);
-		*again = run->again;
+			MemoryContextSwitchTo(caller);
+			if (!docrep_lease_ending(run))
+				result = docrep_session_result(run);
+			*again = run->again;
+		}
 	}
 	PG_CATCH();
 	{
 		close_peers(run);
+		docrep_lease_end(run);
 		MemoryContextSwitchTo(caller);
 		MemoryContextDelete(cxt);
 		PG_RE_THROW();
@@ -270,6 +287,7 @@ run_once(Replication *replication, const ReplicationHooks *hooks, bool *again)
 	PG_END_TRY();
 
 	close_peers(run);
+	docrep_lease_end(run);
 	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(cxt);
 	return result;
@@ -279,10 +297,12 @@ char *
 docrep_replication_run(Replication *replication, const ReplicationHooks *hooks)
 {
 	char	   *result;
-	bool		again = false;
+	bool		again;
 
 	do
+	{
+		again = false;
 		result = run_once(replication, hooks, &again);
-	while (again);
+	} while (again);
 	return result;
 }

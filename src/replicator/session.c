@@ -243,6 +243,7 @@ docrep_session_save(Run *run)
 	MemoryContextSwitchTo(run->scratch);
 	json = print_checkpoint(run, run->through_seq.data, CHECKPOINT_MAX_HISTORY);
 	docrep_session_flush(run);
+	docrep_lease_check(run);
 	write_checkpoint(run, run->source, json);
 	write_checkpoint(run, run->target, json);
 

@@ -14,6 +14,7 @@
 #include "postgres.h"
 
 #include "common/hashfn.h"
+#include "portability/instr_time.h"
 #include "replicator/engine.h"
 #include "store/errcodes.h"
 #include "utils/hsearch.h"
@@ -59,8 +60,8 @@ docrep_transfer_request_changes(Run *run)
 	batch->cxt = cxt;
 	batch->state = BATCH_READING;
 	batch->request.since = MemoryContextStrdup(cxt, run->read_seq.data);
-	batch->request.max_rows = replication->worker_batch_size;
-	batch->request.max_bytes = CHANGES_BYTES;
+	batch->request.max_rows = docrep_load_rows(run);
+	batch->request.max_bytes = docrep_load_bytes(run, CHANGES_BYTES);
 	batch->request.winners_only = replication->winning_revs_only;
 	batch->request.with_docs = want_docs(run);
 	batch->request.doc_ids = (const char *const *) replication->doc_ids;
@@ -222,6 +223,7 @@ docrep_transfer_recv_changes(Run *run, Batch *batch)
 
 	CALL_IN(batch->cxt, run->source->ops->recv_changes(run->source, changes));
 	docrep_pipeline_pop(&run->at_source);
+	docrep_load_note_read(run, batch, batch->request.with_docs);
 	note_read(run, batch);
 
 	for (int i = 0; i < changes->n; i++)
@@ -366,6 +368,7 @@ docrep_transfer_recv_diff(Run *run, Batch *batch)
 
 	CALL_IN(batch->cxt, run->target->ops->recv_diff(run->target, changes));
 	docrep_pipeline_pop(&run->at_target);
+	docrep_load_note_diff(run, batch);
 
 	merge_repeated(batch);
 	batch->state = BATCH_MOVING;
@@ -408,7 +411,10 @@ docrep_transfer_recv_fetch(Run *run, Batch *batch)
 	bool		more;
 
 	CALL_IN(portion->cxt,
-			more = run->source->ops->recv_fetch(run->source, PORTION_BYTES, &portion->docs));
+			more = run->source->ops->recv_fetch(run->source,
+												docrep_load_bytes(run, PORTION_BYTES),
+												&portion->docs));
+	docrep_load_note_read(run, batch, true);
 	if (!more)
 		docrep_pipeline_pop(&run->at_source);
 	run->stats.docs_read += portion->docs.n;
@@ -439,6 +445,7 @@ docrep_transfer_send_write(Run *run, Batch *batch)
 			docrep_session_travelling(run, alone ? batch->changes.last_seq :
 									  run->through_seq.data);
 	}
+	docrep_lease_check(run);
 	CALL_IN(portion->cxt,
 			run->target->ops->send_write(run->target, &portion->docs, run->source, &run->origin,
 										 portion->checkpoint ? run->replication->id : NULL,
@@ -483,9 +490,16 @@ void
 docrep_transfer_recv_write(Run *run, Batch *batch, Portion *portion)
 {
 	ReplicationStats *stats = &run->stats;
+	instr_time	start;
+	instr_time	waited;
 
+	INSTR_TIME_SET_CURRENT(start);
 	CALL_IN(portion->cxt, run->target->ops->recv_write(run->target, &portion->docs));
+	INSTR_TIME_SET_CURRENT(waited);
+	INSTR_TIME_SUBTRACT(waited, start);
 	docrep_pipeline_pop(&run->at_target);
+	docrep_load_note_write(run, batch, portion->docs.n, portion->docs.bytes,
+						   INSTR_TIME_GET_MILLISEC(waited));
 
 	for (int i = 0; i < portion->docs.n; i++)
 	{

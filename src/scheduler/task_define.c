@@ -119,6 +119,7 @@ docrep_task_define(const char *id, Oid owner, Jsonb *document, Jsonb *kept, Json
 	task->id = pstrdup(id);
 	task->owner = owner;
 	task->role = OidIsValid(replication->role) ? replication->role : owner;
+	replication->task = task->id;
 	task->flat = docrep_replication_serialize(replication);
 	task->secrets = copy_jsonb(secrets);
 	task->replication_id = pstrdup(replication->full_id);

@@ -39,6 +39,8 @@ static JobView *job;			/* what it was when it was taken up */
 static JobError last_error;
 static bool failed = false;		/* the last run was no good */
 static bool parked = false;		/* ... or left the waiting to others */
+static int	postponed;			/* ... or is to be tried again after so many ms; 0: no */
+static char postponed_for[JOB_MESSAGE_SIZE];
 static DocrepWaitPlace place;	/* where */
 static emit_log_hook_type previous_log_hook = NULL;
 
@@ -200,6 +202,14 @@ run_park(void *arg, const DocrepWaitPlace *where)
 		place = *docrep_wait_place_deserialize(docrep_wait_place_serialize(where));
 }
 
+/* ReplicationHooks.postpone */
+static void
+run_postpone(void *arg, int ms, const char *reason)
+{
+	postponed = Max(ms, 1);
+	strlcpy(postponed_for, reason, sizeof(postponed_for));
+}
+
 /* What stands before a job's id in the log: the ids of others than replications say what they are. */
 static const char *
 log_prefix(void)
@@ -270,6 +280,8 @@ report_end(char *result)
 {
 	if (parked)
 		docrep_process_park(&start, &place);
+	else if (postponed > 0)
+		docrep_process_postpone(&start, postponed, postponed_for);
 	else
 	{
 		if (!job->continuous && !docrep_process_stop_asked(start.ref))
@@ -295,6 +307,7 @@ run_job(void)
 	hooks.should_stop = run_should_stop;
 	hooks.park_in = run_park_in;
 	hooks.park = run_park;
+	hooks.postpone = run_postpone;
 	pgstat_report_activity(STATE_RUNNING, activity);
 
 	PG_TRY();
@@ -321,6 +334,7 @@ do_job(void)
 	in_job = true;
 	first_progress = true;
 	parked = false;
+	postponed = 0;
 	replication = NULL;
 	last_error.sqlstate = 0;
 	pin_settings(job->id);

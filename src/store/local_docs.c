@@ -76,6 +76,45 @@ docrep_local_put(const DocTableInfo *table, const char *id, Jsonb *doc)
 	return rev;
 }
 
+/*
+ * Who holds a lock on the row is not waited for: a writer that stands fenced by
+ * it (fence.c) may be frozen.
+ */
+bool
+docrep_local_swap(const DocTableInfo *table, const char *id, Jsonb *expected, Jsonb *doc)
+{
+	static SPIPlanPtr insert_plan = NULL;
+	static SPIPlanPtr update_plan = NULL;
+	Oid			types[] = {UUIDOID, TEXTOID, JSONBOID, JSONBOID};
+	Datum		values[4];
+	InternalSql sql;
+	bool		done;
+
+	values[0] = uuid_datum(table);
+	values[1] = CStringGetTextDatum(id);
+	values[2] = JsonbPGetDatum(doc);
+	values[3] = expected ? JsonbPGetDatum(expected) : (Datum) 0;
+	docrep_internal_begin(&sql);
+	if (expected == NULL)
+		docrep_internal_execute(&insert_plan,
+								"INSERT INTO docrep.local_docs (tbl, id, rev, doc)"
+								" VALUES ($1, $2, 1, $3 - '{_id,_rev}'::text[])"
+								" ON CONFLICT (tbl, id) DO NOTHING",
+								3, types, values, NULL, false, 0);
+	else
+		docrep_internal_execute(&update_plan,
+								"WITH mine AS (SELECT id FROM docrep.local_docs"
+								" WHERE tbl = $1 AND id = $2 AND doc = $4 - '{_id,_rev}'::text[]"
+								" FOR NO KEY UPDATE SKIP LOCKED)"
+								" UPDATE docrep.local_docs l"
+								" SET rev = l.rev + 1, doc = $3 - '{_id,_rev}'::text[]"
+								" FROM mine WHERE l.tbl = $1 AND l.id = mine.id",
+								4, types, values, NULL, false, 0);
+	done = SPI_processed > 0;
+	docrep_internal_end(&sql);
+	return done;
+}
+
 bool
 docrep_local_delete(const DocTableInfo *table, const char *id)
 {

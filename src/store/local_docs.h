@@ -17,6 +17,14 @@ extern Jsonb *docrep_local_get(const DocTableInfo *table, const char *id);
 /* Write; never conflicts.  Returns N of the new revision 0-N.  Checks no privilege. */
 extern int	docrep_local_put(const DocTableInfo *table, const char *id, Jsonb *doc);
 
+/*
+ * Write if the document is "expected" (_id and _rev do not count; NULL: there is
+ * none), and is not being written by somebody else.  False: it was not, and
+ * nothing is done.  Checks no privilege.
+ */
+extern bool docrep_local_swap(const DocTableInfo *table, const char *id, Jsonb *expected,
+							  Jsonb *doc);
+
 /* False: there was none. */
 extern bool docrep_local_delete(const DocTableInfo *table, const char *id);
 

@@ -16,6 +16,7 @@
 #include "replication/message.h"
 #include "storage/lmgr.h"
 #include "store/errcodes.h"
+#include "store/fence.h"
 #include "store/local_docs.h"
 #include "store/seqs.h"
 #include "store/serve.h"
@@ -165,6 +166,7 @@ try_write(const pg_uuid_t *uuid, DocrepDocs *docs, const DocrepWriteOrigin *orig
 		/* the locks are the subtransaction's, so that others get a turn */
 		table = docrep_serve_open(uuid, RowExclusiveLock, ACL_INSERT);
 		set_for_transaction("lock_timeout", SERVE_LOCK_TIMEOUT);
+		docrep_fence_check(&table->info);
 		docrep_batch_write(table, docs, origin, local_id, local_doc);
 		docrep_table_close(table, NoLock);
 		PopActiveSnapshot();
@@ -323,8 +325,19 @@ docrep_serve_put_local(const pg_uuid_t *uuid, const char *id, Jsonb *doc)
 	AclMode		needed = is_checkpoint(id, doc) ? ACL_SELECT : ACL_INSERT;
 	DocTable   *table = docrep_serve_open(uuid, RowExclusiveLock, needed);
 
+	docrep_fence_check(&table->info);
 	(void) docrep_local_put(&table->info, id, doc);
 	docrep_table_close(table, NoLock);
+}
+
+bool
+docrep_serve_swap_local(const pg_uuid_t *uuid, const char *id, Jsonb *expected, Jsonb *doc)
+{
+	DocTable   *table = docrep_serve_open(uuid, RowExclusiveLock, ACL_INSERT);
+	bool		done = docrep_local_swap(&table->info, id, expected, doc);
+
+	docrep_table_close(table, NoLock);
+	return done;
 }
 
 void

@@ -68,6 +68,10 @@ extern void docrep_serve_flush(void);
 extern Jsonb *docrep_serve_get_local(const pg_uuid_t *uuid, const char *id);
 extern void docrep_serve_put_local(const pg_uuid_t *uuid, const char *id, Jsonb *doc);
 
+/* Write if the document is "expected" (NULL: none); else false.  Needs INSERT. */
+extern bool docrep_serve_swap_local(const pg_uuid_t *uuid, const char *id, Jsonb *expected,
+									Jsonb *doc);
+
 /* Waiting for changes after a seq. */
 typedef struct DocrepWatch
 {

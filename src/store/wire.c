@@ -17,6 +17,7 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "store/errcodes.h"
+#include "store/fence.h"
 #include "store/serve.h"
 #include "store/wire_format.h"
 #include "utils/acl.h"
@@ -37,6 +38,8 @@ PG_FUNCTION_INFO_V1(docrep_peer_write);
 PG_FUNCTION_INFO_V1(docrep_peer_flush);
 PG_FUNCTION_INFO_V1(docrep_peer_get_local);
 PG_FUNCTION_INFO_V1(docrep_peer_put_local);
+PG_FUNCTION_INFO_V1(docrep_peer_swap_local);
+PG_FUNCTION_INFO_V1(docrep_peer_fence);
 
 /*
  * Writes are numbered by the client, 1 and up, and must succeed in that
@@ -305,5 +308,27 @@ docrep_peer_put_local(PG_FUNCTION_ARGS)
 {
 	docrep_serve_put_local(PG_GETARG_UUID_P(0), text_to_cstring(PG_GETARG_TEXT_PP(1)),
 						   PG_GETARG_JSONB_P(2));
+	PG_RETURN_VOID();
+}
+
+/* peer_swap_local(tbl uuid, id text, expected jsonb, doc jsonb) returns bool */
+Datum
+docrep_peer_swap_local(PG_FUNCTION_ARGS)
+{
+	require_args(fcinfo, 2);
+	if (PG_ARGISNULL(3))
+		PG_RETURN_NULL();
+	PG_RETURN_BOOL(docrep_serve_swap_local(PG_GETARG_UUID_P(0),
+										   text_to_cstring(PG_GETARG_TEXT_PP(1)),
+										   PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2),
+										   PG_GETARG_JSONB_P(3)));
+}
+
+/* peer_fence(tbl uuid, id text, token text) returns void */
+Datum
+docrep_peer_fence(PG_FUNCTION_ARGS)
+{
+	docrep_fence_set(PG_GETARG_UUID_P(0), text_to_cstring(PG_GETARG_TEXT_PP(1)),
+					 text_to_cstring(PG_GETARG_TEXT_PP(2)));
 	PG_RETURN_VOID();
 }

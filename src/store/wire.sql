@@ -47,6 +47,16 @@ CREATE FUNCTION docrep.peer_put_local(tbl uuid, id text, doc jsonb) RETURNS void
 COMMENT ON FUNCTION docrep.peer_put_local(uuid, text, jsonb) IS
 	'for replication peers: store a local document; needs SELECT on the table for a checkpoint, else INSERT';
 
+CREATE FUNCTION docrep.peer_swap_local(tbl uuid, id text, expected jsonb, doc jsonb) RETURNS boolean
+	LANGUAGE C AS 'MODULE_PATHNAME', 'docrep_peer_swap_local';
+COMMENT ON FUNCTION docrep.peer_swap_local(uuid, text, jsonb, jsonb) IS
+	'for replication peers: store a local document if it is what is expected (null: there is none); needs INSERT on the table';
+
+CREATE FUNCTION docrep.peer_fence(tbl uuid, id text, token text) RETURNS void
+	LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'docrep_peer_fence';
+COMMENT ON FUNCTION docrep.peer_fence(uuid, text, text) IS
+	'for replication peers: from here on this session''s peer_write and peer_put_local are refused when the local document''s token is another one';
+
 CREATE FUNCTION docrep.peer_att_read(tbl uuid, file bigint, "offset" bigint, max integer) RETURNS bytea
 	LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'docrep_peer_att_read';
 COMMENT ON FUNCTION docrep.peer_att_read(uuid, bigint, bigint, integer) IS

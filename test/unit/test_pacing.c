@@ -437,6 +437,88 @@ test_round_robin(void)
 	unit_done("one-shots keep their process to the end, the others share the rest");
 }
 
+/* Jobs below "down" cannot reach their target in the second hour: a run ends as it begins. */
+static bool
+is_away(int job, int down, int64 now)
+{
+	return job < down && now >= START + HOUR && now < START + 2 * HOUR;
+}
+
+/* Second by second: 200 jobs, 8 workers, and 60 jobs whose target is away for an hour. */
+static void
+test_outage(void)
+{
+	static Sim	sim;
+	static Pacing pacing[MAX_JOBS];
+	static int64 failed[MAX_JOBS];
+	static int	turns_by_hour[MAX_JOBS][6];
+	const int	down = 60;
+
+	sim = (Sim)
+	{
+		.njobs = 200, .nworkers = 8, .max_churn = 20
+	};
+	for (int i = 0; i < sim.njobs; i++)
+		enqueue(&sim, i, START);
+	for (int64 now = START; now < START + 6 * HOUR; now += SECOND)
+	{
+		/* failed jobs come back into the queue */
+		for (int i = 0; i < down; i++)
+		{
+			if (pacing[i].failures > 0 && pacing[i].next != 0 &&
+				docrep_pacing_due(&pacing[i], &limits, now))
+			{
+				pacing[i].next = 0; /* it is in the queue */
+				enqueue(&sim, i, now);
+			}
+		}
+		if ((now - START) % INTERVAL == 0)
+		{
+			int			stop = docrep_rotation_choose(sim.running, sim.nrunning, sim.nqueue,
+													  sim.max_churn, INTERVAL, now);
+
+			while (stop-- > 0)
+				enqueue(&sim, take_running(&sim, 0), now);
+		}
+		/* a job whose run fails at once leaves its worker to the next */
+		for (bool again = true; again;)
+		{
+			again = false;
+			dispatch(&sim, now);
+			for (int k = sim.nrunning - 1; k >= 0; k--)
+			{
+				int			job = sim.running[k].index;
+
+				if (is_away(job, down, now))
+				{
+					(void) take_running(&sim, k);
+					docrep_pacing_failed(&pacing[job], &limits, now, unit_random(UINT32_MAX));
+					failed[job]++;
+					again = true;
+				}
+				else if (sim.running[k].running_since == now)
+				{
+					docrep_pacing_succeeded(&pacing[job]);
+					turns_by_hour[job][(now - START) / HOUR]++;
+				}
+			}
+		}
+		CHECK(sim.nqueue == 0 || sim.nrunning == sim.nworkers);
+	}
+	for (int i = 0; i < sim.njobs; i++)
+	{
+		/* 200 jobs take 25 minutes to go round */
+		for (int hour = 2; hour < 6; hour++)
+			CHECK(turns_by_hour[i][hour] >= 2 && turns_by_hour[i][hour] <= 3);
+		if (i < down)
+			CHECK(failed[i] >= 1 && failed[i] <= 90 && turns_by_hour[i][1] == 0);
+		else
+			CHECK(failed[i] == 0 && turns_by_hour[i][1] >= 3);
+	}
+	CHECK(sim.longest_wait <= 26 * INTERVAL);
+	unit_done("60 of 200 jobs lose their target for an hour: the others get their time, and it back");
+}
+
 static void
 test_rotation_choice(void)
 {
@@ -470,5 +552,6 @@ main(int argc, char **argv)
 	test_cycle_ends();
 	test_rotation_choice();
 	test_round_robin();
+	test_outage();
 	return unit_exit();
 }
