@@ -52,6 +52,7 @@ set_kind(CouchPeer *peer, const DocrepChangesRequest *request)
 	if (same_kind(kind, request))
 	{
 		kind->docs_wanted = request->with_docs;
+		kind->batch = request->max_rows;
 		return true;
 	}
 	cxt = AllocSetContextCreate(peer->base.cxt, "docrep feed kind", ALLOCSET_SMALL_SIZES);

@@ -22,6 +22,8 @@
 
 /* The launcher tries again after this time when the postmaster had no room (ms). */
 #define RETRY_REGISTER	5000
+/* ... or when a job's side had more to do than it could. */
+#define RETRY_SATURATED	500
 
 static PoolWorker *pool;		/* docrep.max_workers of them */
 static PoolWorker *mine = NULL; /* of this process */
@@ -74,6 +76,52 @@ give(PoolWorker *worker, Job *job)
 	docrep_slot_changed(job);
 }
 
+/* Length of what names the server in an endpoint's display: up to the path of a URL. */
+static size_t
+server_part(const char *display)
+{
+	const char *authority = strstr(display, "://");
+
+	return authority ? authority + 3 + strcspn(authority + 3, "/") - display : strlen(display);
+}
+
+/* Are these two sides at the same server, or the same table of ours? */
+static bool
+same_side(const Job *a, const char *of_a, const Job *b, const char *of_b)
+{
+	size_t		n = server_part(of_a);
+
+	if (n != server_part(of_b) || strncmp(of_a, of_b, n) != 0)
+		return false;
+	return strstr(of_a, "://") != NULL || a->database == b->database;
+}
+
+/*
+ * Has a side of this job more to do than it can already, as a running job
+ * noticed?  Then it waits: one more would only slow the others.
+ */
+static bool
+is_saturated(const Job *job)
+{
+	for (int i = 0; i < docrep_max_workers; i++)
+	{
+		Job		   *other = pool[i].state == POOL_BUSY ? docrep_slot_of(pool[i].start.ref) : NULL;
+		bool		source;
+		bool		target;
+
+		if (other == NULL || other == job || other->state != JOB_RUNNING || other->kind != JOB_REPLICATE)
+			continue;
+		LWLockAcquire(&other->figures_lock, LW_SHARED);
+		source = other->figures.source_saturated;
+		target = other->figures.target_saturated;
+		LWLockRelease(&other->figures_lock);
+		if ((source && same_side(job, job->source, other, other->source)) ||
+			(target && same_side(job, job->target, other, other->target)))
+			return true;
+	}
+	return false;
+}
+
 /* A process of the job's that has nothing to do; a place for a new one; or who shall make room. */
 static PoolWorker *
 find_worker(const Job *job, PoolWorker **place, PoolWorker **stranger)
@@ -100,8 +148,11 @@ docrep_pool_find(Job *job, PoolStart *start)
 {
 	PoolWorker *place;
 	PoolWorker *stranger;
-	PoolWorker *worker = find_worker(job, &place, &stranger);
+	PoolWorker *worker;
 
+	if (job->kind == JOB_REPLICATE && is_saturated(job))
+		return POOL_SATURATED;
+	worker = find_worker(job, &place, &stranger);
 	if (worker)
 	{
 		give(worker, job);
@@ -305,7 +356,7 @@ report_shortage(const JobError *problem)
  * the very oldest).  False: no more, or no process is free.
  */
 static bool
-dispatch_one(int *after, bool *full, bool *shortage)
+dispatch_one(int *after, bool *full, bool *saturated, bool *shortage)
 {
 	JobError   *problem;
 	PoolStart	start;
@@ -340,9 +391,12 @@ dispatch_one(int *after, bool *full, bool *shortage)
 	if (job != NULL && job->state == JOB_PENDING)
 	{
 		answer = docrep_pool_find(job, &start);
-		if (answer == POOL_FULL)
+		if (answer == POOL_FULL || answer == POOL_SATURATED)
 		{
-			*full = true;
+			if (answer == POOL_FULL)
+				*full = true;
+			else
+				*saturated = true;
 			*after = i;
 		}
 	}
@@ -365,6 +419,7 @@ docrep_pool_dispatch(void)
 {
 	int			after = -1;
 	bool		full = false;
+	bool		saturated = false;
 	bool		shortage = false;
 
 	if (docrep_paused)
@@ -374,10 +429,12 @@ docrep_pool_dispatch(void)
 	 * When the pool is full, those behind the first may still find an idle
 	 * process of their own; but looking at all of a long queue is not worth it.
 	 */
-	for (int looked = 0; looked < 1000 && dispatch_one(&after, &full, &shortage);)
+	for (int looked = 0; looked < 1000 && dispatch_one(&after, &full, &saturated, &shortage);)
 	{
 		if (full)
 			looked += 100;
+		else if (saturated)
+			looked++;
 	}
 	if (full)
 	{
@@ -385,6 +442,8 @@ docrep_pool_dispatch(void)
 		ask_idle_jobs();
 		LWLockRelease(JOBS_LOCK);
 	}
+	if (saturated)
+		return RETRY_SATURATED;
 	return shortage ? RETRY_REGISTER : -1;
 }
 
@@ -461,7 +520,8 @@ next_job(void)
 	{
 		Job		   *job = &docrep_job_slots[i];
 
-		if (job->database == mine->database && job->role == mine->role)
+		if (job->database == mine->database && job->role == mine->role &&
+			!(job->kind == JOB_REPLICATE && is_saturated(job)))
 			return job;
 	}
 	return NULL;

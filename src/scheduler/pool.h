@@ -50,6 +50,7 @@ typedef enum PoolAnswer
 {
 	POOL_ASSIGNED,				/* an idle process has it */
 	POOL_REGISTER,				/* a place was taken: register the process with docrep_pool_register */
+	POOL_SATURATED,				/* its source or target has more to do than it can: later */
 	POOL_FULL					/* no process is free; one that idles for another role may have been
 								 * asked to leave */
 } PoolAnswer;

@@ -4,6 +4,7 @@ use strict;
 use warnings;
 
 use DocrepCouch qw(docrep_contents);
+use DocrepSession;
 use DocrepTest qw(:DEFAULT quote replicate is_same_contents);
 use List::Util qw(max min);
 use Test::More;
@@ -103,5 +104,27 @@ $small = first_below($full / 2, @sizes);
 cmp_ok($small, '>', 0, 'a busy source is asked for less');
 cmp_ok($small, '<=', 12, '... soon after');
 is(max(@sizes[ $small .. $#sizes ]), $full, '... and for as much as before when it can give it');
+
+# --- a job whose target cannot keep up is not joined by another ---
+
+$couch->heal;
+my ($first, $second, $elsewhere) = (fresh_table(6000), fresh_table(100), 'elsewhere');
+$node->safe_psql('one', qq{SELECT docrep.create_table('$elsewhere')});
+$couch->clear_log;
+$couch->fault(match => "^POST /$first/_bulk_docs", skip => 6, times => 16, delay => 1.5);
+my $continuous = quote('{"continuous": true, "worker_batch_size": 100}');
+my $states = q{SELECT string_agg(source || ' ' || state, ', ' ORDER BY started_on) FROM docrep.active_tasks};
+$node->safe_psql('one', "SELECT docrep.replicate('$first', " . quote($couch->url($first)) . ", $continuous)");
+wait_until(sub { first_below($full * 0.4, sizes("^POST /$first/_bulk_docs", '_id')) > 0 }, 60, 'the first to notice');
+my $session = DocrepSession->new($node, 'one', app => 'second');
+$session->send("SELECT docrep.replicate('$second', " . quote($couch->url($second)) . ", $continuous)");
+wait_for_query($node, 'one', $states, "$first running, $second pending", 30);
+pass('a second job waits while the target cannot keep up');
+is(replicate($node, 'one', $second, $elsewhere)->{docs_written}, 100, '... and one to another target does not');
+$session->receive(60);
+is($session->{sqlstate}, '00000', 'it has its turn');
+wait_until(sub { $couch->contents($first) && keys %{ $couch->contents($_) } == ($_ eq $first ? 6000 : 100) }, 60, "$_ to arrive")
+  foreach ($first, $second);
+pass('everything arrives');
 $node->stop;
 done_testing();
