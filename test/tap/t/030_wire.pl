@@ -338,9 +338,9 @@ sub wait_many { return "CALL docrep.peer_wait_many($_[0], " . ($_[1] // 10) . ',
 is($node->safe_psql('one', wait_many($both)), '{}', 'many tables: the time runs out');
 is($node->safe_psql('one', wait_many("NULL, '{1,2}', '{$orders,$copy}', '{0,$copy_seq}'", 60000)),
 	'{1}', 'what is there is not waited for');
-is( $node->safe_psql('one', wait_many($both) . q{INSERT INTO orders(_id, doc) VALUES ('many', '{}');}
+like( $node->safe_psql('one', wait_many($both) . q{INSERT INTO orders(_id, doc) VALUES ('many', '{}');}
 		  . wait_many($none, 60000) . wait_many($none)),
-	"{}\n{7,9}\n{}", 'the list is kept from call to call, without what was told');
+	qr/^\{\}\n\{(7,9|9,7)\}\n\{\}$/, 'the list is kept from call to call, without what was told');
 is( $node->safe_psql('one', wait_many("NULL, '{7,8}', '{$copy,$copy}', '{$copy_seq,$copy_seq}'")
 		  . q{INSERT INTO copy(_id, doc) VALUES ('many', '{}');} . wait_many(q{'{7}', '{}', '{}', '{}'}, 60000)),
 	"{}\n{8}", 'a number can be taken off it');
@@ -350,9 +350,9 @@ is( $node->safe_psql('one', wait_many("NULL, '{7,8}', '{$copy,$copy}', '{$copy_s
 		  . q{INSERT INTO copy(_id, doc) VALUES ('many2', '{}');} . wait_many($none, 60000)),
 	"{}\n{}\n{7}", '... while another of the same table stays');
 $copy_seq = $node->safe_psql('one', q{SELECT max(seq) FROM docrep.changes('copy')});
-is( $node->safe_psql('one', "SET SESSION AUTHORIZATION reader;"
+like( $node->safe_psql('one', "SET SESSION AUTHORIZATION reader;"
 		  . wait_many("NULL, '{1,2,3}', '{$orders,$copy,00000000-0000-4000-8000-000000000000}', '{999999,$copy_seq,0}'", 60000)),
-	'{2,3}', 'what may not be read, or is not there, is for the client to look at');
+	qr/^\{(2,3|3,2)\}$/, 'what may not be read, or is not there, is for the client to look at');
 is(state_as('writer', 'BEGIN;' . wait_many($none)), '2D000', 'not in a transaction block');
 is(state_as('writer', wait_many("NULL, '{1}', '{}', '{}'")), 'DR400', 'arrays of different lengths');
 is(state_as('writer', wait_many("NULL, '{NULL}', '{$copy}', '{0}'")), 'DR400', 'a null');
