@@ -290,7 +290,7 @@ docrep_pgconn_connect(DocrepPgConn *c, const DocrepPgUrl *url, bool restricted, 
 				 errmsg("permission denied for endpoint %s", c->display),
 				 errdetail("The other server let us in without asking for the password."),
 				 errhint("Roles that are no superusers may only connect to servers that "
-						 "authenticate them by a password: see pg_hba.conf there.")));
+						 "authenticate them by a password; see pg_hba.conf there.")));
 	docrep_socket_options_apply(&url->socket_options, PQsocket(c->conn));
 	if (PQsetnonblocking(c->conn, 1) != 0 || !PQenterPipelineMode(c->conn))
 		docrep_pgconn_raise(c, NULL, "connecting");

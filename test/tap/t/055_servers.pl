@@ -215,6 +215,30 @@ foreach my $processes (1, 23)
 cmp_ok($took{1}, '>', 11 * $slow, 'worker_processes 1: two calls at a time');
 cmp_ok($took{23}, '<', 6 * $slow, 'worker_processes 23: all at once');
 
+# ---------- tasks ----------
+
+sql(q{GRANT SELECT, INSERT, UPDATE, DELETE ON docrep.replicator TO joe}, q{CREATE ROLE ann LOGIN},
+	q{SELECT docrep.create_table('designs')}, q{INSERT INTO designs(_id, doc) VALUES ('a', '{}'), ('_design/app', '{}')}, q{GRANT SELECT ON designs TO joe});
+sub task { my ($id, %doc) = @_; return "INSERT INTO docrep.replicator(_id, doc) VALUES (" . quote($id) . ', ' . quote(encode_json(\%doc)) . ')' }
+as_joe(task('by_name', source => 'far:orders', target => 'by_name', create_target => $true));
+wait_for_query($near, 'one', q{SELECT state FROM docrep.scheduler_docs WHERE doc_id = 'by_name'}, 'completed', 30);
+is_same_contents(contents($near, 'one', 'by_name'), contents($far, 'one', 'orders'), 'a task of an ordinary role, by a server');
+# as whom
+foreach my $case ([ 'ann', [], 'DR403' ], [ 'joe', ['_admin'], 'DR403' ], [ 'nobody at all', [], 'DR404' ])
+{
+	my ($name, $roles, $expected) = @$case;
+	is($as_joe->query(task("wrong $name", source => 'designs', target => 'stolen', create_target => $true, user_ctx => { name => $name, roles => $roles })), undef,
+		"joe writes a task for $name with roles (@$roles)");
+	is($as_joe->{sqlstate}, $expected, "... $expected");
+}
+sql(task('plain', source => 'designs', target => 'plain', create_target => $true));
+sql(task('admin', source => 'designs', target => 'admin', create_target => $true, user_ctx => { roles => ['_admin'] }));
+sql(task('for_joe', source => 'designs', target => 'for_joe', create_target => $true, user_ctx => { name => 'joe', roles => [] }));
+wait_for_query($near, 'one', q{SELECT count(*) FROM docrep.scheduler_docs WHERE doc_id IN ('plain', 'admin', 'for_joe') AND state = 'completed'}, '3', 30);
+is(sql(q{SELECT count(*) FROM plain}), '1', "a superuser's task without user_ctx has no roles: no design documents");
+is(sql(q{SELECT count(*) FROM admin}), '2', '... and with _admin it has them');
+is(sql(q{SELECT count(*) || ' ' || tableowner FROM for_joe, pg_tables WHERE tablename = 'for_joe' GROUP BY tableowner}), '1 joe', '... on behalf of joe it runs as joe');
+
 # ---------- dump ----------
 
 my $dump = "$PostgreSQL::Test::Utils::tmp_check/servers.sql";
