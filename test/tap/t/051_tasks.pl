@@ -217,10 +217,10 @@ $standby->stop;
 
 # --- too few slots ----------------------------------------------------------------------
 
-my $small = new_node('small', conf => "docrep.max_jobs = 2\ndocrep.max_workers = 2\n");
-$small->safe_psql('postgres', q{SELECT docrep.create_table('s'); SELECT docrep.create_table('t' || i) FROM generate_series(1, 4) i;
+my $small = new_node('small', conf => "docrep.max_jobs = 10\ndocrep.max_workers = 4\n");
+$small->safe_psql('postgres', q{SELECT docrep.create_table('s'); SELECT docrep.create_table('t' || i) FROM generate_series(1, 12) i;
 	INSERT INTO s VALUES ('a', '{}');
-	INSERT INTO docrep.replicator SELECT 'c' || i, format('{"source": "s", "target": "t%s", "continuous": true}', i)::jsonb FROM generate_series(1, 4) i});
+	INSERT INTO docrep.replicator SELECT 'c' || i, format('{"source": "s", "target": "t%s", "continuous": true}', i)::jsonb FROM generate_series(1, 12) i});
 ok($small->poll_query_until('postgres', q{SELECT count(*) = 2 FROM docrep.replicator WHERE doc ->> '_replication_state' = 'error'
 	AND doc ->> '_replication_state_reason' ~ 'max_jobs'}), 'no slot is free: the rows say so');
 like(slurp_file($small->logfile), qr/replication tasks wait for a free slot.*\n.*HINT:  Increase docrep.max_jobs/, 'and the log');
