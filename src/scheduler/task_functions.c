@@ -255,7 +255,7 @@ docrep_clean_tasks(PG_FUNCTION_ARGS)
 							"SELECT coalesce(array_agg(id), '{}'), coalesce(array_agg(version), '{}')"
 							" FROM docrep.task_state WHERE state = ANY ($2)"
 							" AND last_updated <= clock_timestamp() - $1",
-							2, types, values, NULL, true, 0);
+							2, types, values, NULL, false, 0);
 	MemoryContextSwitchTo(caller);
 	ids = PointerGetDatum(DatumGetArrayTypePCopy(SPI_getbinval(SPI_tuptable->vals[0],
 															   SPI_tuptable->tupdesc, 1, &isnull)));
@@ -298,7 +298,7 @@ held_tasks(FunctionCallInfo fcinfo)
 	docrep_internal_execute(&plan,
 							"SELECT id FROM docrep.task_state WHERE state = 'held'"
 							" AND ($1 IS NULL OR id = ANY ($1)) ORDER BY id",
-							1, types, values, PG_ARGISNULL(0) ? "n" : " ", true, 0);
+							1, types, values, PG_ARGISNULL(0) ? "n" : " ", false, 0);
 	MemoryContextSwitchTo(caller);
 	for (uint64 i = 0; i < SPI_processed; i++)
 		ids = lappend(ids, SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1));

@@ -47,7 +47,7 @@ docrep_task_secrets(const char *id, Oid owner)
 	docrep_internal_execute(&plan,
 							"SELECT secrets FROM docrep.task_state"
 							" WHERE id = $1 AND owner = $2 AND secrets IS NOT NULL",
-							2, types, values, NULL, true, 1);
+							2, types, values, NULL, false, 1);
 	if (SPI_processed > 0)
 	{
 		bool		isnull;
