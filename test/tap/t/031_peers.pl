@@ -10,7 +10,7 @@ use Socket;
 use Test::More;
 use Time::HiRes qw(time);
 
-my $near = new_node('near', databases => ['one']);
+my $near = new_node('near', databases => ['one'], conf => 'docrep.worker_linger = 0');
 my $far = new_node('far', databases => ['two'], tcp => 1);
 my $secret = 'Very%Secret#Word';
 
