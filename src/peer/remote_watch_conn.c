@@ -18,7 +18,6 @@
  */
 #include "postgres.h"
 
-#include <arpa/inet.h>
 #ifdef HAVE_SYS_EPOLL_H
 #include <sys/epoll.h>
 #else
@@ -28,9 +27,6 @@
 
 #include "catalog/pg_type.h"
 #include "lib/stringinfo.h"
-#include "peer/peers.h"
-#include "peer/postgres_conn.h"
-#include "peer/postgres_error.h"
 #include "peer/remote_watch_pg.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -152,9 +148,8 @@ docrep_watch_conn_remove(PgWaiter *waiter)
 
 /* ---------- when it fails ---------- */
 
-/* All keys have news, or are late. */
-static void
-give_up(PgWatchConn *c, bool are_late)
+void
+docrep_watch_conn_give_up(PgWatchConn *c, bool are_late)
 {
 	disconnect(c);
 	c->lost_at = 0;
@@ -170,12 +165,8 @@ give_up(PgWatchConn *c, bool are_late)
 	}
 }
 
-/*
- * The connection is of no use any more.  state: the SQLSTATE that the server
- * has given, or NULL.  Try again if it may be a restart, else let the keys know.
- */
-static void
-fail(PgWatchConn *c, const char *state)
+void
+docrep_watch_conn_fail(PgWatchConn *c, const char *state)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	bool		may_pass = state == NULL || strncmp(state, "57", 2) == 0 ||
@@ -188,7 +179,7 @@ fail(PgWatchConn *c, const char *state)
 	{
 		docrep_watch_complain("a server has too few connections, or other resources, left",
 							  "Look at max_connections there, and at the connection limits of the role and the database.");
-		give_up(c, true);
+		docrep_watch_conn_give_up(c, true);
 		return;
 	}
 	if (c->stood)
@@ -196,216 +187,11 @@ fail(PgWatchConn *c, const char *state)
 	if (!may_pass || c->lost_at == 0 ||
 		TimestampDifferenceExceeds(c->lost_at, now, WATCH_PATIENCE))
 	{
-		give_up(c, false);
+		docrep_watch_conn_give_up(c, false);
 		return;
 	}
 	disconnect(c);
 	c->retry_at = TimestampTzPlusMilliseconds(now, RETRY_PAUSE);
-}
-
-/* The same, of a connection that did not come about. */
-static void
-fail_connect(PgWatchConn *c)
-{
-	char	   *message = pstrdup(PQerrorMessage(c->conn));
-
-	fail(c, docrep_pgerror_take_state(message));
-	pfree(message);
-}
-
-/* ---------- connecting ---------- */
-
-/* Tell the event loop what libpq waits for; the socket may be another one each time. */
-static void
-watch_socket(PgWatchConn *c, uint32 events)
-{
-	int			fd = PQsocket(c->conn);
-
-	if (fd != c->fd)
-		docrep_watch_forget_socket(c->fd);
-	c->fd = fd;
-	if (!docrep_watch_socket(fd, events, &c->socket))
-		c->deadline = GetCurrentTimestamp();	/* nothing would ever happen */
-}
-
-/* Must the hosts of a URL be resolved? */
-static bool
-needs_lookup(const DocrepPgUrl *url)
-{
-	const char *hosts = docrep_pgurl_get(url, "host");
-	char	   *copy;
-	char	   *save = NULL;
-	bool		needed = false;
-
-	if (hosts == NULL || docrep_pgurl_get(url, "hostaddr") != NULL)
-		return false;
-	copy = pstrdup(hosts);
-	for (char *host = strtok_r(copy, ",", &save); host != NULL; host = strtok_r(NULL, ",", &save))
-	{
-		uint8		address[16];
-
-		if (host[0] != '/' && host[0] != '@' && inet_pton(AF_INET, host, address) != 1 &&
-			inet_pton(AF_INET6, host, address) != 1)
-			needed = true;
-	}
-	pfree(copy);
-	return needed;
-}
-
-/* Replace, or add, a parameter. */
-static void
-set_parameter(const char **keywords, const char **values, const char *name, const char *value)
-{
-	int			i = 0;
-
-	while (keywords[i] != NULL && strcmp(keywords[i], name) != 0)
-		i++;
-	if (keywords[i] == NULL)
-	{
-		keywords[i] = name;
-		keywords[i + 1] = values[i + 1] = NULL;
-	}
-	values[i] = value;
-}
-
-/* The connection's address must not be among docrep.denied_hosts. */
-static bool
-address_allowed(PgWatchConn *c)
-{
-	char	   *address = PQhostaddr(c->conn);
-
-	return address == NULL || address[0] == '\0' || docrep_host_possible(address, false);
-}
-
-/* Notices of the other server are of no use in our log. */
-static void
-ignore_notice(void *arg, const PGresult *result)
-{
-}
-
-/* Begin to connect, to the addresses that a lookup has found (NULL: none was needed). */
-static void
-start_connecting(PgWatchConn *c, const WatchLookup *lookup)
-{
-	const DocrepPgUrl *url = c->group->url;
-	const char **keywords;
-	const char **values;
-
-	docrep_pgconn_parameters(url, c->group->restricted, &keywords, &values);
-	if (lookup != NULL)
-	{
-		char	   *hosts;
-		char	   *addresses;
-		char	   *ports;
-
-		if (!docrep_watch_lookup_result(lookup, &hosts, &addresses, &ports))
-		{
-			fail(c, NULL);
-			return;
-		}
-		set_parameter(keywords, values, "host", hosts);
-		set_parameter(keywords, values, "hostaddr", addresses);
-		if (docrep_pgurl_get(url, "port") != NULL)
-			set_parameter(keywords, values, "port", ports);
-	}
-	c->conn = PQconnectStartParams(keywords, values, 0);
-	if (c->conn == NULL || PQstatus(c->conn) == CONNECTION_BAD)
-	{
-		fail(c, NULL);
-		return;
-	}
-	PQsetNoticeReceiver(c->conn, ignore_notice, NULL);
-	PQsetErrorVerbosity(c->conn, PQERRORS_VERBOSE);	/* shows the SQLSTATE */
-	if (!address_allowed(c))
-	{
-		fail(c, "42501");
-		return;
-	}
-	docrep_socket_options_apply(&url->socket_options, PQsocket(c->conn));
-	c->state = PGC_CONNECTING;
-	watch_socket(c, EPOLLOUT);
-}
-
-/* Names are resolved, or cannot be. */
-static void
-names_known(WatchLookup *lookup, void *arg)
-{
-	PgWatchConn *c = arg;
-	MemoryContext scratch = AllocSetContextCreate(c->cxt, "docrep watch names",
-												  ALLOCSET_SMALL_SIZES);
-	MemoryContext caller = MemoryContextSwitchTo(scratch);
-
-	c->lookup = NULL;
-	start_connecting(c, lookup);
-	docrep_watch_lookup_drop(lookup);
-	MemoryContextSwitchTo(caller);
-	MemoryContextDelete(scratch);
-}
-
-/* Begin to open the connection. */
-static void
-open_conn(PgWatchConn *c, TimestampTz now)
-{
-	const char *own_timeout = docrep_pgurl_get(c->group->url, "connect_timeout");
-	int			seconds = own_timeout ? atoi(own_timeout) : 0;
-	int			timeout = c->group->timeout;
-
-	if (seconds > 0)
-		timeout = Min(timeout, Min(seconds, 3600) * 1000);
-	c->deadline = TimestampTzPlusMilliseconds(now, timeout);
-	if (!docrep_watch_has_descriptor())
-	{
-		give_up(c, true);
-		return;
-	}
-	if (!needs_lookup(c->group->url))
-	{
-		start_connecting(c, NULL);
-		return;
-	}
-	c->state = PGC_RESOLVING;
-	c->lookup = docrep_watch_lookup(docrep_pgurl_get(c->group->url, "host"),
-									docrep_pgurl_get(c->group->url, "port"), names_known, c);
-	if (c->lookup == NULL)
-		give_up(c, true);
-}
-
-/* The connection stands: is it one that the role may use? */
-static void
-connected(PgWatchConn *c)
-{
-	if ((c->group->restricted && !PQconnectionUsedPassword(c->conn)) ||
-		PQsetnonblocking(c->conn, 1) != 0 || !PQenterPipelineMode(c->conn))
-	{
-		fail(c, "42501");
-		return;
-	}
-	c->state = PGC_IDLE;
-	watch_socket(c, EPOLLIN);
-}
-
-/* Go on connecting. */
-static void
-go_on_connecting(PgWatchConn *c)
-{
-	PostgresPollingStatusType status;
-	int			before = PQsocket(c->conn);
-
-	status = PQconnectPoll(c->conn);
-	/* one that was closed may have given its number to the next */
-	if (PQsocket(c->conn) != before)
-	{
-		docrep_watch_forget_socket(c->fd);
-		c->fd = -1;
-	}
-	if (status == PGRES_POLLING_FAILED || PQsocket(c->conn) < 0)
-		fail_connect(c);
-	else if (!address_allowed(c))
-		fail(c, "42501");
-	else if (status == PGRES_POLLING_OK)
-		connected(c);
-	else
-		watch_socket(c, status == PGRES_POLLING_READING ? EPOLLIN : EPOLLOUT);
 }
 
 /* ---------- calls ---------- */
@@ -417,7 +203,7 @@ flush_conn(PgWatchConn *c)
 	bool		unsent = PQflush(c->conn) > 0;
 
 	if (unsent != c->unsent)
-		watch_socket(c, EPOLLIN | (unsent ? EPOLLOUT : 0));
+		docrep_watch_conn_socket(c, EPOLLIN | (unsent ? EPOLLOUT : 0));
 	c->unsent = unsent;
 }
 
@@ -520,7 +306,7 @@ begin_call(PgWatchConn *c, TimestampTz now)
 
 	if (!sent || !PQpipelineSync(c->conn))
 	{
-		fail(c, NULL);
+		docrep_watch_conn_fail(c, NULL);
 		return;
 	}
 	c->state = PGC_CALLING;
@@ -588,7 +374,7 @@ take_result(PgWatchConn *c, PGresult *result)
 			if (strcmp(copy, "42883") == 0 && !c->group->single)
 				c->closing = true;	/* as tend says */
 			else
-				fail(c, copy[0] ? copy : NULL);
+				docrep_watch_conn_fail(c, copy[0] ? copy : NULL);
 			return false;
 	}
 }
@@ -607,7 +393,7 @@ receive(PgWatchConn *c)
 			/* why may have come before the end */
 			if (c->state != PGC_CALLING)
 			{
-				fail(c, NULL);
+				docrep_watch_conn_fail(c, NULL);
 				return;
 			}
 			break;
@@ -622,7 +408,7 @@ receive(PgWatchConn *c)
 		{
 			if (PQstatus(c->conn) == CONNECTION_BAD)
 			{
-				fail(c, NULL);
+				docrep_watch_conn_fail(c, NULL);
 				return;
 			}
 			if (PQisBusy(c->conn))
@@ -644,7 +430,7 @@ serve_conn(WatchSocket *socket, int fd, uint32 events)
 	if (fd != c->fd || c->conn == NULL)
 		docrep_watch_forget_socket(fd);
 	else if (c->state == PGC_CONNECTING)
-		go_on_connecting(c);
+		docrep_watch_conn_go_on(c);
 	else
 	{
 		if (c->unsent)
@@ -670,7 +456,7 @@ docrep_watch_conn_tend(PgWatchConn *c, TimestampTz now, long *timeout)
 	if (c->closing)
 		return false;
 	if (c->state == PGC_OFF && c->nwaiters > 0 && c->retry_at <= now)
-		open_conn(c, now);
+		docrep_watch_conn_open(c, now);
 	if (c->state == PGC_IDLE && (c->nwaiters > 0 || c->ngone > 0))
 		begin_call(c, now);
 	if (c->state == PGC_CALLING && c->dirty && c->poke_at <= now)
@@ -678,7 +464,7 @@ docrep_watch_conn_tend(PgWatchConn *c, TimestampTz now, long *timeout)
 	if (c->state == PGC_RESOLVING || c->state == PGC_CONNECTING || c->state == PGC_CALLING)
 	{
 		if (c->deadline <= now)
-			fail(c, NULL);
+			docrep_watch_conn_fail(c, NULL);
 		else
 			docrep_watch_until(timeout, c->deadline, now);
 	}

@@ -6,6 +6,7 @@
  * remote_watch.c		keys, their news, the event loop
  * remote_watch_pg.c	Postgres sources: who shares a connection
  * remote_watch_conn.c	... a connection and its calls
+ * remote_watch_connect.c	... how it is made
  * remote_watch_names.c	names of hosts, resolved in threads
  * remote_watch_couch.c	CouchDB sources
  *

@@ -91,6 +91,24 @@ extern void docrep_watch_conn_remove(PgWaiter *waiter);
 /* Do what is due.  False: the server knows only the old call, and nothing was done about it. */
 extern bool docrep_watch_conn_tend(PgWatchConn *c, TimestampTz now, long *timeout);
 
+/* All keys of the connection have news, or are late. */
+extern void docrep_watch_conn_give_up(PgWatchConn *c, bool are_late);
+
+/*
+ * The connection is of no use any more.  state: the SQLSTATE that the server
+ * has given, or NULL.  Try again if it may be a restart, else let the keys know.
+ */
+extern void docrep_watch_conn_fail(PgWatchConn *c, const char *state);
+
+/* ---------- remote_watch_connect.c ---------- */
+
+/* Begin to open the connection; go on when its socket is ready. */
+extern void docrep_watch_conn_open(PgWatchConn *c, TimestampTz now);
+extern void docrep_watch_conn_go_on(PgWatchConn *c);
+
+/* Tell the event loop what libpq waits for; the socket may be another one each time. */
+extern void docrep_watch_conn_socket(PgWatchConn *c, uint32 events);
+
 /* ---------- remote_watch_pg.c ---------- */
 
 extern PgWaiter *docrep_watch_pg_waiter(int64 number);
