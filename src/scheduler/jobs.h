@@ -348,10 +348,11 @@ extern long docrep_process_park_in(JobRef ref, long idle);
 
 /*
  * The run ended caught up, and changes of its source can be waited for at
- * "place" (peer.h).  The job is parked, or back in the queue if something has
+ * "place" (peer.h); remote: the flat form of a remote one.  The job is parked, or back in the queue if something has
  * happened there already.
  */
-extern void docrep_process_park(const JobStart *start, const DocrepWaitPlace *place);
+extern void docrep_process_park(const JobStart *start, const DocrepWaitPlace *place,
+								const char *remote);
 
 /* Not a failure, but not now either: back in the queue after ms. */
 extern void docrep_process_postpone(const JobStart *start, int ms, const char *reason);

@@ -84,13 +84,13 @@ wake(Job *job)
 }
 
 void
-docrep_process_park(const JobStart *start, const DocrepWaitPlace *place)
+docrep_process_park(const JobStart *start, const DocrepWaitPlace *place, const char *remote)
 {
 	dsa_pointer text = InvalidDsaPointer;
 	Job		   *job;
 
 	if (!place->local)
-		text = docrep_slots_keep_text(docrep_wait_place_serialize(place));
+		text = docrep_slots_keep_text(remote);
 	LWLockAcquire(JOBS_LOCK, LW_EXCLUSIVE);
 	job = docrep_slot_of(start->ref);
 	if (job != NULL && job->start_no == start->start_no && job->pid == MyProcPid)

@@ -42,6 +42,8 @@ static bool parked = false;		/* ... or left the waiting to others */
 static int	postponed;			/* ... or is to be tried again after so many ms; 0: no */
 static char postponed_for[JOB_MESSAGE_SIZE];
 static DocrepWaitPlace place;	/* where */
+static char *place_text;		/* ... if it is remote, in job_cxt */
+static MemoryContext job_cxt;	/* memory of the job at hand */
 static emit_log_hook_type previous_log_hook = NULL;
 
 /* what the figures were when the run began, to see whether it got anywhere */
@@ -196,10 +198,12 @@ run_park_in(void *arg, long idle)
 static void
 run_park(void *arg, const DocrepWaitPlace *where)
 {
+	MemoryContext caller = MemoryContextSwitchTo(job_cxt);
+
 	parked = true;
 	place = *where;
-	if (!place.local)
-		place = *docrep_wait_place_deserialize(docrep_wait_place_serialize(where));
+	place_text = place.local ? NULL : docrep_wait_place_serialize(where);
+	MemoryContextSwitchTo(caller);
 }
 
 /* ReplicationHooks.postpone */
@@ -279,7 +283,7 @@ static void
 report_end(char *result)
 {
 	if (parked)
-		docrep_process_park(&start, &place);
+		docrep_process_park(&start, &place, place_text);
 	else if (postponed > 0)
 		docrep_process_postpone(&start, postponed, postponed_for);
 	else
@@ -300,6 +304,7 @@ run_job(void)
 	char	   *activity;
 	ReplicationHooks hooks;
 
+	job_cxt = cxt;
 	MemoryContextSwitchTo(cxt);
 	activity = describe();
 	hooks.arg = activity;
