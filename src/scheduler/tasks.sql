@@ -14,6 +14,11 @@ COMMENT ON COLUMN docrep.replicator.owner IS
 	'whose task it is: by default of the role that inserts it; given by others than pg_dump, it is held until docrep.resume_tasks()';
 SELECT pg_catalog.pg_extension_config_dump('docrep.replicator', '');
 
+/* where a dump is restored, the table is another one: its numbers have a history of their own */
+SELECT pg_catalog.pg_extension_config_dump('docrep.epochs',
+	$$WHERE tbl IS DISTINCT FROM (SELECT pg_catalog.replace(pg_catalog.encode(tgargs, 'escape'), '\000', '')::pg_catalog.uuid
+		FROM pg_catalog.pg_trigger WHERE tgrelid = 'docrep.replicator'::pg_catalog.regclass AND tgname = '~docrep_track')$$);
+
 /*
  * What a row of docrep.replicator means, as its writer's session read it, and
  * what became of it.  flat and secrets hold credentials: nobody has privileges
@@ -62,12 +67,10 @@ COMMENT ON TABLE docrep.task_news IS 'Tasks that were written since the keeper l
 
 CREATE FUNCTION docrep.task_check() RETURNS trigger
 LANGUAGE C AS 'MODULE_PATHNAME', 'docrep_task_check';
-REVOKE ALL ON FUNCTION docrep.task_check() FROM PUBLIC;
 COMMENT ON FUNCTION docrep.task_check() IS 'Trigger of docrep.replicator: checks a replication document and takes its credentials out';
 
 CREATE FUNCTION docrep.task_note() RETURNS trigger
 LANGUAGE C AS 'MODULE_PATHNAME', 'docrep_task_note';
-REVOKE ALL ON FUNCTION docrep.task_note() FROM PUBLIC;
 COMMENT ON FUNCTION docrep.task_note() IS 'Trigger of docrep.replicator: keeps docrep.task_state in step';
 
 /* by its name before ~docrep_track, which must see the row as it will be stored */
