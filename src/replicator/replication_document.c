@@ -284,6 +284,11 @@ read_field(Replication *replication, const FieldRule *rule, JsonbValue *value)
 			if (value->type != jbvString)
 				bad_field(rule->name, "a string", value);
 			*(int64 *) into = docrep_delay_read(docrep_json_text(value));
+			if (*(int64 *) into > 0)
+				ereport(WARNING,
+						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						 errmsg("\"delay\" is kept, but has no effect in this version"),
+						 errdetail("Changes are replicated at once.")));
 			break;
 		case FIELD_OBJECT:
 			if (!is_object)
