@@ -19,6 +19,7 @@
 #   INTEROP_TESTS         paths of interop tests
 #   PROVE_FLAGS           for example --verbose
 #   DOCREP_SOAK=1         the TAP and interop tests take their time
+#   DOCREP_TEST_JOBS=3    so many TAP tests run at a time
 #   DOCREP_TEST_TIMEOUT   seconds after which one program is given up
 set -uo pipefail
 
@@ -176,37 +177,74 @@ run_regress() { # run_regress KIND PROGRAM INPUTDIR NAME...
 	fi
 }
 
+# One test program; its result goes to a file, for several run at a time.
+run_tap_program() { # run_tap_program FILE NAME
+	local log=$TESTDIR/$2.out start=$SECONDS status seconds
+	# shellcheck disable=SC2086
+	PATH=$PG_BINDIR:$PATH timeout -k 10 "$limit" prove ${PROVE_FLAGS:-} "$1" >"$log" 2>&1 </dev/null
+	status=$?
+	seconds="$((SECONDS - start)) s"
+	if [ $status = 0 ] && grep -q 'skipped: ' "$log"; then
+		echo "skipped $(sed -n 's/.*skipped: //p' "$log" | head -1)"
+	elif [ $status = 0 ]; then
+		echo "ok $seconds"
+	else
+		echo "FAILED $([ $status != 124 ] || echo 'given up after ')$seconds"
+		for status in "$TESTDATADIR/t_$2"_*; do
+			[ -d "$status" ] && docrep_stop_servers "$status"
+		done
+	fi >"$TESTDIR/$2.result"
+}
+
+# What a program that has ended came to.
+tell_tap_program() { # tell_tap_program NAME
+	local verdict remark
+	read -r verdict remark <"$TESTDIR/$1.result"
+	case " ${PROVE_FLAGS:-} " in *" -v "* | *" --verbose "*) cat "$TESTDIR/$1.out" ;; esac
+	result tap "$1" "$verdict" "$remark"
+	if [ "$verdict" = FAILED ]; then
+		show 60 "$TESTDIR/$1.out"
+		show 30 "$TESTLOGDIR/${1}"_*.log
+	fi
+}
+
+# The programs that were begun and have ended.
+tell_ended() {
+	local name left=()
+	for name in ${running[@]+"${running[@]}"}; do
+		if kill -0 "${pid_of[$name]}" 2>/dev/null; then
+			left+=("$name")
+		else
+			wait "${pid_of[$name]}" 2>/dev/null
+			tell_tap_program "$name"
+		fi
+	done
+	running=(${left[@]+"${left[@]}"})
+}
+
+# Most programs wait more than they work, so several run at a time (DOCREP_TEST_JOBS).
 run_tap() {
-	local file name log status remark start
+	local file name jobs=${DOCREP_TEST_JOBS:-3} running=()
+	local -A pid_of
 	export PERL5LIB=$ROOT/test/lib:$PG_PGXS/src/test/perl${PERL5LIB:+:$PERL5LIB}
 	export PG_REGRESS=$PG_PGXS/src/test/regress/pg_regress
 	export TEMP_CONFIG=$OUT/postgresql.conf TESTDIR=$OUT/tap
 	export TESTDATADIR=$OUT/tap/tmp_check TESTLOGDIR=$OUT/tap/tmp_check/log
 	export PG_TEST_PORT_DIR=$OUT/tap/ports
-	mkdir -p "$TESTDIR"
+	mkdir -p "$TESTDIR" "$PG_TEST_PORT_DIR"
 	for file; do
 		name=$(basename "$file" .pl)
-		log=$TESTDIR/$name.out
-		start=$SECONDS
-		# shellcheck disable=SC2086
-		PATH=$PG_BINDIR:$PATH timeout -k 10 "$limit" prove ${PROVE_FLAGS:-} "$file" >"$log" 2>&1 </dev/null
-		status=$?
-		remark="$((SECONDS - start)) s"
-		case " ${PROVE_FLAGS:-} " in *" -v "* | *" --verbose "*) cat "$log" ;; esac
-		if [ $status = 0 ]; then
-			if grep -q 'skipped: ' "$log"; then
-				remark=$(sed -n 's/.*skipped: //p' "$log" | head -1)
-				result tap "$name" skipped "$remark"
-			else
-				result tap "$name" ok "$remark"
-			fi
-		else
-			[ $status != 124 ] || remark="given up after $remark"
-			result tap "$name" FAILED "$remark"
-			show 60 "$log"
-			show 30 "$TESTLOGDIR/${name}"_*.log
-			docrep_stop_servers "$TESTDIR"
-		fi
+		while [ ${#running[@]} -ge "$jobs" ]; do
+			wait -n 2>/dev/null
+			tell_ended
+		done
+		run_tap_program "$file" "$name" &
+		pid_of[$name]=$!
+		running+=("$name")
+	done
+	while [ ${#running[@]} -gt 0 ]; do
+		wait -n 2>/dev/null
+		tell_ended
 	done
 }
 
