@@ -20,6 +20,7 @@
 #include "access/xact.h"
 #include "catalog/pg_database.h"
 #include "miscadmin.h"
+#include "scheduler/homes.h"
 #include "scheduler/slots.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -36,6 +37,8 @@
 #define KEEPER_TIMEOUT	30000
 /* ... likewise when the postmaster had no room. */
 #define KEEPER_RETRY	5000
+/* ... and when the database takes no connections. */
+#define CLOSED_RETRY	10000
 
 /* Protected by JOBS_LOCK. */
 typedef struct Place
@@ -43,9 +46,11 @@ typedef struct Place
 	Oid			database;		/* InvalidOid: free */
 	bool		news;
 	bool		starting;		/* a process was asked for at "asked" */
+	bool		closed;			/* it takes no connections: not_before is when to look again */
 	int			pid;
 	TimestampTz asked;
-	TimestampTz not_before;		/* a statement wants the database for itself until then */
+	TimestampTz not_before;		/* no keeper until then */
+	TimestampTz wanted_until;	/* a statement wants the database for itself until then */
 	TimestampTz again;			/* there will be news then; 0: no */
 } Place;
 
@@ -121,6 +126,9 @@ docrep_database_has_news(Oid database)
 	else
 	{
 		place->news = true;
+		if (place->closed)
+			place->not_before = 0;
+		place->closed = false;
 		docrep_wake_process(place->pid);
 	}
 	docrep_wake_launcher();
@@ -134,6 +142,7 @@ docrep_database_dismiss_keeper(Oid database)
 	if (place == NULL)
 		return false;
 	place->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), JOB_HOLD_OFF);
+	place->wanted_until = place->not_before;
 	if (place->pid != 0)
 		kill(place->pid, SIGTERM);
 	return place->pid != 0;
@@ -146,8 +155,26 @@ docrep_database_call_back(Oid database)
 
 	if (place == NULL)
 		return;
-	place->not_before = 0;
+	place->not_before = place->wanted_until = 0;
 	place->news = true;
+}
+
+TimestampTz
+docrep_database_wanted_until(Oid database)
+{
+	Place	   *place = place_of(database, false);
+
+	return place ? place->wanted_until : 0;
+}
+
+void
+docrep_database_tell(Oid database)
+{
+	if (docrep_jobs == NULL)
+		return;
+	LWLockAcquire(JOBS_LOCK, LW_EXCLUSIVE);
+	docrep_database_has_news(database);
+	LWLockRelease(JOBS_LOCK);
 }
 
 /* ---------- sessions that write tasks ---------- */
@@ -157,12 +184,8 @@ static bool wrote_tasks = false;
 static void
 transaction_ended(XactEvent event, void *arg)
 {
-	if (event == XACT_EVENT_COMMIT && wrote_tasks && docrep_jobs != NULL)
-	{
-		LWLockAcquire(JOBS_LOCK, LW_EXCLUSIVE);
-		docrep_database_has_news(MyDatabaseId);
-		LWLockRelease(JOBS_LOCK);
-	}
+	if (event == XACT_EVENT_COMMIT && wrote_tasks)
+		docrep_database_tell(MyDatabaseId);
 	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
 		wrote_tasks = false;
 }
@@ -214,11 +237,15 @@ docrep_keeper_enter(Oid database)
 	before_shmem_exit(leave_keeper, ObjectIdGetDatum(database));
 	LWLockAcquire(JOBS_LOCK, LW_EXCLUSIVE);
 	place = place_of(database, true);
-	if (place != NULL && place->pid == 0 && place->not_before <= GetCurrentTimestamp())
+	if (place != NULL && place->pid == 0)
 	{
-		place->pid = MyProcPid;
+		/* who comes and must not stay makes room for the next one, too */
 		place->starting = false;
-		entered = true;
+		if (place->not_before <= GetCurrentTimestamp())
+		{
+			place->pid = MyProcPid;
+			entered = true;
+		}
 	}
 	LWLockRelease(JOBS_LOCK);
 	return entered;
@@ -416,6 +443,25 @@ report_shortage(void)
 			 errhint("Increase max_worker_processes.")));
 }
 
+/* No keeper for the database for so many ms, because of its state if it is not open. */
+static void
+put_off(Oid database, HomeState state, long ms)
+{
+	Place	   *place;
+
+	LWLockAcquire(JOBS_LOCK, LW_EXCLUSIVE);
+	place = place_of(database, false);
+	if (place != NULL && state != HOME_GONE)
+	{
+		place->starting = false;
+		place->closed = state == HOME_CLOSED;
+		place->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms);
+	}
+	else if (place != NULL && place->pid == 0)
+		place->database = InvalidOid;
+	LWLockRelease(JOBS_LOCK);
+}
+
 long
 docrep_databases_look_after(void)
 {
@@ -427,6 +473,7 @@ docrep_databases_look_after(void)
 	{
 		Oid			database = InvalidOid;
 		Place	   *place;
+		HomeState	state;
 
 		LWLockAcquire(JOBS_LOCK, LW_EXCLUSIVE);
 		place = choose_place(&next);
@@ -439,12 +486,12 @@ docrep_databases_look_after(void)
 		LWLockRelease(JOBS_LOCK);
 		if (!OidIsValid(database))
 			return next;
-		if (!register_keeper(database))
+		state = docrep_home_state(database, InvalidOid);
+		if (state != HOME_OPEN)
+			put_off(database, state, CLOSED_RETRY);
+		else if (!register_keeper(database))
 		{
-			LWLockAcquire(JOBS_LOCK, LW_EXCLUSIVE);
-			place->starting = false;
-			place->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), KEEPER_RETRY);
-			LWLockRelease(JOBS_LOCK);
+			put_off(database, state, KEEPER_RETRY);
 			report_shortage();
 			return KEEPER_RETRY;
 		}

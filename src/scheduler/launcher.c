@@ -17,6 +17,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
+#include "scheduler/homes.h"
 #include "scheduler/pool.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -173,6 +174,7 @@ look_after_jobs(void)
 	long		next = docrep_jobs_press();
 
 	docrep_slots_reclaim();
+	docrep_homes_look_after();
 	docrep_pool_check();
 	docrep_parked_take_woken();
 	if (!docrep_paused)

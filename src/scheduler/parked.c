@@ -78,8 +78,13 @@ park_remotely(Job *job, dsa_pointer place)
 static void
 wake(Job *job)
 {
+	TimestampTz until = docrep_database_wanted_until(job->database);
+
 	docrep_slot_unwatch(job);
-	docrep_queue_add(job);
+	if (until > GetCurrentTimestamp())
+		docrep_slot_hold(job, until);	/* not now: a statement wants us out of there */
+	else
+		docrep_queue_add(job);
 	docrep_slot_changed(job);
 }
 

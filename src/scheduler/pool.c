@@ -7,17 +7,15 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
-#include "catalog/pg_authid.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
+#include "scheduler/homes.h"
 #include "scheduler/pool.h"
 #include "storage/latch.h"
 #include "storage/shmem.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
-#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 /* The launcher tries again after this time when the postmaster had no room (ms). */
@@ -305,20 +303,6 @@ docrep_pool_check(void)
 
 /* ---------- the launcher's part ---------- */
 
-/* Are the job's database and role still there?  Shared catalogs, so any process can look. */
-static bool
-has_home(Oid database, Oid role)
-{
-	bool		there;
-
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	there = SearchSysCacheExists1(DATABASEOID, ObjectIdGetDatum(database)) &&
-		SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role));
-	CommitTransactionCommand();
-	return there;
-}
-
 /* Those who are idle with a job may give their process back to the ones in the queue. */
 static void
 ask_idle_jobs(void)
@@ -379,7 +363,7 @@ dispatch_one(int *after, bool *full, bool *saturated, bool *shortage)
 	LWLockRelease(JOBS_LOCK);
 	if (i < 0)
 		return false;
-	if (!has_home(database, role))
+	if (docrep_home_state(database, role) == HOME_GONE)
 	{
 		ereport(LOG, (errmsg("a replication ends: its database or role was dropped")));
 		docrep_job_stop(ref, JOB_STOP_ORPHANED, 0);

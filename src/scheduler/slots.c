@@ -500,6 +500,8 @@ docrep_slot_process_gone(Job *job, const JobError *error)
 	job->start_no++;
 	if (failed)
 		job->error = *error;
+	else if (DsaPointerIsValid(job->result))
+		job->error.sqlstate = 0;	/* of an earlier run, or it had to wait for a process */
 	if (failed && job->stop == JOB_STOP_NONE)
 		docrep_slot_event(job, JOB_CRASHED, error->message);
 	else

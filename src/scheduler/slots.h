@@ -105,6 +105,7 @@ typedef struct JobsShared
 	int			queue_last;
 	int			queued;
 	int			remote;			/* parked jobs with a remote source */
+	bool		role_dropped;	/* the launcher has to look for jobs without a role */
 } JobsShared;
 
 extern JobsShared *docrep_jobs; /* NULL: no shared memory */
@@ -213,6 +214,9 @@ extern void docrep_databases_startup_shmem(void);
 /* With JOBS_LOCK held exclusively: the keeper of a database has something to do. */
 extern void docrep_database_has_news(Oid database);
 
+/* The same for who does not hold it; does not fail. */
+extern void docrep_database_tell(Oid database);
+
 /*
  * For the launcher: start keepers where they are wanted.  Returns ms until it
  * should be called again, -1: when something changes.
@@ -222,6 +226,9 @@ extern long docrep_databases_look_after(void);
 /* With JOBS_LOCK held exclusively: no keeper in the database for now; true: there still is one. */
 extern bool docrep_database_dismiss_keeper(Oid database);
 extern void docrep_database_call_back(Oid database);
+
+/* With JOBS_LOCK held: until when a statement wants the database for itself; 0: none does. */
+extern TimestampTz docrep_database_wanted_until(Oid database);
 
 /* settings of the scheduler (slots.c) */
 extern int	docrep_park_after;

@@ -6,15 +6,15 @@
  * A worker is connected to its database and would make these fail or wait:
  * DROP DATABASE, ALTER DATABASE ... RENAME and SET TABLESPACE, CREATE DATABASE
  * with it as the template, DROP EXTENSION docrep.  So the workers are sent
- * away first.  Jobs are not cancelled: when the statement is over, or its
- * transaction, they start again, and either go on or find that their database
- * or extension is gone.
+ * away first.  Jobs are not cancelled: when the transaction is over they start
+ * again, and either go on or find that their database or extension is gone.
+ * And who has to know of other statements is told: of roles that are dropped,
+ * of databases that are made.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
@@ -25,16 +25,22 @@
 #include "compat.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
-#include "scheduler/jobs.h"
+#include "scheduler/homes.h"
+#include "scheduler/slots.h"
 #include "scheduler/tasks.h"
 #include "tcop/utility.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/syscache.h"
 
 static ProcessUtility_hook_type next_utility = NULL;
 static object_access_hook_type previous_object_access = NULL;
 
-/* this transaction drops the extension, and has sent its workers away */
-static bool dropping_extension = false;
+/* What is to be done when the transaction is over: */
+static bool dropping_extension = false; /* it drops the extension, and has sent its workers away */
+static bool dropped_role = false;
+static List *wanted = NIL;		/* databases that it wanted for itself; in TopTransactionContext */
+static List *created = NIL;		/* databases that it made; likewise */
 
 /* The value of a DefElem of that name as text, or NULL. */
 static char *
@@ -145,51 +151,65 @@ expect_extension_drop(void)
 	docrep_jobs_send_away(MyDatabaseId, true);
 }
 
-/*
- * The transaction that dropped the extension is over, or, being prepared, no
- * longer ours.  A worker that comes back waits for the extension's lock and
- * then looks whether it is there, so nothing has to be known here.
- */
+/* Remember a database until the transaction ends. */
 static void
-transaction_ended(XactEvent event, void *arg)
+remember(List **list, Oid database)
 {
-	if (!dropping_extension)
-		return;
-	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
-	{
-		dropping_extension = false;
-		docrep_jobs_call_back(MyDatabaseId);
-	}
+	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+
+	*list = list_append_unique_oid(*list, database);
+	MemoryContextSwitchTo(old);
 }
 
-/* Send workers away before such a statement, and call them back after it. */
+/*
+ * The transaction is over, or, being prepared, no longer ours.  Only at its very
+ * end, without its locks and with everybody's caches told of it: until then whoever
+ * comes would wait, and may be refused after that, or see what is no more.
+ * A worker that comes back to where the extension was dropped looks whether it is
+ * there, so nothing has to be known here.
+ */
+static void
+transaction_ended(ResourceReleasePhase phase, bool committed, bool top_level, void *arg)
+{
+	ListCell   *lc;
+
+	if (phase != RESOURCE_RELEASE_AFTER_LOCKS || !top_level)
+		return;
+	if (dropping_extension)
+		docrep_jobs_call_back(MyDatabaseId);
+	foreach(lc, wanted)
+		docrep_jobs_call_back(lfirst_oid(lc));
+	if (committed)
+	{
+		/* what was copied with its database is held by its keeper */
+		foreach(lc, created)
+			docrep_database_tell(lfirst_oid(lc));
+		if (dropped_role)
+			docrep_role_dropped();
+	}
+	dropping_extension = dropped_role = false;
+	wanted = created = NIL;
+}
+
+/* Send workers away before such a statement, to come back after it. */
 static void
 utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 		ProcessUtilityContext context, ParamListInfo params,
 		QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *completion)
 {
-	const char *name = wanted_database(pstmt->utilityStmt);
+	Node	   *statement = pstmt->utilityStmt;
+	const char *name = wanted_database(statement);
 	Oid			database = name ? get_database_oid(name, true) : InvalidOid;
 
-	if (!OidIsValid(database) || !may_want_database(pstmt->utilityStmt, database))
-	{
-		if (drops_extension(pstmt->utilityStmt))
-			expect_extension_drop();
-		next_utility(pstmt, query, read_only_tree, context, params, environment, dest, completion);
-		return;
-	}
-
 	/* a one-shot's caller is connected too, and ending its job would not help */
-	docrep_jobs_send_away(database, false);
-	PG_TRY();
+	if (OidIsValid(database) && may_want_database(statement, database))
 	{
-		next_utility(pstmt, query, read_only_tree, context, params, environment, dest, completion);
+		remember(&wanted, database);
+		docrep_jobs_send_away(database, false);
 	}
-	PG_FINALLY();
-	{
-		docrep_jobs_call_back(database);
-	}
-	PG_END_TRY();
+	else if (drops_extension(statement))
+		expect_extension_drop();
+	next_utility(pstmt, query, read_only_tree, context, params, environment, dest, completion);
 }
 
 /*
@@ -204,6 +224,10 @@ object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, 
 	if (access == OAT_DROP && class_id == ExtensionRelationId &&
 		object_id == get_extension_oid("docrep", true))
 		expect_extension_drop();
+	else if (access == OAT_DROP && class_id == AuthIdRelationId)
+		dropped_role = true;
+	else if (access == OAT_POST_CREATE && class_id == DatabaseRelationId)
+		remember(&created, object_id);
 }
 
 /* Put the hooks in, in front of those that are there. */
@@ -214,7 +238,7 @@ docrep_scheduler_install_hooks(void)
 	ProcessUtility_hook = utility;
 	previous_object_access = object_access_hook;
 	object_access_hook = object_access;
-	RegisterXactCallback(transaction_ended, NULL);
+	RegisterResourceReleaseCallback(transaction_ended, NULL);
 	docrep_statement_install_hook();
 	docrep_tasks_install_hook();
 }
