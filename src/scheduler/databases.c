@@ -214,11 +214,12 @@ docrep_keeper_enter(Oid database)
 	before_shmem_exit(leave_keeper, ObjectIdGetDatum(database));
 	LWLockAcquire(JOBS_LOCK, LW_EXCLUSIVE);
 	place = place_of(database, true);
-	if (place != NULL && place->pid == 0 && place->not_before <= GetCurrentTimestamp())
+	if (place != NULL && place->pid == 0)
 	{
-		place->pid = MyProcPid;
 		place->starting = false;
-		entered = true;
+		entered = place->not_before <= GetCurrentTimestamp();
+		if (entered)
+			place->pid = MyProcPid;
 	}
 	LWLockRelease(JOBS_LOCK);
 	return entered;
@@ -332,6 +333,18 @@ look_at_all(void)
 	pfree(oids);
 }
 
+/* Is the database there, and can it be connected to?  template0 cannot. */
+static bool
+is_open(Oid database)
+{
+	int			n;
+	Oid		   *oids = list_databases(&n);
+	bool		open = n > 0 && bsearch(&database, oids, n, sizeof(Oid), compare_oids) != NULL;
+
+	pfree(oids);
+	return open;
+}
+
 /* Ask the postmaster for a keeper. */
 static bool
 register_keeper(Oid database)
@@ -439,6 +452,15 @@ docrep_databases_look_after(void)
 		LWLockRelease(JOBS_LOCK);
 		if (!OidIsValid(database))
 			return next;
+		if (!is_open(database))
+		{
+			LWLockAcquire(JOBS_LOCK, LW_EXCLUSIVE);
+			place->starting = place->news = false;
+			place->again = 0;
+			release_place(place);
+			LWLockRelease(JOBS_LOCK);
+			continue;
+		}
 		if (!register_keeper(database))
 		{
 			LWLockAcquire(JOBS_LOCK, LW_EXCLUSIVE);
