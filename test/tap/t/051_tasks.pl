@@ -198,6 +198,8 @@ is(sql(q{SELECT count(*) FROM docrep.replicator r WHERE r::text ~ 'sesame'}), 0,
 is(sql(q{SELECT count(*) FROM docrep.active_tasks a WHERE a::text ~ 'sesame'}), 0, 'nor the view');
 sql(q{SELECT docrep.cancel('secret')});
 
+unlike(slurp_file($node->logfile), qr/"template0" is not currently accepting/, 'nobody looks for tasks where nobody can connect');
+
 # --- promotion ------------------------------------------------------------------------
 
 $node->backup('base');
