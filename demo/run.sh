@@ -208,8 +208,8 @@ SQL
 show paris <<'SQL'
 SELECT docrep.replicate(:'tokyo', 'atlas', '{"continuous": true}');
 SQL
-wait_for paris "has caught up" "SELECT coalesce(bool_and(state = 'idle'), false) FROM docrep.active_tasks"
-wait_for tokyo "has caught up" "SELECT coalesce(bool_and(state = 'idle'), false) FROM docrep.active_tasks"
+wait_for paris "has caught up" "SELECT coalesce(bool_and(state IN ('idle', 'parked')), false) FROM docrep.active_tasks"
+wait_for tokyo "has caught up" "SELECT coalesce(bool_and(state IN ('idle', 'parked')), false) FROM docrep.active_tasks"
 
 step "Edits on both sides, with plain SQL"
 say "In paris: Amharic's Chinese name in this data is wrong (阿拉伯语 is Arabic), and five" \
@@ -398,7 +398,7 @@ done
 step "Watching"
 for server in paris tokyo; do
 	wait_for $server "has written its checkpoint" \
-		"SELECT coalesce(bool_and(state = 'idle' AND checkpointed_source_seq = through_seq), false) FROM docrep.active_tasks"
+		"SELECT coalesce(bool_and(state IN ('idle', 'parked') AND checkpointed_source_seq = through_seq), false) FROM docrep.active_tasks"
 	show $server <<'SQL'
 \x on
 SELECT source, target, state, docs_read, docs_written, doc_write_failures, missing_revisions_found,

@@ -138,7 +138,7 @@ sub quiet
 {
 	my $east = update_seq($near, 'one', 'east');
 	my $west_seq = update_seq($other, 'far', 'west');
-	return $near->safe_psql('one', qq{SELECT count(*) = 2 FROM docrep.active_tasks WHERE state = 'idle'
+	return $near->safe_psql('one', qq{SELECT count(*) = 2 FROM docrep.active_tasks WHERE state IN ('idle', 'parked')
 		AND split_part(through_seq, '-', 1)::bigint >= CASE source WHEN 'east' THEN $east ELSE $west_seq END}) eq 't';
 }
 

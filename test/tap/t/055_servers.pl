@@ -119,7 +119,7 @@ undef $way;
 $couch->fill('db', 51, 60);
 wait_for_query($near, 'one', 'SELECT count(*) FROM from_cloud', '60', 60);
 ok(log_has($near, qr/server "cloud" is used at .*, URL 2 of 2/, $at), 'the first URL is gone: it goes on at the second');
-is(sql(q{SELECT count(*) FROM docrep.active_tasks WHERE source = 'cloud:db' AND state IN ('running', 'idle')}), '1', '... as the same job');
+is(sql(q{SELECT count(*) FROM docrep.active_tasks WHERE source = 'cloud:db' AND state IN ('running', 'idle', 'parked')}), '1', '... as the same job');
 # back, without being asked to
 $at = -s $near->logfile;
 $way = DocrepProxy->new('127.0.0.1', $couch->port, $way_port);

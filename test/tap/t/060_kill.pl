@@ -384,7 +384,7 @@ sub caught_up
 {
 	foreach my $node (@nodes)
 	{
-		my $out = try_sql($node, q{SELECT coalesce(bool_and(coalesce(state = 'idle' AND changes_pending = 0, false)), true)
+		my $out = try_sql($node, q{SELECT coalesce(bool_and(coalesce(state IN ('idle', 'parked') AND changes_pending = 0, false)), true)
 			FROM docrep.active_tasks});
 		return 0 unless ($out // '') eq 't';
 	}

@@ -210,7 +210,7 @@ foreach my $way ('pull', 'push')
 	{
 		my @call = ($near, $db, by_proxy('source'), "made$hangs", create_target => $true, continuous => $true);
 		my $first = replicate(@call);
-		wait_for_query($near, $db, q{SELECT state FROM docrep.active_tasks}, 'idle', 60);
+		wait_for_query($near, $db, q{SELECT state IN ('idle', 'parked') FROM docrep.active_tasks}, 't', 60);
 		is(replicate(@call)->{_local_id}, $first->{_local_id}, 'asked for again, it is the same job');
 		is($near->safe_psql($db, 'SELECT count(*) FROM docrep.active_tasks'), '1', 'and the only one');
 		$proxy->stall_now if $hangs;
@@ -228,7 +228,7 @@ sub hang_continuous
 {
 	my ($db, $busy) = @_;
 	$near->safe_psql($db, statement($_, continuous => $true)) foreach 'pull', 'push';
-	wait_for_query($near, $db, q{SELECT count(*) FROM docrep.active_tasks WHERE state = 'idle'}, '2', 60);
+	wait_for_query($near, $db, q{SELECT count(*) FROM docrep.active_tasks WHERE state IN ('idle', 'parked')}, '2', 60);
 	$proxy->stall_now;
 	return unless $busy;
 	$near->safe_psql($db, q{INSERT INTO here(_id, doc) SELECT 'more ' || n, '{}' FROM generate_series(1, 5000) n});
@@ -280,7 +280,7 @@ foreach my $busy (0, 1)
 	wait_for_query($near, $db, q{SELECT count(*) FROM docrep.active_tasks WHERE error_count > 0}, '2', $soon);
 	cmp_ok(time - $begin, '<', $soon, 'terminated workers end though the peer hangs');
 	$proxy->flow;
-	wait_for_query($near, $db, q{SELECT count(*) FROM docrep.active_tasks WHERE state = 'idle' AND changes_pending = 0}, '2', 60);
+	wait_for_query($near, $db, q{SELECT count(*) FROM docrep.active_tasks WHERE state IN ('idle', 'parked') AND changes_pending = 0}, '2', 60);
 	wait_until(sub { $far->safe_psql('far', "SELECT count(*) FROM pushed$case WHERE _id LIKE 'more %'") >= 5000 },
 		30, 'what was on its way');
 	pass('... and others take their places');

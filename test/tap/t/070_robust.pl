@@ -131,7 +131,8 @@ is($new->safe_psql('postgres', q{SELECT * FROM docrep.check('docs')}), '', 'then
 is($new->safe_psql('postgres', q{SELECT seq, id, changes FROM docrep.changes('docs', style => 'all_docs')}), $before,
 	'the feed as well');
 $new->safe_psql('postgres', q{UPDATE docs SET doc = '{"n": 2}' WHERE _id = 'live'; DROP TABLE docs});
-is($new->safe_psql('postgres', q{SELECT count(*) FROM pg_class WHERE relnamespace = 'docrep_data'::regnamespace}), '0',
+is($new->safe_psql('postgres', q{SELECT count(*) FROM pg_class WHERE relnamespace = 'docrep_data'::regnamespace
+		AND relname NOT LIKE '%' || (SELECT replace(uuid::text, '-', '') FROM docrep.document_tables WHERE tbl = 'docrep.replicator'::regclass) || '%'}), '0',
 	'and DROP TABLE leaves nothing behind');
 $new->stop;
 

@@ -100,7 +100,7 @@ foreach my $end ('cancel', 'DROP DATABASE', 'DROP EXTENSION', 'shutdown')
 		my $run = $idle->run($case, %patient, continuous => $true);
 		is($run->{state}, '', "continuous $case->{way}") or diag $run->{message};
 	}
-	wait_for_query($node, $db, q{SELECT count(*) FROM docrep.active_tasks WHERE state = 'idle'}, '2', 30);
+	wait_for_query($node, $db, q{SELECT count(*) FROM docrep.active_tasks WHERE state IN ('idle', 'parked')}, '2', 30);
 	$couch->fault(match => '.', times => 0, hang_at => -1);
 	my $begin = time;
 	if ($end eq 'cancel') { $idle->run($_, %patient, continuous => $true, cancel => $true) foreach @cases }
