@@ -61,6 +61,7 @@ typedef struct Databases
 	bool		look_at_all;	/* news may be in any database after "seen" */
 	Oid			seen;
 	bool		slots_wanted;	/* by any of the places */
+	bool		crowded;		/* databases wait for a keeper */
 	Place		places[PLACES];
 } Databases;
 
@@ -272,6 +273,13 @@ docrep_keeper_take_news(void)
 	return news;
 }
 
+bool
+docrep_keeper_others_wait(void)
+{
+	/* a late answer does no harm: no lock */
+	return *((volatile bool *) &databases->crowded);
+}
+
 void
 docrep_keeper_again(TimestampTz at)
 {
@@ -477,12 +485,22 @@ choose_place(long *next)
 			*next = sooner(*next, (place->not_before - now) / 1000 + 1);
 		else if (!place->news)
 			release_place(place);
-		else if (chosen == NULL)
+		else if (chosen == NULL || place->asked < chosen->asked)
 			chosen = place;
 	}
-	if (running >= KEEPERS)
-		return NULL;
-	return chosen;
+	databases->crowded = chosen != NULL && running >= KEEPERS;
+	return databases->crowded ? NULL : chosen;
+}
+
+/* With the lock held: keepers that only wait for more to do leave now. */
+static void
+ask_keepers_to_leave(void)
+{
+	for (int i = 0; i < PLACES; i++)
+	{
+		if (OidIsValid(databases->places[i].database))
+			docrep_wake_process(databases->places[i].pid);
+	}
 }
 
 /* Say that there was no room for a keeper, but not all the time. */
@@ -535,6 +553,8 @@ docrep_databases_look_after(void)
 
 		LWLockAcquire(JOBS_LOCK, LW_EXCLUSIVE);
 		place = choose_place(&next);
+		if (databases->crowded)
+			ask_keepers_to_leave();
 		if (place != NULL)
 		{
 			database = place->database;

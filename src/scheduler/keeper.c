@@ -37,6 +37,8 @@
 
 /* How long it stays when there is nothing to do (ms): the next task may come at once. */
 #define LINGER			1000
+/* ... and when other databases wait for a keeper. */
+#define LINGER_CROWDED	100
 /* Pause between two looks (ms), so that a flood of news becomes a few of them. */
 #define BREATHE			20
 /* When a row is locked, or an older job still ends: look again after this time (ms), ... */
@@ -452,11 +454,11 @@ pin_settings(void)
 	set_option("session_replication_role", "origin");
 }
 
-/* Wait for ms, or until there is news; true: there is some. */
+/* Wait for ms, or until there is news; true: there is some.  Not so long when others wait for us to go. */
 static bool
 wait_for_news(long ms)
 {
-	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms);
+	TimestampTz begun = GetCurrentTimestamp();
 
 	pgstat_report_activity(STATE_IDLE, NULL);
 	for (;;)
@@ -472,7 +474,9 @@ wait_for_news(long ms)
 		ResetLatch(MyLatch);
 		if (docrep_keeper_take_news())
 			return true;
-		left = (long) ((until - GetCurrentTimestamp()) / 1000);
+		if (docrep_keeper_others_wait())
+			ms = Min(ms, LINGER_CROWDED);
+		left = ms - (long) ((GetCurrentTimestamp() - begun) / 1000);
 		if (left <= 0)
 			return false;
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, left,
