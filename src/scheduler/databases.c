@@ -52,12 +52,16 @@ typedef struct Place
 	TimestampTz not_before;		/* no keeper until then */
 	TimestampTz wanted_until;	/* a statement wants the database for itself until then */
 	TimestampTz again;			/* there will be news then; 0: no */
+	bool		wants_slot;		/* tasks wait for a free slot */
+	bool		slot_came;		/* ... and there is one now */
 } Place;
 
 typedef struct Databases
 {
 	bool		look_at_all;	/* news may be in any database after "seen" */
 	Oid			seen;
+	bool		slots_wanted;	/* by any of the places */
+	bool		crowded;		/* databases wait for a keeper */
 	Place		places[PLACES];
 } Databases;
 
@@ -109,6 +113,7 @@ static void
 release_place(Place *place)
 {
 	if (!place->news && !place->starting && place->pid == 0 && place->again == 0 &&
+		!place->wants_slot && !place->slot_came &&
 		place->not_before <= GetCurrentTimestamp())
 		place->database = InvalidOid;
 }
@@ -268,6 +273,13 @@ docrep_keeper_take_news(void)
 	return news;
 }
 
+bool
+docrep_keeper_others_wait(void)
+{
+	/* a late answer does no harm: no lock */
+	return *((volatile bool *) &databases->crowded);
+}
+
 void
 docrep_keeper_again(TimestampTz at)
 {
@@ -281,6 +293,60 @@ docrep_keeper_again(TimestampTz at)
 		place->again = at;
 	docrep_wake_launcher();
 	LWLockRelease(JOBS_LOCK);
+}
+
+/* ---------- tasks that wait for a slot ---------- */
+
+void
+docrep_database_slot_freed(void)
+{
+	if (!databases->slots_wanted)
+		return;
+	databases->slots_wanted = false;
+	for (int i = 0; i < PLACES; i++)
+	{
+		Place	   *place = &databases->places[i];
+
+		if (!OidIsValid(place->database) || !place->wants_slot)
+			continue;
+		place->wants_slot = false;
+		place->slot_came = true;
+		docrep_database_has_news(place->database);
+	}
+}
+
+void
+docrep_keeper_wants_slot(void)
+{
+	Place	   *place;
+
+	LWLockAcquire(JOBS_LOCK, LW_EXCLUSIVE);
+	place = place_of(MyDatabaseId, true);
+	if (place != NULL)
+	{
+		place->wants_slot = databases->slots_wanted = true;
+
+		/* it may have come since the keeper looked */
+		if (docrep_slots_free() > 0)
+			docrep_database_slot_freed();
+	}
+	LWLockRelease(JOBS_LOCK);
+}
+
+int
+docrep_keeper_take_slots(bool *came)
+{
+	Place	   *place;
+	int			n;
+
+	LWLockAcquire(JOBS_LOCK, LW_EXCLUSIVE);
+	place = place_of(MyDatabaseId, false);
+	*came = place != NULL && place->slot_came;
+	if (place != NULL)
+		place->slot_came = false;
+	n = docrep_slots_free();
+	LWLockRelease(JOBS_LOCK);
+	return n;
 }
 
 /* ---------- the launcher's part ---------- */
@@ -419,12 +485,22 @@ choose_place(long *next)
 			*next = sooner(*next, (place->not_before - now) / 1000 + 1);
 		else if (!place->news)
 			release_place(place);
-		else if (chosen == NULL)
+		else if (chosen == NULL || place->asked < chosen->asked)
 			chosen = place;
 	}
-	if (running >= KEEPERS)
-		return NULL;
-	return chosen;
+	databases->crowded = chosen != NULL && running >= KEEPERS;
+	return databases->crowded ? NULL : chosen;
+}
+
+/* With the lock held: keepers that only wait for more to do leave now. */
+static void
+ask_keepers_to_leave(void)
+{
+	for (int i = 0; i < PLACES; i++)
+	{
+		if (OidIsValid(databases->places[i].database))
+			docrep_wake_process(databases->places[i].pid);
+	}
 }
 
 /* Say that there was no room for a keeper, but not all the time. */
@@ -477,6 +553,8 @@ docrep_databases_look_after(void)
 
 		LWLockAcquire(JOBS_LOCK, LW_EXCLUSIVE);
 		place = choose_place(&next);
+		if (databases->crowded)
+			ask_keepers_to_leave();
 		if (place != NULL)
 		{
 			database = place->database;

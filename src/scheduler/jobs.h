@@ -288,6 +288,15 @@ extern bool docrep_keeper_take_news(void);
 /* The keeper of this database begins; false: there is one.  Leaves by itself at exit. */
 extern bool docrep_keeper_enter(Oid database);
 
+/* For a keeper: do other databases wait for theirs? */
+extern bool docrep_keeper_others_wait(void);
+
+/* For a keeper, of its database: tasks wait for a slot; they are news when one is free. */
+extern void docrep_keeper_wants_slot(void);
+
+/* How many slots are free?  *came: there is one for those that were said to wait. */
+extern int	docrep_keeper_take_slots(bool *came);
+
 /* For a keeper that ends: there will be something to do again at that time. */
 extern void docrep_keeper_again(TimestampTz at);
 

@@ -37,6 +37,8 @@
 
 /* How long it stays when there is nothing to do (ms): the next task may come at once. */
 #define LINGER			1000
+/* ... and when other databases wait for a keeper. */
+#define LINGER_CROWDED	100
 /* Pause between two looks (ms), so that a flood of news becomes a few of them. */
 #define BREATHE			20
 /* When a row is locked, or an older job still ends: look again after this time (ms), ... */
@@ -55,7 +57,9 @@ typedef struct Look
 	bool		all;			/* tasks has all that may have jobs */
 	List	   *reports;		/* KeeperReport */
 	List	   *again;			/* ids of tasks that could not be done yet */
+	int			slots;			/* free ones, for tasks that have waited for one */
 	int			full;			/* tasks for which there was no slot */
+	bool		told;			/* ... which the log says of all of them already */
 } Look;
 
 static MemoryContext look_cxt;	/* of one look */
@@ -230,6 +234,8 @@ report_job(Look *look, const KeeperTask *task, const KeeperJob *job)
 static void
 cannot_submit(Look *look, const KeeperTask *task, const char *reason)
 {
+	if (task->state == NULL)
+		look->told = false;
 	docrep_keeper_set_error(task->id, task->version, reason);
 	if (task->shown == NULL || strcmp(task->shown, TASK_ERROR) != 0 ||
 		task->reason == NULL || strcmp(task->reason, reason) != 0)
@@ -296,6 +302,7 @@ static void
 look_at_tasks(Look *look)
 {
 	List	   *wanted = NIL;
+	bool		waiting = false;
 	ListCell   *lc;
 
 	for (int i = 0; i < look->ntasks; i++)
@@ -314,10 +321,14 @@ look_at_tasks(Look *look)
 					   "the role that the task belongs to does not exist any more");
 		else if (job && (job->stop < JOB_STOP_CANCELLED || job->state == JOB_FINISHED))
 			report_job(look, task, job);
-		else if (task->due)
+		else if (task->due || look->slots-- > 0)
 			wanted = lappend(wanted, task->id);
+		else
+			waiting = true;
 	}
 	docrep_keeper_read_requests(wanted, submit, look);
+	if (waiting || look->full > 0)
+		docrep_keeper_wants_slot();
 
 	/* a session is just writing them, and may yet roll back */
 	foreach(lc, wanted)
@@ -373,7 +384,9 @@ look_once(bool all, bool *busy, TimestampTz *retry)
 	List	   *ids;
 
 	MemoryContextReset(look_cxt);
-	look.all = all;
+	look.slots = docrep_keeper_take_slots(&look.all);
+	look.all |= all;
+	look.told = true;
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	if (!lock_extension())
@@ -383,7 +396,7 @@ look_once(bool all, bool *busy, TimestampTz *retry)
 	}
 	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(look_cxt);
-	if (all)
+	if (look.all)
 		docrep_keeper_hold_strangers();
 
 	/* the jobs first: one that changes after this is news */
@@ -391,9 +404,9 @@ look_once(bool all, bool *busy, TimestampTz *retry)
 	ids = list_concat(docrep_keeper_take_ids(), later);
 	ids = add_reporting(add_bereft(ids, &look), &look);
 	*busy = ids != NIL;
-	if (all || ids != NIL)
+	if (look.all || ids != NIL)
 	{
-		look.tasks = docrep_keeper_read(all ? NIL : ids, &look.ntasks);
+		look.tasks = docrep_keeper_read(look.all ? NIL : ids, &look.ntasks);
 		stop_jobs(&look, ids);
 		look_at_tasks(&look);
 	}
@@ -402,7 +415,7 @@ look_once(bool all, bool *busy, TimestampTz *retry)
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(look_cxt);
 
-	if (look.full > 0)
+	if (look.full > 0 && !look.told)
 		ereport(LOG,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("%d replication tasks wait for a free slot for their jobs", look.full),
@@ -441,11 +454,11 @@ pin_settings(void)
 	set_option("session_replication_role", "origin");
 }
 
-/* Wait for ms, or until there is news; true: there is some. */
+/* Wait for ms, or until there is news; true: there is some.  Not so long when others wait for us to go. */
 static bool
 wait_for_news(long ms)
 {
-	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms);
+	TimestampTz begun = GetCurrentTimestamp();
 
 	pgstat_report_activity(STATE_IDLE, NULL);
 	for (;;)
@@ -461,7 +474,9 @@ wait_for_news(long ms)
 		ResetLatch(MyLatch);
 		if (docrep_keeper_take_news())
 			return true;
-		left = (long) ((until - GetCurrentTimestamp()) / 1000);
+		if (docrep_keeper_others_wait())
+			ms = Min(ms, LINGER_CROWDED);
+		left = ms - (long) ((GetCurrentTimestamp() - begun) / 1000);
 		if (left <= 0)
 			return false;
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, left,

@@ -133,6 +133,22 @@ rotate(void)
 	return docrep_scheduler_interval;
 }
 
+/* Say that there was no room for the watcher, but not all the time. */
+static void
+report_no_watcher(void)
+{
+	static TimestampTz said = 0;
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (said != 0 && !TimestampDifferenceExceeds(said, now, 60000))
+		return;
+	said = now;
+	ereport(LOG,
+			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+			 errmsg("replications from other servers wait: no background worker is free to watch their sources"),
+			 errhint("Increase max_worker_processes.")));
+}
+
 /* Is a watcher wanted, and not there?  Returns ms until this is to be asked again, -1: no. */
 static long
 start_watcher(void)
@@ -160,10 +176,7 @@ start_watcher(void)
 	strlcpy(worker.bgw_type, "docrep watcher", sizeof(worker.bgw_type));
 	worker.bgw_notify_pid = MyProcPid;
 	if (!RegisterDynamicBackgroundWorker(&worker, NULL))
-		ereport(LOG,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("replications from other servers wait: no background worker is free to watch their sources"),
-				 errhint("Increase max_worker_processes.")));
+		report_no_watcher();
 	return WATCHER_TIMEOUT;
 }
 

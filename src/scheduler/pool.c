@@ -316,10 +316,7 @@ ask_idle_jobs(void)
 	}
 }
 
-/*
- * Say that jobs wait because the server has no room for their processes: once,
- * until there was room again.
- */
+/* Say that jobs wait because the server has no room for their processes, but not all the time. */
 static void
 report_shortage(const JobError *problem)
 {

@@ -320,6 +320,16 @@ docrep_slot_take(void)
 	return NULL;
 }
 
+int
+docrep_slots_free(void)
+{
+	int			n = docrep_max_jobs - docrep_jobs->used;
+
+	for (int i = 0; i < docrep_jobs->used; i++)
+		n += docrep_job_heads[i].state == JOB_FREE;
+	return n;
+}
+
 uint32
 docrep_slot_hash(Oid database, Oid role, const char *id)
 {
@@ -344,7 +354,10 @@ docrep_slot_set_state(Job *job, JobState state)
 	job->state = state;
 	docrep_slot_head(job)->state = state;
 	if (state == JOB_FREE)
+	{
 		docrep_slot_head(job)->garbage = true;
+		docrep_database_slot_freed();
+	}
 }
 
 void

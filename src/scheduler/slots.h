@@ -127,6 +127,9 @@ extern Job *docrep_slot_of(JobRef ref);
 /* With JOBS_LOCK held exclusively: a free slot, cleared, with a generation; or NULL. */
 extern Job *docrep_slot_take(void);
 
+/* With JOBS_LOCK held: how many slots are free. */
+extern int	docrep_slots_free(void);
+
 /* With JOBS_LOCK held exclusively: the job's key has changed. */
 extern void docrep_slot_rehash(Job *job);
 
@@ -214,7 +217,10 @@ extern void docrep_databases_startup_shmem(void);
 /* With JOBS_LOCK held exclusively: the keeper of a database has something to do. */
 extern void docrep_database_has_news(Oid database);
 
-/* The same for who does not hold it; does not fail. */
+/* With JOBS_LOCK held exclusively: keepers whose tasks wait for a slot look again. */
+extern void docrep_database_slot_freed(void);
+
+/* docrep_database_has_news for who does not hold it; does not fail. */
 extern void docrep_database_tell(Oid database);
 
 /*

@@ -229,6 +229,21 @@ foreach my $when (qw(parked running))
 	is(sql('SELECT count(*) FROM docrep.active_tasks'), '0', '... and there is no job');
 	sql(q{DELETE FROM docrep.replicator});
 }
+# --- many databases ------------------------------------------------------------------------------
+
+my @many = map { "many$_" } 1 .. 12;
+sql(qq{CREATE DATABASE $_}, 'postgres') foreach @many;
+sql(q{CREATE EXTENSION docrep; SELECT docrep.create_table('s'); SELECT docrep.create_table('t');
+	INSERT INTO docrep.replicator(_id, doc) VALUES ('local', '{"source": "s", "target": "t", "continuous": true}')}, $_) foreach @many;
+state_is('local', 'running', "a task in $_", $_) foreach @many;
+$node->restart;
+my $begin = time;
+my %missing = map { $_ => 1 } @many;
+wait_until(sub {
+	delete $missing{$_} foreach grep { sql(q{SELECT count(*) FROM docrep.active_tasks}, $_) } keys %missing;
+	return !%missing;
+}, 30, 'all databases to have their jobs');
+cmp_ok(time - $begin, '<', 5, sprintf 'after a restart twelve databases have their jobs in %.1f s', time - $begin);
 ok(!log_has($node, qr/PANIC|TRAP|terminated by signal/), 'nothing died');
 $node->stop;
 done_testing();
