@@ -127,6 +127,21 @@ SELECT DISTINCT who FROM ran_as WHERE pid <> pg_backend_pid() ORDER BY 1;
 DROP INDEX docrep.pretending;
 ALTER TABLE docrep.replicator OWNER TO :before;
 
+-- What is too long for a view is cut between two characters: half of one would break the views for all who look.
+SET ROLE tasks_ann;
+CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS
+	$$ BEGIN RAISE EXCEPTION 'xx%', repeat('é', 300) USING ERRCODE = '53000'; END $$;
+SELECT docrep.create_table('ann_u');
+CREATE TRIGGER fail BEFORE INSERT ON ann_u FOR EACH ROW EXECUTE FUNCTION fail();
+INSERT INTO docrep.replicator VALUES ('ann_crash', '{"source": "ann_s", "target": "ann_u"}'),
+	('ann_long', jsonb_build_object('source', 'postgresql://h:pw@xxxxxxxxxx.invalid/' || repeat('d', 434) || '#' || repeat('é', 31),
+		'target', 'ann_u'));
+SELECT says('ann_crash', 'error'), says('ann_long', 'error');
+SELECT doc_id, length(convert_from(convert_to(source, 'UTF8'), 'UTF8')) AS source,
+	(SELECT max(length(convert_from(convert_to(e ->> 'reason', 'UTF8'), 'UTF8'))) FROM jsonb_array_elements(history) AS e) > 50 AS reason
+	FROM docrep.scheduler_jobs WHERE doc_id IN ('ann_crash', 'ann_long') ORDER BY 1;
+RESET ROLE;
+
 -- all is as it was
 SET ROLE tasks_ann;
 INSERT INTO ann_s VALUES ('b', '{}');
