@@ -92,9 +92,8 @@ forbidden(const char *message, const char *detail)
 			 errdetail_internal("%s", detail)));
 }
 
-/* May one role SET ROLE to another? */
-static bool
-may_become(Oid role, Oid other)
+bool
+docrep_role_may_become(Oid role, Oid other)
 {
 #if PG_VERSION_NUM >= 160000
 	return member_can_set_role(role, other);
@@ -136,7 +135,7 @@ named_role(const char *name, Oid writer)
 				 errmsg("role \"%s\" of \"user_ctx.name\" does not exist", name)));
 	if (role == writer)
 		return role;
-	if (!may_become(writer, role))
+	if (!docrep_role_may_become(writer, role))
 		forbidden("replication field \"user_ctx\" names another role",
 				  psprintf("Role \"%s\" may not SET ROLE to \"%s\".",
 						   GetUserNameFromId(writer, false), name));

@@ -17,6 +17,9 @@
  */
 extern void docrep_user_ctx_read(Replication *replication, JsonbContainer *root, bool task);
 
+/* May one role SET ROLE to another, or is it that one? */
+extern bool docrep_role_may_become(Oid role, Oid other);
+
 /* An interval's text in ms: DR400 if it is none, negative or without end. */
 extern int64 docrep_delay_read(const char *text);
 

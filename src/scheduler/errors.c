@@ -87,6 +87,15 @@ copy_redacted(char *buffer, Size size, const char *text)
 	pfree(out.data);
 }
 
+void
+docrep_job_text_copy(char *buffer, Size size, const char *text)
+{
+	int			len = pg_mbcliplen(text, (int) strlen(text), (int) size - 1);
+
+	memcpy(buffer, text, len);
+	buffer[len] = '\0';
+}
+
 /* Fill an error. */
 void
 docrep_job_error_set(JobError *error, int sqlstate, const char *message,

@@ -76,8 +76,8 @@ docrep_job_make(const JobRequest *request, JobTexts *texts)
 	job->role = request->role;
 	job->extension = request->extension;
 	job->continuous = request->continuous;
-	strlcpy(job->source, request->source, sizeof(job->source));
-	strlcpy(job->target, request->target, sizeof(job->target));
+	docrep_job_text_copy(job->source, sizeof(job->source), request->source);
+	docrep_job_text_copy(job->target, sizeof(job->target), request->target);
 	job->request = texts->request;
 	job->task = texts->task;
 	texts->request = texts->task = InvalidDsaPointer;
@@ -354,16 +354,16 @@ docrep_job_history(JobRef ref, JobEvent *events)
 
 	LWLockAcquire(JOBS_LOCK, LW_SHARED);
 	job = docrep_slot_of(ref);
-	for (int i = job ? job->nevents - 1 : -1; i >= 0 && n < JOB_HISTORY; i--)
+	for (uint64 i = job ? job->nevents : 0; i > 0 && n < JOB_HISTORY; i--)
 	{
-		HistoryEntry *entry = &job->events[i % JOB_HISTORY];
+		HistoryEntry *entry = &job->events[(i - 1) % JOB_HISTORY];
 		JobEvent   *event = &events[n++];
 
 		event->kind = entry->kind;
 		event->at = entry->at;
 		event->reason[0] = '\0';
-		if (entry->reason > job->ncrashes - JOB_REASONS && entry->reason > 0)
-			strlcpy(event->reason, job->reasons[(entry->reason - 1) % JOB_REASONS], JOB_REASON_SIZE);
+		if (entry->reason > 0)
+			strlcpy(event->reason, job->reasons[entry->reason - 1], JOB_REASON_SIZE);
 	}
 	LWLockRelease(JOBS_LOCK);
 	return n;

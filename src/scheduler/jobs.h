@@ -400,6 +400,9 @@ extern void docrep_job_error_set(JobError *error, int sqlstate, const char *mess
 								 const char *detail, const char *hint);
 extern void docrep_job_error_copy(JobError *error, const ErrorData *edata);
 
+/* Copy a text, cut to the buffer's size at a character's border: views show it.  Does not fail. */
+extern void docrep_job_text_copy(char *buffer, Size size, const char *text);
+
 /* Raise it as the caller's own. */
 DOCREP_NORETURN extern void docrep_job_error_raise(const JobError *error);
 

@@ -9,7 +9,9 @@
  * once, then for a short while at those that change, and ends.
  *
  * It is connected as the bootstrap superuser, and runs no user's code: it
- * writes rows below the executor, and reads docrep's own tables only.
+ * writes rows below the executor, and reads docrep's own tables only.  What
+ * the owner of docrep.replicator has put into its indexes is evaluated as that
+ * role (keeper_report.c).
  *
  *-------------------------------------------------------------------------
  */

@@ -22,6 +22,7 @@
 #include "store/jsonb_raw.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -140,6 +141,26 @@ write_state(const KeeperReport *report)
 	docrep_internal_end(&sql);
 }
 
+/*
+ * Update a row.  What the table's owner may have put into its indexes is
+ * evaluated with the owner's privileges, and cannot get at those of this
+ * process: not by becoming another role, and not later.
+ */
+static void
+update_row(DocTable *table, ItemPointer tid, HeapTuple tuple)
+{
+	Oid			user;
+	int			context;
+	int			level = NewGUCNestLevel();
+
+	/* an error ends the process */
+	GetUserIdAndSecContext(&user, &context);
+	SetUserIdAndSecContext(table->rel->rd_rel->relowner, context | SECURITY_RESTRICTED_OPERATION);
+	docrep_row_update(table, table->rel, tid, tuple);
+	AtEOXact_GUC(false, level);
+	SetUserIdAndSecContext(user, context);
+}
+
 /* Write one row, which is locked; nothing if it is another version of the task. */
 static void
 write_row(DocTable *table, const KeeperReport *report)
@@ -161,7 +182,7 @@ write_row(DocTable *table, const KeeperReport *report)
 	tid = slot->tts_tid;
 	tuple = ExecCopySlotHeapTuple(slot);
 	tuple = heap_modify_tuple_by_cols(tuple, desc, 1, &column, &value, &isnull);
-	docrep_row_update(table, table->rel, &tid, tuple);
+	update_row(table, &tid, tuple);
 	write_state(report);
 }
 

@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "scheduler/slots.h"
 #include "storage/lwlock.h"
@@ -113,6 +114,13 @@ add_counts(ReplicationStats *sum, const ReplicationStats *more)
 	sum->bulk_get_docs += more->bulk_get_docs;
 }
 
+/* What was cut to fit is cut at a character's border: other sides' sequences may be anything. */
+static void
+trim_seq(char *seq)
+{
+	seq[pg_mbcliplen(seq, (int) strlen(seq), STATS_SEQ_SIZE - 1)] = '\0';
+}
+
 void
 docrep_process_progress(JobRef ref, const ReplicationStats *figures, bool idle, bool healthy)
 {
@@ -121,6 +129,9 @@ docrep_process_progress(JobRef ref, const ReplicationStats *figures, bool idle, 
 
 	LWLockAcquire(&job->figures_lock, LW_EXCLUSIVE);
 	job->figures = *figures;
+	trim_seq(job->figures.source_seq);
+	trim_seq(job->figures.through_seq);
+	trim_seq(job->figures.checkpointed_source_seq);
 	add_counts(&job->figures, &job->before);
 	job->updated_on = GetCurrentTimestamp();
 	LWLockRelease(&job->figures_lock);

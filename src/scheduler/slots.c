@@ -367,6 +367,21 @@ docrep_slot_set_stop(Job *job, JobStop stop)
 	docrep_slot_head(job)->stopping = stop != JOB_STOP_NONE;
 }
 
+/* Keep the reason of a crash; returns its number.  The oldest one goes. */
+static int16
+keep_reason(Job *job, const char *reason)
+{
+	int16		number = (int16) (job->ncrashes++ % JOB_REASONS) + 1;
+
+	for (int i = 0; i < JOB_HISTORY; i++)
+	{
+		if (job->events[i].reason == number)
+			job->events[i].reason = 0;
+	}
+	docrep_job_text_copy(job->reasons[number - 1], JOB_REASON_SIZE, reason);
+	return number;
+}
+
 void
 docrep_slot_event(Job *job, JobEventKind kind, const char *reason)
 {
@@ -374,14 +389,7 @@ docrep_slot_event(Job *job, JobEventKind kind, const char *reason)
 
 	entry->at = GetCurrentTimestamp();
 	entry->kind = kind;
-	entry->reason = 0;
-	if (reason)
-	{
-		char	   *kept = job->reasons[job->ncrashes++ % JOB_REASONS];
-
-		strlcpy(kept, reason, JOB_REASON_SIZE);
-		entry->reason = job->ncrashes;
-	}
+	entry->reason = reason ? keep_reason(job, reason) : 0;
 }
 
 void

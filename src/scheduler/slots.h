@@ -23,7 +23,7 @@ typedef struct HistoryEntry
 {
 	TimestampTz at;
 	int16		kind;			/* JobEventKind */
-	int16		reason;			/* number of the crash, whose reason may still be there; 0: none */
+	int16		reason;			/* its number in Job.reasons, from 1; 0: none, or not kept any more */
 } HistoryEntry;
 
 /*
@@ -82,8 +82,8 @@ typedef struct Job
 	pg_uuid_t	source_table;
 	bool		watched;		/* a token for that table is parked in the store */
 
-	int			nevents;		/* ever */
-	int			ncrashes;		/* ever */
+	uint64		nevents;		/* ever: a job that is parked has one each time it wakes */
+	uint64		ncrashes;		/* ever */
 	HistoryEntry events[JOB_HISTORY];	/* number i at i % JOB_HISTORY */
 	char		reasons[JOB_REASONS][JOB_REASON_SIZE];
 

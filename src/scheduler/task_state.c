@@ -61,6 +61,26 @@ docrep_task_secrets(const char *id, Oid owner)
 	return result;
 }
 
+bool
+docrep_task_noted_after(const char *id, int64 version)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[] = {TEXTOID, INT8OID};
+	Datum		values[2];
+	InternalSql sql;
+	bool		result;
+
+	values[0] = CStringGetTextDatum(id);
+	values[1] = Int64GetDatum(version);
+	docrep_internal_begin(&sql);
+	docrep_internal_execute(&plan,
+							"SELECT FROM docrep.task_state WHERE id = $1 AND version > $2",
+							2, types, values, NULL, false, 1);
+	result = SPI_processed > 0;
+	docrep_internal_end(&sql);
+	return result;
+}
+
 static void
 set_text(Datum *value, char *null, const char *text)
 {

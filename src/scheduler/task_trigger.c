@@ -19,6 +19,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "replicator/json_members.h"
+#include "replicator/user_ctx.h"
 #include "scheduler/jobs.h"
 #include "scheduler/task_secrets.h"
 #include "scheduler/tasks.h"
@@ -193,7 +194,21 @@ get_column(TriggerData *td, HeapTuple tuple, const char *name, Datum *value)
 	return !isnull;
 }
 
-/* Whose task the row is, and whether it says so itself (as a dump does). */
+/*
+ * May the current role have tasks run as this one?  To use its privileges is not
+ * enough, as a task is that role (from 16 on there is INHERIT without SET).
+ */
+static bool
+may_run_as(Oid owner)
+{
+	return has_privs_of_role(GetUserId(), owner) && docrep_role_may_become(GetUserId(), owner);
+}
+
+/*
+ * Whose task the row is, and whether it says so itself (as a dump does).  Row
+ * security is not relied upon: the table's owner and roles with BYPASSRLS are
+ * not subject to it, and would change what another role's task does.
+ */
 static Oid
 row_owner(TriggerData *td, HeapTuple new, bool *given)
 {
@@ -205,10 +220,11 @@ row_owner(TriggerData *td, HeapTuple new, bool *given)
 	if (update && get_column(td, td->tg_trigtuple, "owner", &value))
 		old = DatumGetObjectId(value);
 	*given = get_column(td, new, "owner", &value) && !update;
-	if (!get_column(td, new, "owner", &value))
-		return update ? old : GetUserId();
-	owner = DatumGetObjectId(value);
-	if (owner != old && !has_privs_of_role(GetUserId(), owner))
+	if (get_column(td, new, "owner", &value))
+		owner = DatumGetObjectId(value);
+	else
+		owner = update ? old : GetUserId();
+	if (!may_run_as(owner))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied to write a task of role \"%s\"",
@@ -342,8 +358,14 @@ docrep_task_note(PG_FUNCTION_ARGS)
 		docrep_task_remove(old_id);
 	if (id == NULL || is_design(id))
 		return PointerGetDatum(NULL);
+	if (!get_column(td, new, "_seq", &seq))
+		elog(ERROR, "a row of docrep.replicator has no number");
 	task = take_pending(id);
-	if (task == NULL || !get_column(td, new, "_seq", &seq))
+
+	/* another AFTER trigger has updated the row: ours that merges it with a tombstone, for one */
+	if (task == NULL && docrep_task_noted_after(id, DatumGetInt64(seq)))
+		return PointerGetDatum(NULL);
+	if (task == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("task \"%s\" was written without being checked", id),

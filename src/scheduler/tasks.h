@@ -65,6 +65,9 @@ extern TaskDefinition *docrep_task_define_restored(const char *id, Oid owner, Js
 /* The secrets of a task that belongs to owner; NULL: it has none. */
 extern Jsonb *docrep_task_secrets(const char *id, Oid owner);
 
+/* Is a later version of the task there than this one? */
+extern bool docrep_task_noted_after(const char *id, int64 version);
+
 /* Put a task's definition there; version: _seq of its row. */
 extern void docrep_task_put(const TaskDefinition *task, int64 version);
 

@@ -211,7 +211,7 @@ static void
 run_postpone(void *arg, int ms, const char *reason)
 {
 	postponed = Max(ms, 1);
-	strlcpy(postponed_for, reason, sizeof(postponed_for));
+	docrep_job_text_copy(postponed_for, sizeof(postponed_for), reason);
 }
 
 /* What stands before a job's id in the log: the ids of others than replications say what they are. */

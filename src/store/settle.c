@@ -155,7 +155,7 @@ merge_tombstone(DocTable *table, DocChange *tomb, DocChange *batched)
 								  tomb->old_modified, &n);
 	docrep_row_delete(table, docrep_dead_rel(table), &tomb->tid);
 	CommandCounterIncrement();
-	docrep_write_revisions(table, writes, n, false);
+	docrep_write_merged(table, writes, n);
 }
 
 /*
@@ -262,7 +262,7 @@ docrep_settle_delete(PG_FUNCTION_ARGS)
 	docrep_change_edit(table, &change, &deletion);
 	docrep_change_load_trunk(table, &change);
 	writes = docrep_gather_leaves(table, id, change.tree, &deletion.rev, NULL, NULL, 0, &n);
-	docrep_write_revisions(table, writes, n, false);
+	docrep_write_merged(table, writes, n);
 	docrep_table_close(table, NoLock);
 	return PointerGetDatum(NULL);
 }

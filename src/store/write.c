@@ -468,7 +468,7 @@ run_or_conflict(WriteJob *job)
 
 /* Check what comes in, and write it. */
 static void
-run_job(DocTable *table, DocWrite *writes, int n, bool edits, bool isolate)
+run_job(DocTable *table, DocWrite *writes, int n, bool edits, bool isolate, bool ask)
 {
 	WriteJob	job;
 
@@ -478,7 +478,7 @@ run_job(DocTable *table, DocWrite *writes, int n, bool edits, bool isolate)
 	PreventCommandIfReadOnly("a write to a document table");
 	/* before rows are locked, or anything is told */
 	docrep_table_check_any(table, ACL_INSERT | ACL_UPDATE | ACL_DELETE);
-	if (docrep_write_hook)
+	if (ask && docrep_write_hook)
 		docrep_write_hook(table, writes, n, edits);
 	job.table = table;
 	job.edits = edits;
@@ -493,11 +493,17 @@ run_job(DocTable *table, DocWrite *writes, int n, bool edits, bool isolate)
 void
 docrep_write_revisions(DocTable *table, DocWrite *writes, int n, bool isolate)
 {
-	run_job(table, writes, n, false, isolate);
+	run_job(table, writes, n, false, isolate, true);
+}
+
+void
+docrep_write_merged(DocTable *table, DocWrite *writes, int n)
+{
+	run_job(table, writes, n, false, false, false);
 }
 
 void
 docrep_write_edits(DocTable *table, DocWrite *writes, int n, bool isolate)
 {
-	run_job(table, writes, n, true, isolate);
+	run_job(table, writes, n, true, isolate, true);
 }

@@ -47,6 +47,9 @@ typedef struct DocWrite
  */
 extern void docrep_write_revisions(DocTable *table, DocWrite *writes, int n, bool isolate);
 
+/* The same for what the table has had already: to make one document of its row and its tombstone. */
+extern void docrep_write_merged(DocTable *table, DocWrite *writes, int n);
+
 /*
  * Make edits (new_edits = true).  A stale or missing _rev on an existing
  * document always gets sqlstate DR409 in its DocWrite.  isolate as above.
@@ -54,8 +57,8 @@ extern void docrep_write_revisions(DocTable *table, DocWrite *writes, int n, boo
 extern void docrep_write_edits(DocTable *table, DocWrite *writes, int n, bool isolate);
 
 /*
- * What a floor above has to say of writes by the two functions above, before
- * anything is done; it may change bodies, or raise.  NULL: nothing.
+ * What a floor above has to say of what comes to be written by docrep_write_revisions
+ * and docrep_write_edits, before anything is done; it may change bodies, or raise.  NULL: nothing.
  */
 typedef void (*DocWriteHook) (DocTable *table, DocWrite *writes, int n, bool edits);
 extern DocWriteHook docrep_write_hook;
