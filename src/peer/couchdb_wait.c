@@ -13,8 +13,9 @@
  * Not every server has streams, and not everything in front of one lets them
  * through.  So the first one is a trial with quick heartbeats.  One that is
  * refused, that brings nothing or something else, or that ends at once again and
- * again is given up for long polls, as long as the peer is open.  What was wrong was
- * not the stream's fault if the poll fails, too; then that is what is told.
+ * again is given up for long polls.  What was wrong was not the stream's fault if the
+ * poll fails, too; then that is what is told.  A process that runs one replication
+ * after the other remembers for an hour whom it has to poll.
  *
  * PouchDB's servers are polled: they never learn that somebody has left a stream,
  * and go on reading changes for him until they end.
@@ -23,6 +24,7 @@
  */
 #include "postgres.h"
 
+#include "common/hashfn.h"
 #include "peer/couchdb_source.h"
 #include "peer/io.h"
 #include "storage/latch.h"
@@ -35,7 +37,40 @@
 #define SHORT_STREAMS		2
 #define SHORT_STREAMS_LATER	3
 
+/* Databases that are known to want polls, and for how long that is believed. */
+#define POLLED				64
+#define POLLED_FOR			(60 * 60 * 1000)
+
+typedef struct Polled
+{
+	uint32		hash;			/* of the database's identity */
+	TimestampTz since;			/* 0: unused */
+} Polled;
+
+static Polled polled[POLLED];	/* by hash: a later one takes the place of an earlier one */
+
 static const char doing[] = "waiting for changes";
+
+/* Where a database is remembered. */
+static Polled *
+polled_place(const CouchPeer *peer, uint32 *hash)
+{
+	const char *identity = peer->base.identity;
+
+	*hash = hash_bytes((const unsigned char *) identity, (int) strlen(identity));
+	return &polled[*hash % POLLED];
+}
+
+/* Was it found before that the database wants polls? */
+static bool
+is_polled(CouchPeer *peer)
+{
+	uint32		hash;
+	Polled	   *place = polled_place(peer, &hash);
+
+	return place->since != 0 && place->hash == hash &&
+		!TimestampDifferenceExceeds(place->since, GetCurrentTimestamp(), POLLED_FOR);
+}
 
 /* Have a feed under way that waits for what comes after a sequence. */
 static CouchFeed *
@@ -45,7 +80,7 @@ ensure_waiting(CouchPeer *peer, const char *since)
 
 	if (feed == NULL || feed->mode == COUCHFEED_BATCHES || strcmp(feed->at.data, since) != 0)
 		feed = docrep_couch_feed_begin(peer, since,
-									   peer->pouchdb || peer->no_streams ?
+									   peer->pouchdb || peer->no_streams || is_polled(peer) ?
 									   COUCHFEED_POLL : COUCHFEED_STREAM);
 	return feed;
 }
@@ -100,10 +135,16 @@ why_unfit(CouchFeed *feed)
 static void
 give_up_streams(CouchPeer *peer, const char *since, const char *why)
 {
+	uint32		hash;
+	Polled	   *place;
+
 	ereport(LOG,
 			(errmsg("%s does not give its changes as a stream: it is polled", peer->base.display),
 			 errdetail("The answer is not what a CouchDB gives: %s.", why)));
 	peer->no_streams = true;
+	place = polled_place(peer, &hash);
+	place->hash = hash;
+	place->since = GetCurrentTimestamp();
 	(void) docrep_couch_feed_begin(peer, since, COUCHFEED_POLL);
 }
 

@@ -206,6 +206,13 @@ foreach my $name (sort keys %unfit)
 	cmp_ok($couch->hits($fault), '<=', 2, '... streams are not tried again and again');
 	is(errors($case), '0', '... and nobody calls it an error');
 	ok(log_has($node, qr{$case->{db}/ does not give its changes as a stream}), '... but the log tells');
+	my ($hits, $polls) = ($couch->hits($fault), asked($case, 'longpoll'));
+	cancel($case);
+	$lab->run($case, %options);
+	add($case, 1);
+	arrived($case, '... and the next run of the same process');
+	wait_until(sub { asked($case, 'longpoll') > $polls }, 30, 'the next run to poll');
+	is($couch->hits($fault), $hits, '... knows that it has to poll');
 	cancel($case);
 	$couch->heal;
 }
