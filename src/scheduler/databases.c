@@ -21,7 +21,7 @@
 #include "catalog/pg_database.h"
 #include "miscadmin.h"
 #include "scheduler/homes.h"
-#include "scheduler/slots.h"
+#include "scheduler/pool.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/shmem.h"
@@ -35,9 +35,11 @@
 #define KEEPERS			2
 /* A keeper that was asked for and did not come in this time (ms) is asked for again. */
 #define KEEPER_TIMEOUT	30000
-/* ... likewise when the postmaster had no room. */
+/* One that failed is started again after this time (ms), */
 #define KEEPER_RETRY	5000
-/* ... and when the database takes no connections. */
+/* ... or, when the postmaster had no room for it, */
+#define REGISTER_RETRY	1000
+/* ... or when the database takes no connections. */
 #define CLOSED_RETRY	10000
 
 /* Protected by JOBS_LOCK. */
@@ -569,9 +571,12 @@ docrep_databases_look_after(void)
 			put_off(database, state, CLOSED_RETRY);
 		else if (!register_keeper(database))
 		{
-			put_off(database, state, KEEPER_RETRY);
+			put_off(database, state, REGISTER_RETRY);
+			LWLockAcquire(JOBS_LOCK, LW_EXCLUSIVE);
+			docrep_pool_dismiss_idle();
+			LWLockRelease(JOBS_LOCK);
 			report_shortage();
-			return KEEPER_RETRY;
+			return REGISTER_RETRY;
 		}
 	}
 }

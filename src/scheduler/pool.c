@@ -19,7 +19,7 @@
 #include "utils/timestamp.h"
 
 /* The launcher tries again after this time when the postmaster had no room (ms). */
-#define RETRY_REGISTER	5000
+#define RETRY_REGISTER	1000
 /* ... or when a job's side had more to do than it could. */
 #define RETRY_SATURATED	500
 
@@ -417,10 +417,12 @@ docrep_pool_dispatch(void)
 		else if (saturated)
 			looked++;
 	}
-	if (full)
+	if (full || shortage)
 	{
-		LWLockAcquire(JOBS_LOCK, LW_SHARED);
+		LWLockAcquire(JOBS_LOCK, LW_EXCLUSIVE);
 		ask_idle_jobs();
+		if (shortage)
+			docrep_pool_dismiss_idle();
 		LWLockRelease(JOBS_LOCK);
 	}
 	if (saturated)
@@ -458,6 +460,18 @@ docrep_pool_dismiss(Oid database)
 		pool[i].leave = true;
 		if (pool[i].state == POOL_IDLE)
 			docrep_wake_process(pool[i].pid);
+	}
+}
+
+void
+docrep_pool_dismiss_idle(void)
+{
+	for (int i = 0; i < docrep_max_workers; i++)
+	{
+		if (pool[i].state != POOL_IDLE)
+			continue;
+		pool[i].leave = true;
+		docrep_wake_process(pool[i].pid);
 	}
 }
 

@@ -126,6 +126,9 @@ extern void docrep_pool_leave(void);
 /* With JOBS_LOCK held exclusively: idle processes of a database (all: InvalidOid) shall end. */
 extern void docrep_pool_dismiss(Oid database);
 
+/* With JOBS_LOCK held exclusively: processes without a job shall end: the server needs room for others. */
+extern void docrep_pool_dismiss_idle(void);
+
 /* With JOBS_LOCK held: is there a process without a job in this database? */
 extern bool docrep_pool_idle_in_database(Oid database);
 

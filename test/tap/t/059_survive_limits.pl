@@ -138,6 +138,27 @@ wait_for_query($node, 'postgres', "SELECT count(*) FROM t$_", '2', 30) foreach 1
 pass('a change arrives in the end');
 is(log_count(qr/replications wait: no background worker is free/), 1, 'the log does not repeat itself');
 is(sql(q{SELECT count(*) FROM docrep.active_tasks WHERE last_error IS NOT NULL}), '0', 'the reason is forgotten');
+
+# Processes that linger, of another role, give way to those that have something to do.
+wait_for_query($node, 'postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type IN ('docrep worker', 'docrep keeper')}, '0', 30);
+conf('docrep.worker_linger = 10min');
+sql(q{CREATE ROLE ann LOGIN; GRANT EXECUTE ON FUNCTION docrep.replicate(text, text, jsonb) TO ann; GRANT CREATE ON SCHEMA public TO ann;
+	SET ROLE ann; SELECT docrep.create_table('as'), docrep.create_table('at')});
+foreach my $db (qw(postgres two))
+{
+	sql(q{SELECT docrep.create_table('x'), docrep.create_table('y')}, $db);
+	sql(q{SELECT docrep.replicate('x', 'y')}, $db);
+	sql(q{SET ROLE ann; SELECT docrep.replicate('as', 'at')}) if $db eq 'postgres';
+	last if sql(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'docrep worker'}) == 2;
+}
+is(sql(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'docrep worker'}), '2', 'two processes linger');
+my $begin = time;
+sql(q{GRANT CREATE ON SCHEMA public TO ann; SELECT docrep.create_table('x2'), docrep.create_table('y2')}, 'two');
+sql(q{INSERT INTO docrep.replicator(_id, doc) VALUES ('other', '{"source": "x2", "target": "y2", "continuous": true}')}, 'two');
+wait_for_query($node, 'two', 'SELECT state FROM docrep.scheduler_docs', 'running', 20);
+cmp_ok(time - $begin, '<', 10, 'a task of another database gets room all the same');
+conf('docrep.worker_linger = 200ms');
+sql(q{DELETE FROM docrep.replicator}, 'two');
 $_->close foreach $gate, @callers;
 
 # --- docrep.paused ---------------------------------------------------------------------
