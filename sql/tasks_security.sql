@@ -142,6 +142,18 @@ SELECT doc_id, length(convert_from(convert_to(source, 'UTF8'), 'UTF8')) AS sourc
 	FROM docrep.scheduler_jobs WHERE doc_id IN ('ann_crash', 'ann_long') ORDER BY 1;
 RESET ROLE;
 
+-- A role that no worker can be connected as is told so when it writes a task, as it is by replicate().
+CREATE ROLE tasks_nobody;
+GRANT SELECT, INSERT, DELETE ON docrep.replicator TO tasks_nobody;
+GRANT ALL ON SCHEMA tasks_security TO tasks_nobody;
+SET ROLE tasks_nobody;
+SELECT docrep.create_table('nobody_s'), docrep.create_table('nobody_t');
+SELECT state($$INSERT INTO docrep.replicator VALUES ('nobody', '{"source": "nobody_s", "target": "nobody_t", "disabled": true}')$$) =
+	CASE WHEN current_setting('server_version_num')::int < 170000 THEN '28000' ELSE 'ok' END AS told;
+DELETE FROM docrep.replicator;
+RESET ROLE;
+REVOKE ALL ON docrep.replicator FROM tasks_nobody;
+
 -- all is as it was
 SET ROLE tasks_ann;
 INSERT INTO ann_s VALUES ('b', '{}');
@@ -152,8 +164,8 @@ DELETE FROM docrep.replicator;
 SELECT docrep.purge_tombstones('docrep.replicator', beyond_holders => true) > 0 AS purged;
 REVOKE ALL ON docrep.replicator FROM tasks_ann, tasks_mal, tasks_backup;
 REVOKE CREATE ON SCHEMA docrep FROM tasks_keeper;
-SELECT docrep.drop_table(tbl) FROM docrep.document_tables WHERE tbl::text ~ '^(ann|mal|backup)_';
+SELECT docrep.drop_table(tbl) FROM docrep.document_tables WHERE tbl::text ~ '^(ann|mal|backup|nobody)_';
 SET client_min_messages = error;
 DROP SCHEMA tasks_security CASCADE;
-DROP OWNED BY tasks_ann, tasks_mal, tasks_backup, tasks_keeper;
-DROP ROLE tasks_ann, tasks_mal, tasks_backup, tasks_keeper;
+DROP OWNED BY tasks_nobody, tasks_ann, tasks_mal, tasks_backup, tasks_keeper;
+DROP ROLE tasks_nobody, tasks_ann, tasks_mal, tasks_backup, tasks_keeper;
