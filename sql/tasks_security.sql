@@ -142,6 +142,43 @@ SELECT doc_id, length(convert_from(convert_to(source, 'UTF8'), 'UTF8')) AS sourc
 	FROM docrep.scheduler_jobs WHERE doc_id IN ('ann_crash', 'ann_long') ORDER BY 1;
 RESET ROLE;
 
+-- A role that was given away and taken back runs no tasks any more.
+GRANT tasks_ann TO tasks_mal;
+SET ROLE tasks_mal;
+INSERT INTO docrep.replicator VALUES ('mal_as_ann', '{"source": "ann_s", "target": "ann_t", "continuous": true, "doc_ids": ["a"], "user_ctx": {"name": "tasks_ann"}}');
+SELECT says('mal_as_ann', 'triggered');
+RESET ROLE;
+SELECT user_name FROM docrep.scheduler_jobs WHERE doc_id = 'mal_as_ann';
+REVOKE tasks_ann FROM tasks_mal;
+-- a keeper looks at all tasks when it begins
+SELECT count(pg_terminate_backend(pid)) >= 0 AS another FROM pg_stat_activity WHERE backend_type = 'docrep keeper';
+INSERT INTO docrep.replicator VALUES ('news', '{"source": "ann_s", "target": "ann_t", "disabled": true}');
+SELECT says('mal_as_ann', 'failed');
+SELECT doc ->> '_replication_state_reason' FROM docrep.replicator WHERE _id = 'mal_as_ann';
+CREATE FUNCTION has_job(task text) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+	FOR i IN 1..400 LOOP
+		IF NOT EXISTS (SELECT FROM docrep.scheduler_jobs WHERE doc_id = task) THEN
+			RETURN false;
+		END IF;
+		PERFORM pg_sleep(0.05);
+	END LOOP;
+	RETURN true;
+END $$;
+SELECT has_job('mal_as_ann');
+
+-- A role that no worker can be connected as is told so when it writes a task, as it is by replicate().
+CREATE ROLE tasks_nobody;
+GRANT SELECT, INSERT, DELETE ON docrep.replicator TO tasks_nobody;
+GRANT ALL ON SCHEMA tasks_security TO tasks_nobody;
+SET ROLE tasks_nobody;
+SELECT docrep.create_table('nobody_s'), docrep.create_table('nobody_t');
+SELECT state($$INSERT INTO docrep.replicator VALUES ('nobody', '{"source": "nobody_s", "target": "nobody_t", "disabled": true}')$$) =
+	CASE WHEN current_setting('server_version_num')::int < 170000 THEN '28000' ELSE 'ok' END AS told;
+DELETE FROM docrep.replicator;
+RESET ROLE;
+REVOKE ALL ON docrep.replicator FROM tasks_nobody;
+
 -- all is as it was
 SET ROLE tasks_ann;
 INSERT INTO ann_s VALUES ('b', '{}');
@@ -152,8 +189,8 @@ DELETE FROM docrep.replicator;
 SELECT docrep.purge_tombstones('docrep.replicator', beyond_holders => true) > 0 AS purged;
 REVOKE ALL ON docrep.replicator FROM tasks_ann, tasks_mal, tasks_backup;
 REVOKE CREATE ON SCHEMA docrep FROM tasks_keeper;
-SELECT docrep.drop_table(tbl) FROM docrep.document_tables WHERE tbl::text ~ '^(ann|mal|backup)_';
+SELECT docrep.drop_table(tbl) FROM docrep.document_tables WHERE tbl::text ~ '^(ann|mal|backup|nobody)_';
 SET client_min_messages = error;
 DROP SCHEMA tasks_security CASCADE;
-DROP OWNED BY tasks_ann, tasks_mal, tasks_backup, tasks_keeper;
-DROP ROLE tasks_ann, tasks_mal, tasks_backup, tasks_keeper;
+DROP OWNED BY tasks_nobody, tasks_ann, tasks_mal, tasks_backup, tasks_keeper;
+DROP ROLE tasks_nobody, tasks_ann, tasks_mal, tasks_backup, tasks_keeper;

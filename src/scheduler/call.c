@@ -31,11 +31,10 @@ typedef struct Wait
 	TimestampTz checked_locks;	/* when we last looked whether it waits for us */
 } Wait;
 
-/* A role without LOGIN cannot have a worker of its own. */
-static void
-check_role(void)
+void
+docrep_job_check_role(Oid role)
 {
-	HeapTuple	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(GetUserId()));
+	HeapTuple	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(role));
 	bool		login = !DOCREP_WORKER_NEEDS_LOGIN;
 
 	if (HeapTupleIsValid(tuple))
@@ -47,7 +46,7 @@ check_role(void)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
 				 errmsg("role \"%s\" cannot run a replication because it is not permitted to log in",
-						GetUserNameFromId(GetUserId(), false)),
+						GetUserNameFromId(role, false)),
 				 errdetail("A replication runs in a background worker that is connected as the role that asks for it."),
 				 errhint("Use a role with LOGIN, or ALTER ROLE ... LOGIN.")));
 }
@@ -75,7 +74,7 @@ docrep_job_check_caller(const char *doing, const char *function)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("replication is paused on this server"),
 				 errhint("Set docrep.paused to off in the configuration and reload it.")));
-	check_role();
+	docrep_job_check_role(GetUserId());
 }
 
 /* Add the backends that block process pid to *pids; true if we are one of them. */

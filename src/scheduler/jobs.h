@@ -312,6 +312,9 @@ extern const char *docrep_job_kind_name(JobKind kind);
  */
 extern void docrep_job_check_caller(const char *doing, const char *function);
 
+/* A role without LOGIN cannot have a worker of its own (before 17): 28000. */
+extern void docrep_job_check_role(Oid role);
+
 /*
  * Run a job, or take part in one that runs already.  Fills in whose it is.
  * Returns a one-shot's result, NULL for a continuous one, which only has to be

@@ -26,6 +26,7 @@
 #include "peer/server.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
+#include "replicator/user_ctx.h"
 #include "scheduler/keeper.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -199,6 +200,26 @@ lost_server(const char *endpoint)
 	return name && !OidIsValid(get_foreign_server_oid(name, true)) ? name : NULL;
 }
 
+static bool
+role_exists(Oid role)
+{
+	return SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role));
+}
+
+/*
+ * Why nothing may run for a task any more, whatever it was when it was written;
+ * NULL: it may.  Seen when a keeper begins, or the task is looked at anyway.
+ */
+static const char *
+lost_right(const KeeperTask *task)
+{
+	if (!role_exists(task->role) || !role_exists(task->owner))
+		return "the role that the task belongs to does not exist any more";
+	if (!docrep_role_may_become(task->owner, task->role))
+		return "the owner of the task may not SET ROLE to the role that it runs as any more";
+	return NULL;
+}
+
 /* Why a task whose run has failed can never go on; NULL: it may. */
 static char *
 lost_cause(const KeeperTask *task)
@@ -293,12 +314,6 @@ submit(const JobRequest *request, void *arg)
 	MemoryContextSwitchTo(old);
 }
 
-static bool
-role_exists(Oid role)
-{
-	return SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role));
-}
-
 /* See that each task has the job that it should have, and says what it should say. */
 static void
 look_at_tasks(Look *look)
@@ -311,6 +326,7 @@ look_at_tasks(Look *look)
 	{
 		KeeperTask *task = &look->tasks[i];
 		KeeperJob  *job = docrep_keeper_find_job(look->jobs, look->njobs, task->id, task->version);
+		const char *lost;
 
 		if (!wants_job(task))
 		{
@@ -318,9 +334,12 @@ look_at_tasks(Look *look)
 				add_report(look, task, strcmp(task->state, TASK_HELD) == 0 ? TASK_FAILED :
 						   task->state, task->state, task->reason);
 		}
-		else if (!role_exists(task->role) || !role_exists(task->owner))
-			add_report(look, task, TASK_FAILED, TASK_FAILED,
-					   "the role that the task belongs to does not exist any more");
+		else if ((lost = lost_right(task)) != NULL)
+		{
+			add_report(look, task, TASK_FAILED, TASK_FAILED, lost);
+			if (job)
+				docrep_job_stop(job->ref, JOB_STOP_CANCELLED, JOB_GRACE);
+		}
 		else if (job && (job->stop < JOB_STOP_CANCELLED || job->state == JOB_FINISHED))
 			report_job(look, task, job);
 		else if (task->due || look->slots-- > 0)

@@ -11,6 +11,7 @@
 #include "miscadmin.h"
 #include "replicator/json_members.h"
 #include "replicator/replication.h"
+#include "scheduler/jobs.h"
 #include "scheduler/task_secrets.h"
 #include "scheduler/tasks.h"
 #include "store/errcodes.h"
@@ -119,6 +120,7 @@ docrep_task_define(const char *id, Oid owner, Jsonb *document, Jsonb *kept, Json
 	task->id = pstrdup(id);
 	task->owner = owner;
 	task->role = OidIsValid(replication->role) ? replication->role : owner;
+	docrep_job_check_role(task->role);
 	replication->task = task->id;
 	task->flat = docrep_replication_serialize(replication);
 	task->secrets = copy_jsonb(secrets);

@@ -336,6 +336,7 @@ is_of_document(int sqlstate)
 		case MAKE_SQLSTATE('0', 'A', '0', '0', '0'):
 		case MAKE_SQLSTATE('2', '2', '0', '0', '0'):
 		case MAKE_SQLSTATE('4', '2', '0', '0', '0'):
+		case MAKE_SQLSTATE('2', '8', '0', '0', '0'):
 			return true;
 		default:
 			return false;
