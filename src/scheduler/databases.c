@@ -568,7 +568,11 @@ docrep_databases_look_after(void)
 			return next;
 		state = docrep_home_state(database, InvalidOid);
 		if (state != HOME_OPEN)
+		{
 			put_off(database, state, CLOSED_RETRY);
+			if (state == HOME_GONE)
+				docrep_jobs_forget_reports(database);
+		}
 		else if (!register_keeper(database))
 		{
 			put_off(database, state, REGISTER_RETRY);

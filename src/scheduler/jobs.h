@@ -276,6 +276,9 @@ extern JobSubmit docrep_job_submit(const JobRequest *request, JobRef *ref);
  */
 extern void docrep_job_reported(JobRef ref, JobState state, int start_no);
 
+/* There are no rows any more that could say what became of tasks: the database or extension is gone. */
+extern void docrep_jobs_forget_reports(Oid database);
+
 /*
  * In a transaction that writes tasks: when it commits, the keeper of this
  * database looks at them.  Once a transaction is enough.

@@ -413,6 +413,7 @@ look_once(bool all, bool *busy, TimestampTz *retry)
 	if (!lock_extension())
 	{
 		CommitTransactionCommand();
+		docrep_jobs_forget_reports(MyDatabaseId);
 		return false;
 	}
 	PushActiveSnapshot(GetTransactionSnapshot());

@@ -84,3 +84,20 @@ docrep_job_reported(JobRef ref, JobState state, int start_no)
 	}
 	LWLockRelease(JOBS_LOCK);
 }
+
+void
+docrep_jobs_forget_reports(Oid database)
+{
+	LWLockAcquire(JOBS_LOCK, LW_EXCLUSIVE);
+	for (int i = 0; i < docrep_jobs->used; i++)
+	{
+		Job		   *job = &docrep_job_slots[i];
+
+		if (job->state != JOB_FINISHED || job->database != database)
+			continue;
+		docrep_job_heads[i].unreported = false;
+		if (job->waiters == 0)
+			docrep_slot_set_state(job, JOB_FREE);
+	}
+	LWLockRelease(JOBS_LOCK);
+}
