@@ -76,6 +76,7 @@ static const FieldRule rules[] = {
 	PLAIN("replication_id", FIELD_TEXT, NOWHERE),
 	PLAIN("id", FIELD_TEXT, NOWHERE),
 	PLAIN("_local_id", FIELD_TEXT, NOWHERE),
+	PLAIN("owner", FIELD_ANY, NOWHERE), /* CouchDB's note of the writer; ours is a column */
 
 	/* how HTTP is spoken, and how work is divided among CouchDB's processes */
 	{"connection_timeout", FIELD_INT, 1, INT_MAX, INTO(peer_options.connection_timeout)},
@@ -307,7 +308,8 @@ read_field(Replication *replication, const FieldRule *rule, JsonbValue *value)
 			read_doc_ids(replication, value);
 			break;
 		case FIELD_ANY:
-			*(char **) into = docrep_json_text(value);
+			if (into)
+				*(char **) into = docrep_json_text(value);
 			break;
 	}
 }

@@ -433,15 +433,7 @@ register_keeper(Oid database)
 {
 	BackgroundWorker worker;
 
-	memset(&worker, 0, sizeof(worker));
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker.bgw_restart_time = BGW_NEVER_RESTART;
-	strlcpy(worker.bgw_library_name, "docrep", sizeof(worker.bgw_library_name));
-	strlcpy(worker.bgw_function_name, "docrep_keeper_main", sizeof(worker.bgw_function_name));
-	strlcpy(worker.bgw_name, "docrep keeper", sizeof(worker.bgw_name));
-	strlcpy(worker.bgw_type, "docrep keeper", sizeof(worker.bgw_type));
-	worker.bgw_notify_pid = MyProcPid;
+	docrep_describe_process(&worker, "docrep_keeper_main", "docrep keeper");
 	memcpy(worker.bgw_extra, &database, sizeof(Oid));
 	return RegisterDynamicBackgroundWorker(&worker, NULL);
 }

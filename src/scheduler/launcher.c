@@ -41,14 +41,8 @@ docrep_scheduler_register_launcher(void)
 {
 	BackgroundWorker worker;
 
-	memset(&worker, 0, sizeof(worker));
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	docrep_describe_process(&worker, "docrep_launcher_main", "docrep launcher");
 	worker.bgw_restart_time = 1;
-	strlcpy(worker.bgw_library_name, "docrep", sizeof(worker.bgw_library_name));
-	strlcpy(worker.bgw_function_name, "docrep_launcher_main", sizeof(worker.bgw_function_name));
-	strlcpy(worker.bgw_name, "docrep launcher", sizeof(worker.bgw_name));
-	strlcpy(worker.bgw_type, "docrep launcher", sizeof(worker.bgw_type));
 	RegisterBackgroundWorker(&worker);
 }
 
@@ -166,15 +160,7 @@ start_watcher(void)
 		return WATCHER_TIMEOUT;
 	watcher_asked = GetCurrentTimestamp();
 
-	memset(&worker, 0, sizeof(worker));
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker.bgw_restart_time = BGW_NEVER_RESTART;
-	strlcpy(worker.bgw_library_name, "docrep", sizeof(worker.bgw_library_name));
-	strlcpy(worker.bgw_function_name, "docrep_watcher_main", sizeof(worker.bgw_function_name));
-	strlcpy(worker.bgw_name, "docrep watcher", sizeof(worker.bgw_name));
-	strlcpy(worker.bgw_type, "docrep watcher", sizeof(worker.bgw_type));
-	worker.bgw_notify_pid = MyProcPid;
+	docrep_describe_process(&worker, "docrep_watcher_main", "docrep watcher");
 	if (!RegisterDynamicBackgroundWorker(&worker, NULL))
 		report_no_watcher();
 	return WATCHER_TIMEOUT;

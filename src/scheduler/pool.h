@@ -88,7 +88,20 @@ extern void docrep_job_stop_locked(Job *job, JobStop stop, int grace);
 extern bool docrep_job_join(const JobRequest *request, JobRef *ref, bool *created,
 							PoolStart *start, bool *start_process);
 
-/* ---------- pool.c ---------- */
+/* ---------- saturation.c ---------- */
+
+/*
+ * With JOBS_LOCK held: has a side of this job more to do than it can already, as a
+ * running job noticed?  Then it waits: one more would only slow the others.
+ */
+extern bool docrep_job_is_saturated(const Job *job);
+
+/* ---------- pool.c and dispatch.c ---------- */
+
+extern PoolWorker *docrep_pool; /* docrep.max_workers of them */
+
+/* With JOBS_LOCK held exclusively. */
+extern void docrep_pool_set_state(PoolWorker *worker, PoolState state);
 
 extern Size docrep_pool_size(void);
 extern void docrep_pool_startup_shmem(void);

@@ -146,8 +146,9 @@ docrep_process_progress(JobRef ref, const ReplicationStats *figures, bool idle, 
 	job->established = true;
 	if (healthy)
 	{
-		if (job->pacing.failures > 0)
+		if (job->told)
 			docrep_slot_to_report(job);
+		job->told = false;
 		docrep_pacing_succeeded(&job->pacing);
 		job->error.sqlstate = 0;
 	}

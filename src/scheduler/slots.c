@@ -286,7 +286,7 @@ clear_slot(Job *job)
 	job->stop_at = 0;
 	job->has_task = false;
 	job->task_version = 0;
-	job->established = job->held = false;
+	job->established = job->held = job->told = false;
 	job->waiters = 0;
 	job->start_no = 1;
 	job->pid = 0;
@@ -497,8 +497,14 @@ crash(Job *job)
 	docrep_slot_set_state(job, JOB_CRASHING);
 	docrep_slot_head(job)->due = docrep_pacing_next(&job->pacing, &limits);
 	docrep_slot_watch_source(job);
-	if (docrep_pacing_noted(&job->pacing))
+
+	/* a first failure that is the end of its process may be the server's shutdown */
+	if (docrep_pacing_noted(&job->pacing) &&
+		!(job->pacing.failures == 1 && job->error.sqlstate == ERRCODE_ADMIN_SHUTDOWN))
+	{
+		job->told = true;
 		docrep_slot_to_report(job);
+	}
 }
 
 /* Is this the end of the job, not of its process only? */

@@ -69,6 +69,7 @@ typedef struct Job
 
 	bool		established;
 	bool		held;			/* crashing, but not for a failure */
+	bool		told;			/* its task's row was to say that it fails */
 	int			waiters;		/* callers that wait for it */
 	int			start_no;		/* a process with an older one ends itself */
 	int			pid;
@@ -200,6 +201,12 @@ docrep_slot_ref(const Job *job)
 	ref.generation = job->generation;
 	return ref;
 }
+
+/*
+ * Describe a process of ours to the postmaster (bgworker.c): its entry point in
+ * docrep.so, and what it is called in pg_stat_activity.  It is not started again.
+ */
+extern void docrep_describe_process(BackgroundWorker *worker, const char *function, const char *name);
 
 /* ---------- parked.c ---------- */
 

@@ -69,7 +69,8 @@ SELECT pg_catalog.current_database()::text AS database, s.id AS doc_id,
 	CASE WHEN s.state = 'completed' THEN s.stats
 		WHEN s.state IS NOT NULL THEN pg_catalog.jsonb_build_object('error', s.reason)
 		WHEN s.disabled THEN '{"disabled": true}'
-		WHEN x.state IN ('crashing', 'failed') THEN pg_catalog.jsonb_build_object('error', j.error)
+		WHEN x.state IN ('crashing', 'failed') OR (x.state = 'pending' AND j.error IS NOT NULL)
+			THEN pg_catalog.jsonb_build_object('error', j.error)
 		ELSE j.stats END AS info,
 	CASE WHEN s.state IS NULL THEN COALESCE(j.error_count, 0) ELSE s.error_count END AS error_count,
 	s.start_time, GREATEST(s.last_updated, j.last_updated) AS last_updated, s.proxy,
@@ -90,7 +91,7 @@ COMMENT ON VIEW docrep.scheduler_docs IS
 	'the rows of docrep.replicator and how each is, as CouchDB''s /_scheduler/docs: one''s own, all of them for members of pg_read_all_stats';
 COMMENT ON COLUMN docrep.scheduler_docs.state IS 'initializing, error, pending, running, crashing, completed or failed';
 COMMENT ON COLUMN docrep.scheduler_docs.info IS
-	'counts; or {"error": ...} in the states error, crashing and failed; or {"disabled": true}';
+	'counts; or {"error": ...} in the states error, crashing and failed, and of a pending one that failed or found no process; or {"disabled": true}';
 COMMENT ON COLUMN docrep.scheduler_docs.next_start IS 'when it is tried again';
 
 CREATE FUNCTION docrep.scheduler_docs_json(states text DEFAULT NULL, max_rows int DEFAULT NULL, skip int DEFAULT 0)
