@@ -21,6 +21,7 @@ typedef struct Place
 {
 	const char *path;			/* names joined by dots */
 	int			pathlen;
+	const char *outer;			/* for messages: what it is below, "a[]" inside of an $elemMatch */
 	int			depth;
 	bool		negate;			/* below an odd number of $not and $nor */
 	bool		plain;			/* below a negated $elemMatch: $not is no more pushed down */
@@ -69,6 +70,18 @@ static const Operator operators[] = {
 static SelectorNode *compile_value(Selector *selector, const RawValue *value, const Place *place);
 
 /*
+ * Where something is, for messages: behind the operator's name.
+ */
+static const char *
+place_text(const Place *place)
+{
+	if (place->pathlen == 0 && place->outer[0] == '\0')
+		return "";
+	return psprintf(" of field \"%s%s%.*s\"", place->outer,
+					place->outer[0] && place->pathlen > 0 ? "." : "", place->pathlen, place->path);
+}
+
+/*
  * Refuse the argument of an operator.
  */
 DOCREP_NORETURN static void
@@ -76,10 +89,7 @@ bad_argument(const char *name, int namelen, const Place *place, const char *want
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_DOCREP_BAD_REQUEST),
-			 place->pathlen > 0 ?
-			 errmsg("selector: %.*s of field \"%.*s\" must be %s", namelen, name,
-					place->pathlen, place->path, wanted) :
-			 errmsg("selector: %.*s must be %s", namelen, name, wanted)));
+			 errmsg("selector: %.*s%s must be %s", namelen, name, place_text(place), wanted)));
 }
 
 DOCREP_NORETURN static void
@@ -261,8 +271,12 @@ compile_condition(Selector *selector, const Operator *operator, const RawValue *
 	if (inner)
 	{
 		/* CouchDB leaves what is inside of a negated one as it is */
-		Place		below = {"", 0, place->depth + 1, false, place->plain || place->negate};
+		Place		below = {"", 0, NULL, place->depth + 1, false, place->plain || place->negate};
 
+		below.outer = psprintf("%s%s%.*s%s", place->outer,
+							   place->outer[0] && place->pathlen > 0 ? "." : "",
+							   place->pathlen, place->path,
+							   operator->op == SELECTOR_KEY_MAP_MATCH ? "{}" : "[]");
 		node->children[0] = compile_value(selector, value, &below);
 	}
 	prepare_condition(node, place);
@@ -355,19 +369,15 @@ compile_member(Selector *selector, const RawMember *member, const Place *place)
 			return node;
 		ereport(ERROR,
 				(errcode(ERRCODE_DOCREP_BAD_REQUEST),
-				 place->pathlen > 0 ?
-				 errmsg("selector: unknown operator \"%.*s\" of field \"%.*s\"",
-						(int) member->keylen, member->key, place->pathlen, place->path) :
-				 errmsg("selector: unknown operator \"%.*s\"", (int) member->keylen, member->key),
+				 errmsg("selector: unknown operator \"%.*s\"%s", (int) member->keylen, member->key,
+						place_text(place)),
 				 errhint("A field whose name begins with \"$\" is written \"\\\\$...\".")));
 	}
 
 	if (member->keylen == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_DOCREP_BAD_REQUEST),
-				 place->pathlen > 0 ?
-				 errmsg("selector: empty field name below \"%.*s\"", place->pathlen, place->path) :
-				 errmsg("selector: empty field name")));
+				 errmsg("selector: empty field name%s", place_text(place))));
 	initStringInfo(&path);
 	if (place->pathlen > 0)
 	{
@@ -416,7 +426,7 @@ compile_value(Selector *selector, const RawValue *value, const Place *place)
 void
 docrep_selector_build(Selector *selector)
 {
-	Place		top = {"", 0, 1, false, false};
+	Place		top = {"", 0, "", 1, false, false};
 	RawValue	value;
 
 	if (!JB_ROOT_IS_OBJECT(selector->source))

@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "fmgr.h"
+#include "nodes/primnodes.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -27,8 +28,21 @@ typedef struct MatchCache
 {
 	MemoryContext context;		/* of the selector: its regular expressions are freed with it */
 	Selector   *selector;		/* NULL: not compiled */
-	bool		stable;			/* the argument is the same in all calls */
+	bool		constant;		/* the argument is the same in all calls */
 } MatchCache;
+
+/*
+ * Is an argument a constant of the statement?  (A parameter is not: a loop in
+ * PL/pgSQL evaluates the same expression with other values.)
+ */
+static bool
+is_constant(FmgrInfo *flinfo, int argno)
+{
+	FuncExpr   *call = (FuncExpr *) flinfo->fn_expr;
+
+	return call && IsA(call, FuncExpr) && list_length(call->args) > argno &&
+		IsA(list_nth(call->args, argno), Const);
+}
 
 /*
  * The compiled selector of an argument: that of the last call if it is the same.
@@ -41,7 +55,7 @@ get_selector(FunctionCallInfo fcinfo, int argno)
 	MemoryContext old;
 	Jsonb	   *source;
 
-	if (cache && cache->selector && cache->stable)
+	if (cache && cache->selector && cache->constant)
 		return cache->selector;
 	source = PG_GETARG_JSONB_P(argno);
 	if (cache && cache->selector && VARSIZE(cache->selector->source) == VARSIZE(source) &&
@@ -53,7 +67,7 @@ get_selector(FunctionCallInfo fcinfo, int argno)
 		cache = MemoryContextAllocZero(flinfo->fn_mcxt, sizeof(MatchCache));
 		cache->context = AllocSetContextCreate(flinfo->fn_mcxt, "docrep selector",
 											   ALLOCSET_SMALL_SIZES);
-		cache->stable = get_fn_expr_arg_stable(flinfo, argno);
+		cache->constant = is_constant(flinfo, argno);
 		flinfo->fn_extra = cache;
 	}
 	cache->selector = NULL;
