@@ -11,6 +11,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "filter/filter.h"
 #include "peer/couchdb_source.h"
 #include "peer/couchdb_target.h"
@@ -260,6 +261,20 @@ view_param(const DocrepFilterSpec *filter)
 	return docrep_raw_to_cstring(&value);
 }
 
+/* The identity, which takes a transaction (a selector's collations), in the caller's memory. */
+static char *
+identity_with(const DocrepFilterSpec *filter, const char *code)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	char	   *identity;
+
+	StartTransactionCommand();
+	identity = MemoryContextStrdup(caller, docrep_filter_identity_with(filter, code));
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(caller);
+	return identity;
+}
+
 /* The code is text of JSON, quotes and all: it is compared, not run. */
 char *
 docrep_couch_filter_identity(DocrepPeer *base, const DocrepFilterSpec *filter)
@@ -285,5 +300,5 @@ docrep_couch_filter_identity(DocrepPeer *base, const DocrepFilterSpec *filter)
 		default:
 			break;
 	}
-	return docrep_filter_identity_with(filter, code);
+	return identity_with(filter, code);
 }
