@@ -232,7 +232,7 @@ feed_path(const CouchFeed *feed)
 		appendStringInfo(&path, "&limit=%d", feed->limit);
 	if (feed->with_docs)
 		appendStringInfoString(&path, "&include_docs=true");
-	docrep_couch_filter_path(&path, kind);
+	docrep_couch_filter_path(&path, kind, feed->peer->pouchdb);
 	return path.data;
 }
 

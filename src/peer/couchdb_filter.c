@@ -105,14 +105,19 @@ put_params(StringInfo path, const char *params)
 }
 
 void
-docrep_couch_filter_path(StringInfo path, const CouchFeedKind *kind)
+docrep_couch_filter_path(StringInfo path, const CouchFeedKind *kind, bool pouchdb)
 {
 	const DocrepFilterSpec *filter = kind ? kind->filter : NULL;
 
 	if (kind && kind->doc_ids)
 		appendStringInfoString(path, "&filter=_doc_ids");
 	else if (filter && filter->selector)
+	{
 		appendStringInfoString(path, "&filter=_selector");
+		/* its servers do not look into the body for it */
+		if (pouchdb)
+			appendStringInfo(path, "&selector=%s", docrep_http_escape(filter->selector));
+	}
 	else if (filter && filter->filter)
 	{
 		appendStringInfo(path, "&filter=%s", docrep_http_escape(filter->filter));

@@ -151,7 +151,7 @@ extern bool docrep_couch_filter_drops(const CouchFeedKind *kind, const DocrepCha
 /* Does the source filter?  Then what goes into the path, and perhaps the body, of a call. */
 extern bool docrep_couch_filter_at_source(const CouchFeedKind *kind);
 extern bool docrep_couch_filter_has_body(const CouchFeedKind *kind);
-extern void docrep_couch_filter_path(StringInfo path, const CouchFeedKind *kind);
+extern void docrep_couch_filter_path(StringInfo path, const CouchFeedKind *kind, bool pouchdb);
 extern void docrep_couch_filter_body(StringInfo out, const CouchFeedKind *kind);
 
 /* An error that comes in place of a row, or NULL. */
