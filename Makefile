@@ -87,7 +87,7 @@ all install uninstall stage installcheck:
 	@echo "        (\"pg_config --pgxs\" must name a file that exists)." >&2
 	@echo "On Debian, \"make setup\" installs what is missing; it needs root or sudo." >&2
 	@echo "Elsewhere install PostgreSQL 14 or newer with its development files, those of" >&2
-	@echo "xxhash, libcurl and zlib, and say where it is:  make PG_CONFIG=/path/to/pg_config" >&2
+	@echo "xxhash, libcurl, zlib and pcre2, and say where it is:  make PG_CONFIG=/path/to/pg_config" >&2
 	@exit 1
 
 clean:
@@ -115,7 +115,7 @@ EXTRA_CLEAN = stage tmp_check .build $(OBJS:.o=.d)
 PG_CPPFLAGS = -DDOCREP_VERSION='"$(DOCREP_VERSION)"' -Isrc -I$(libpq_srcdir) -MMD -MP
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare
 SHLIB_LINK_INTERNAL = $(libpq)
-SHLIB_LINK = -lxxhash -lcurl -lz
+SHLIB_LINK = -lxxhash -lcurl -lz -lpcre2-8
 
 # Makefile.global has its own opinion of these two.  Bitcode for a JIT that will
 # never inline us is not worth needing clang; header dependencies are ours

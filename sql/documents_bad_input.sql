@@ -86,6 +86,6 @@ SELECT attempt($$SELECT docrep.bulk_get('t', '[{"id": "a", "rev": 1}]')$$);
 SELECT attempt($$SELECT docrep.purge('t', '[]')$$), attempt($$SELECT docrep.purge('t', '{"a": "1-a"}')$$), attempt($$SELECT docrep.purge('t', '{"a": ["x"]}')$$);
 SELECT attempt($$SELECT docrep.changes('t', style => 'both')$$), attempt($$SELECT docrep.changes('t', max_rows => -1)$$);
 SELECT attempt($$SELECT docrep.changes('t', doc_ids => ARRAY[NULL])$$), attempt($$SELECT docrep.changes('t', filter => '_doc_ids')$$);
-SELECT attempt($$SELECT docrep.changes('t', selector => '{}')$$), attempt($$SELECT docrep.changes('t', filter => 'd/f')$$), attempt($$SELECT docrep.changes_feed('t', query_params => '{}')$$);
+SELECT attempt($$SELECT docrep.changes('t', selector => '[]')$$), attempt($$SELECT docrep.changes('t', filter => 'd/f')$$), attempt($$SELECT docrep.changes_feed('t', query_params => '[]')$$);
 
 DROP SCHEMA documents_bad_input CASCADE;

@@ -156,7 +156,7 @@ SELECT o, said('src', 'x', o || '{"cancel": true, "create_target": true}') FROM 
 	(13, '{"delay": "soon"}'),
 	(14, '{"delay": "99999999999 years"}'),
 	(15, '{"delay": 5}'),
-	(16, '{"filter": "app/f"}')
+	(16, '{"filter": "_none"}')
 ) AS v(n, o) ORDER BY n;
 SELECT said('src', 'x', '{"create_target": true, "disabled": true}');
 

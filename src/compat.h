@@ -15,6 +15,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_proc.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
@@ -66,13 +67,15 @@
 #define pg_cryptohash_error(ctx) "unknown error"
 #endif
 
-/* the ownership checks were made one in 16 */
+/* the ownership checks, and those of privileges, were made one in 16 */
 #if PG_VERSION_NUM >= 160000
 #define docrep_is_owner(relid) object_ownercheck(RelationRelationId, relid, GetUserId())
+#define docrep_may_execute(oid) object_aclcheck(ProcedureRelationId, oid, GetUserId(), ACL_EXECUTE)
 #define docrep_owns_database(oid) object_ownercheck(DatabaseRelationId, oid, GetUserId())
 #define docrep_owns_extension(oid) object_ownercheck(ExtensionRelationId, oid, GetUserId())
 #else
 #define docrep_is_owner(relid) pg_class_ownercheck(relid, GetUserId())
+#define docrep_may_execute(oid) pg_proc_aclcheck(oid, GetUserId(), ACL_EXECUTE)
 #define docrep_owns_database(oid) pg_database_ownercheck(oid, GetUserId())
 #define docrep_owns_extension(oid) pg_extension_ownercheck(oid, GetUserId())
 #endif

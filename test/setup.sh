@@ -59,6 +59,7 @@ find_missing() {
 		need libxxhash-dev test -f /usr/include/xxhash.h
 		need libcurl4-openssl-dev sh -c 'ls /usr/include/*/curl/curl.h /usr/include/curl/curl.h 2>/dev/null | grep -q .'
 		need zlib1g-dev test -f /usr/include/zlib.h
+		need libpcre2-dev test -f /usr/include/pcre2.h
 		return
 	fi
 
@@ -75,6 +76,7 @@ find_missing() {
 	need libxxhash-dev sh -c 'echo "#include <xxhash.h>" | gcc -E -x c -'
 	need libcurl4-openssl-dev sh -c 'echo "#include <curl/curl.h>" | gcc -E -x c -'
 	need zlib1g-dev sh -c 'echo "#include <zlib.h>" | gcc -E -x c -'
+	need libpcre2-dev sh -c 'echo "#include <pcre2.h>" | gcc -E -DPCRE2_CODE_UNIT_WIDTH=8 -x c -'
 }
 
 # Every distribution has one PostgreSQL that its package "postgresql" stands for.

@@ -14,6 +14,7 @@
 
 #include "postgres.h"
 
+#include "store/feed.h"
 #include "utils/jsonb.h"
 
 /* What is asked for; all members NULL or false: everything passes. */
@@ -49,9 +50,46 @@ extern bool docrep_selector_matches(const Selector *selector, JsonbContainer *do
 /* Canonical text of a selector: what means the same has the same (for the replication id). */
 extern char *docrep_selector_canonical(const Selector *selector);
 
-/* ---------- filter.c ---------- */
+/* ---------- filter_spec.c: what is asked for, as text ---------- */
 
+/* What the name of a filter stands for. */
+typedef enum DocrepFilterKind
+{
+	DOCREP_FILTER_NONE,			/* NULL */
+	DOCREP_FILTER_DESIGN,		/* "_design": design documents */
+	DOCREP_FILTER_DOC_IDS,		/* "_doc_ids": those of query_params.doc_ids */
+	DOCREP_FILTER_SELECTOR,		/* "_selector": query_params.selector */
+	DOCREP_FILTER_VIEW,			/* "_view": what query_params.view emits */
+	DOCREP_FILTER_JAVASCRIPT,	/* "designdoc/name" */
+	DOCREP_FILTER_FUNCTION		/* "schema.function" */
+} DocrepFilterKind;
+
+/* DR400 for a built-in filter that there is not. */
+extern DocrepFilterKind docrep_filter_kind(const char *filter);
+
+/* NULL is empty, too. */
 extern bool docrep_filter_is_empty(const DocrepFilterSpec *spec);
+
+/*
+ * Check what can be checked without looking for functions: DR400.
+ */
+extern void docrep_filter_check(const DocrepFilterSpec *spec);
+
+/*
+ * Flat form, JSON text, and back.  What it has that is not known here is refused with
+ * 0A000: nobody shall get more than he asked for.
+ */
+extern char *docrep_filter_spec_to_text(const DocrepFilterSpec *spec);
+extern DocrepFilterSpec *docrep_filter_spec_from_text(const char *text);
+
+/*
+ * Take "_doc_ids" and "_selector" out of filter and query_params: into the result's
+ * selector, or into *doc_ids, sorted and unique (untouched if there are none).
+ */
+extern DocrepFilterSpec *docrep_filter_spec_plain(const DocrepFilterSpec *spec,
+												  char ***doc_ids, int *ndoc_ids);
+
+/* ---------- filter.c ---------- */
 
 /*
  * Compile, in the current context.  Malformed: DR400.  A function that is not
@@ -68,7 +106,19 @@ extern DocrepFilter *docrep_filter_compile(const DocrepFilterSpec *spec);
 extern bool docrep_filter_passes(DocrepFilter *filter, const char *id, const char *rev,
 								 bool deleted, Jsonb *body);
 
-/* Text that is the same for filters that let the same pass, code of functions included. */
+/*
+ * What a feed is to be given: asked about all leaves, or about winners.  NULL filter:
+ * NULL.  Lives as long as the filter.
+ */
+extern const DocFeedFilter *docrep_filter_for_feed(DocrepFilter *filter, bool all_leaves);
+
+/*
+ * Text that is the same for filters that let the same pass, code of functions included.
+ * Raises what docrep_filter_compile raises.
+ */
 extern char *docrep_filter_identity(const DocrepFilterSpec *spec);
+
+/* The same with the code of a filter that is somewhere else; NULL: not known, or none. */
+extern char *docrep_filter_identity_with(const DocrepFilterSpec *spec, const char *code);
 
 #endif							/* DOCREP_FILTER_FILTER_H */

@@ -282,6 +282,7 @@ static const DocrepPeerOps couchdb_ops = {
 	.get_local = docrep_couch_get_local,
 	.put_local = couch_put_local,
 	.swap_local = docrep_couch_swap_local,
+	.filter_identity = docrep_couch_filter_identity,
 	.send_changes = docrep_couch_send_changes,
 	.recv_changes = docrep_couch_recv_changes,
 	.send_fetch = docrep_couch_send_fetch,

@@ -31,7 +31,8 @@ same_kind(const CouchFeedKind *kind, const DocrepChangesRequest *request)
 {
 	if (kind == NULL || kind->winners_only != request->winners_only ||
 		(kind->doc_ids != NULL) != (request->doc_ids != NULL) ||
-		kind->ndoc_ids != (request->doc_ids ? request->ndoc_ids : 0))
+		kind->ndoc_ids != (request->doc_ids ? request->ndoc_ids : 0) ||
+		!docrep_couch_filter_same(kind, request->filter))
 		return false;
 	for (int i = 0; i < kind->ndoc_ids; i++)
 	{
@@ -69,6 +70,7 @@ set_kind(CouchPeer *peer, const DocrepChangesRequest *request)
 		for (int i = 0; i < request->ndoc_ids; i++)
 			kind->doc_ids[i] = pstrdup(request->doc_ids[i]);
 	}
+	docrep_couch_filter_set(kind, request->filter);
 	MemoryContextSwitchTo(caller);
 	if (peer->kind != NULL)
 		MemoryContextDelete(peer->kind->cxt);
@@ -179,11 +181,20 @@ has_room(const CouchFeed *feed, const DocrepChanges *out)
 	return out->n < feed->max_rows && out->bytes < feed->max_bytes;
 }
 
+/* Everything up to here has been taken: given, or not let through. */
+static const char *
+where_it_is(const CouchFeed *feed, const DocrepChanges *out)
+{
+	if (feed->dropped.len > 0)
+		return feed->dropped.data;
+	return out->n > 0 ? out->rows[out->n - 1].seq : feed->at.data;
+}
+
 /* Where the batch ends, and whether the feed does, or there is no more of it for now. */
 static void
 finish_batch(CouchFeed *feed, DocrepChanges *out)
 {
-	const char *seq = out->n > 0 ? out->rows[out->n - 1].seq : feed->at.data;
+	const char *seq = where_it_is(feed, out);
 
 	if (feed->mode != COUCHFEED_BATCHES && !feed->ended)
 		out->at_end = has_room(feed, out);
@@ -196,6 +207,7 @@ finish_batch(CouchFeed *feed, DocrepChanges *out)
 	if (feed->ended && feed->pending >= 0)
 		out->pending = feed->pending;
 	docrep_couch_set_seq(&feed->at, out->last_seq);
+	resetStringInfo(&feed->dropped);
 }
 
 /* A document is too large to come along with its change. */
@@ -237,7 +249,10 @@ is_all_for_now(const CouchFeed *feed, const DocrepChanges *out)
 static void
 take_peeked(CouchFeed *feed, DocrepChanges *out)
 {
-	docrep_couch_copy_rows(&feed->peeked, out);
+	if (docrep_couch_filter_drops(feed->peer->kind, &feed->peeked.rows[0]))
+		docrep_couch_set_seq(&feed->dropped, feed->peeked.rows[0].seq);
+	else
+		docrep_couch_copy_rows(&feed->peeked, out);
 	MemoryContextReset(feed->peek_cxt);
 	docrep_changes_init(&feed->peeked, feed->peek_cxt);
 	feed->news = false;
@@ -270,8 +285,7 @@ fill_batch(CouchFeed *feed, DocrepChanges *out)
 			(void) docrep_http_step(peer->http, 0);
 		else
 		{
-			if (out->n > 0)
-				docrep_couch_set_seq(&feed->at, out->rows[out->n - 1].seq);
+			docrep_couch_set_seq(&feed->at, where_it_is(feed, out));
 			if (feed->too_large)
 				do_without_docs(feed);
 			else
@@ -279,6 +293,8 @@ fill_batch(CouchFeed *feed, DocrepChanges *out)
 		}
 	}
 	feed->out = NULL;
+	if (feed->refused != NULL)
+		docrep_couch_filter_raise(peer, feed->refused);
 	if (feed->bad != NULL && feed->mode != COUCHFEED_STREAM)
 		docrep_couch_malformed(peer, doing, feed->bad);
 	/* what the connection does after a complete answer is of no interest */
@@ -344,7 +360,8 @@ docrep_couch_recv_changes(DocrepPeer *base, DocrepChanges *out)
 			since = COUCH_SEQ_START;
 			out->at_end = false;
 		}
-		else if (out->n > 0 || out->at_end)
+		/* what was not let through has moved the feed on, too */
+		else if (out->n > 0 || out->at_end || strcmp(out->last_seq, since) != 0)
 			break;
 		/* all the rows that the call was for had been taken before it ended */
 		else

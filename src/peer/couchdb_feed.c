@@ -68,10 +68,32 @@ docrep_couch_feed_wants_more(const CouchFeed *feed)
 	return feed->out->n < feed->max_rows && feed->out->bytes < feed->max_bytes;
 }
 
+/* The last row of the batch: keep it unless it is not wanted. */
+static void
+keep_or_drop(CouchFeed *feed)
+{
+	DocrepChange *change = &feed->out->rows[feed->out->n - 1];
+
+	if (docrep_couch_is_first(change))
+		feed->firsts++;
+	resetStringInfo(&feed->dropped);
+	if (docrep_couch_filter_drops(feed->peer->kind, change))
+	{
+		docrep_couch_set_seq(&feed->dropped, change->seq);
+		feed->out->n--;
+	}
+}
+
 /* A row has come. */
 static void
 take_row(CouchFeed *feed, const CouchJson *row)
 {
+	feed->refused = docrep_couch_filter_row_error(feed->peer->kind, row);
+	if (feed->refused != NULL)
+	{
+		feed->bad = "it breaks off with an error";
+		return;
+	}
 	/* from here on it is not for the client to go on after a failure */
 	feed->call->again = NULL;
 	feed->rows++;
@@ -80,8 +102,8 @@ take_row(CouchFeed *feed, const CouchJson *row)
 	else if (feed->out != NULL)
 	{
 		feed->bad = docrep_couch_add_row(row, feed->at.data, feed->with_docs, feed->out);
-		if (feed->bad == NULL && docrep_couch_is_first(&feed->out->rows[feed->out->n - 1]))
-			feed->firsts++;
+		if (feed->bad == NULL)
+			keep_or_drop(feed);
 	}
 	else
 	{
@@ -118,7 +140,8 @@ take_line(CouchFeed *feed, const CouchJson *line)
 
 	if (line->kind != CJ_OBJECT)
 		feed->bad = "a line of it is no object";
-	else if (docrep_cj_get(line, "id").kind != CJ_NONE)
+	else if (docrep_cj_get(line, "id").kind != CJ_NONE ||
+			 docrep_cj_get(line, "error").kind == CJ_STRING)
 		take_row(feed, line);
 	else if (last_seq.kind == CJ_NONE || docrep_cj_get(line, "results").kind != CJ_NONE)
 		feed->bad = "a line of it is no change";
@@ -209,30 +232,16 @@ feed_path(const CouchFeed *feed)
 		appendStringInfo(&path, "&limit=%d", feed->limit);
 	if (feed->with_docs)
 		appendStringInfoString(&path, "&include_docs=true");
-	if (kind && kind->doc_ids)
-		appendStringInfoString(&path, "&filter=_doc_ids");
+	docrep_couch_filter_path(&path, kind, feed->peer->pouchdb);
 	return path.data;
-}
-
-/* The body of a filtered feed: {"doc_ids": [...]}. */
-static void
-put_doc_ids(StringInfo out, const CouchFeedKind *kind)
-{
-	appendStringInfoString(out, "{\"doc_ids\":[");
-	for (int i = 0; i < kind->ndoc_ids; i++)
-	{
-		if (i > 0)
-			appendStringInfoChar(out, ',');
-		docrep_couch_put_string(out, kind->doc_ids[i]);
-	}
-	appendStringInfoString(out, "]}");
 }
 
 void
 docrep_couch_feed_call(CouchFeed *feed)
 {
 	const CouchFeedKind *kind = feed->peer->kind;
-	bool		filtered = kind && kind->doc_ids;
+	bool		filtered = docrep_couch_filter_at_source(kind);
+	bool		has_body = docrep_couch_filter_has_body(kind);
 	MemoryContext caller;
 	char	   *path;
 
@@ -240,14 +249,16 @@ docrep_couch_feed_call(CouchFeed *feed)
 	caller = MemoryContextSwitchTo(feed->cxt);
 	/* one that waits may make calls for ever: nothing is left behind */
 	path = feed_path(feed);
-	feed->call = docrep_http_call(feed->peer->http, feed->cxt, filtered ? "POST" : "GET", path);
+	feed->call = docrep_http_call(feed->peer->http, feed->cxt, has_body ? "POST" : "GET", path);
 	pfree(path);
-	if (filtered)
+	/* a filter that throws will do so again */
+	feed->call->final_500 = filtered;
+	if (has_body)
 	{
 		if (feed->body.data == NULL)
 		{
 			initStringInfo(&feed->body);
-			put_doc_ids(&feed->body, kind);
+			docrep_couch_filter_body(&feed->body, kind);
 		}
 		feed->call->body = feed->body.data;
 		feed->call->bodylen = feed->body.len;
@@ -325,6 +336,7 @@ docrep_couch_feed_begin(CouchPeer *peer, const char *since, CouchFeedMode mode)
 	feed->pending = -1;
 	initStringInfo(&feed->at);
 	initStringInfo(&feed->from);
+	initStringInfo(&feed->dropped);
 	appendStringInfoString(&feed->at, since);
 	feed->peek_cxt = AllocSetContextCreate(cxt, "docrep feed row", ALLOCSET_SMALL_SIZES);
 	docrep_changes_init(&feed->peeked, feed->peek_cxt);
@@ -428,8 +440,11 @@ docrep_couch_feed_broke(CouchFeed *feed, const char *what)
 {
 	DocrepHttpCall *call = feed->call;
 
+	if (feed->refused != NULL)
+		docrep_couch_filter_raise(feed->peer, feed->refused);
 	if (feed->bad != NULL)
 		docrep_couch_malformed(feed->peer, what, feed->bad);
+	docrep_couch_filter_check_answer(feed->peer, call);
 	if (call->failed == 0 && call->status / 100 != 2 && !start_over(feed) && !is_trouble(feed))
 		docrep_http_raise(call, what);
 	if (!worth_another(feed))

@@ -6,6 +6,7 @@
  * couchdb_changes.c	batches of changes; is it still the same source?
  * couchdb_feed.c		the changes feed, as it arrives
  * couchdb_rows.c		its rows
+ * couchdb_filter.c	which rows: what the source is asked, and what is seen to here
  * couchdb_wait.c		waiting: streams and long polls
  * couchdb_park.c		where others can wait
  * couchdb_fetch.c		_bulk_get and open_revs: taking what comes
@@ -57,6 +58,9 @@ typedef struct CouchFeedKind
 	int			batch;			/* rows of one batch */
 	char	  **doc_ids;		/* or NULL */
 	int			ndoc_ids;
+	const struct DocrepFilterSpec *filter;	/* or NULL */
+	char	   *filter_text;	/* its flat form */
+	struct DocrepFilter *ours;	/* what of it the source knows nothing of, or NULL */
 } CouchFeedKind;
 
 /* What a feed's calls are. */
@@ -99,6 +103,9 @@ typedef struct CouchFeed
 	char	   *last_seq;		/* as it says then, or NULL */
 	int64		pending;
 	const char *bad;			/* what is wrong with the answer, or NULL */
+	char	   *refused;		/* ... which says itself why a filter failed */
+	StringInfoData dropped;		/* the seq of a row that was not let through, after those
+								 * that were; or empty */
 } CouchFeed;
 
 /* A feed that begins after a sequence, instead of the peer's last one; its call is under way. */
@@ -128,6 +135,32 @@ extern void docrep_couch_set_seq(StringInfo seq, const char *value);
  * not, or if its server is another process and would not know.
  */
 extern void docrep_couch_check_source(CouchPeer *peer, const char *since);
+
+/* ---------- couchdb_filter.c ---------- */
+
+extern char *docrep_couch_filter_identity(DocrepPeer *base, const struct DocrepFilterSpec *filter);
+
+/* Is a kind of feed one with this filter?  Give a new kind, in its own context, one. */
+extern bool docrep_couch_filter_same(const CouchFeedKind *kind,
+									 const struct DocrepFilterSpec *filter);
+extern void docrep_couch_filter_set(CouchFeedKind *kind, const struct DocrepFilterSpec *filter);
+
+/* Is a row that the source gives not wanted? */
+extern bool docrep_couch_filter_drops(const CouchFeedKind *kind, const DocrepChange *change);
+
+/* Does the source filter?  Then what goes into the path, and perhaps the body, of a call. */
+extern bool docrep_couch_filter_at_source(const CouchFeedKind *kind);
+extern bool docrep_couch_filter_has_body(const CouchFeedKind *kind);
+extern void docrep_couch_filter_path(StringInfo path, const CouchFeedKind *kind, bool pouchdb);
+extern void docrep_couch_filter_body(StringInfo out, const CouchFeedKind *kind);
+
+/* An error that comes in place of a row, or NULL. */
+extern char *docrep_couch_filter_row_error(const CouchFeedKind *kind, const CouchJson *row);
+/* Raise it. */
+extern void docrep_couch_filter_raise(const CouchPeer *peer, const char *said)
+			pg_attribute_noreturn();
+/* Raise if a refusal is because of the filter: it is not there, or has thrown. */
+extern void docrep_couch_filter_check_answer(const CouchPeer *peer, const DocrepHttpCall *call);
 
 /* ---------- couchdb_rows.c ---------- */
 

@@ -50,6 +50,7 @@ struct DocrepHttpCall
 								 * Content-Encoding (see encoding below) */
 	bool		accept_gzip_raw;	/* with raw: say that gzip is welcome */
 	int			retries;		/* -1, the default: options.retries_per_request; 0: none */
+	bool		final_500;		/* a status of 500 is no passing trouble: not repeated */
 	int			silence;		/* ms without a byte of an answer before the attempt counts as
 								 * failed; 0: options.connection_timeout; -1: any.  Other than
 								 * 0 is for feeds: no gzip, no least speed, no request_timeout */

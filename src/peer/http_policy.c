@@ -138,6 +138,8 @@ docrep_http_judge(const HttpTransfer *t)
 		return HTTP_REDIRECT;
 	if ((status == 401 || status == 403) && docrep_http_auth_renewable(t, status))
 		return HTTP_REAUTH;
+	if (status == 500 && t->call->final_500)
+		return HTTP_STANDS;
 	if (is_temporary(status) && may_repeat(t) && retry_after(t) <= LONGEST_RETRY_AFTER)
 		return HTTP_REPEAT;
 	return HTTP_STANDS;

@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "filter/filter.h"
 #include "miscadmin.h"
 #include "peer/local.h"
 #include "peer/peers.h"
@@ -231,6 +232,33 @@ typedef struct Answer
 	bool		flag;
 } Answer;
 
+/* What a filter is, and its identity in the caller's memory. */
+typedef struct FilterQuestion
+{
+	const DocrepFilterSpec *filter;
+	MemoryContext cxt;
+	char	   *identity;
+} FilterQuestion;
+
+static void
+identify_filter(LocalPeer *peer, void *arg)
+{
+	FilterQuestion *question = arg;
+
+	question->identity = MemoryContextStrdup(question->cxt,
+											 docrep_filter_identity(question->filter));
+}
+
+static char *
+local_filter_identity(DocrepPeer *base, const DocrepFilterSpec *filter)
+{
+	FilterQuestion question = {filter, CurrentMemoryContext, NULL};
+
+	docrep_local_in_transaction((LocalPeer *) base, "docrep: looking at a filter",
+								identify_filter, &question);
+	return question.identity;
+}
+
 static void
 local_send_changes(DocrepPeer *base, const DocrepChangesRequest *request)
 {
@@ -244,8 +272,11 @@ read_changes(LocalPeer *peer, void *arg)
 {
 	Answer	   *answer = arg;
 	DocTable   *table = docrep_serve_open(&peer->table, AccessShareLock, ACL_SELECT);
+	const DocrepChangesRequest *request = answer->request->changes_request;
+	DocrepFilter *filter = docrep_filter_compile(request->filter);
 
-	docrep_batch_changes(table, answer->request->changes_request, answer->changes);
+	docrep_batch_changes(table, request, docrep_filter_for_feed(filter, !request->winners_only),
+						 answer->changes);
 	docrep_table_close(table, NoLock);
 }
 
@@ -492,6 +523,7 @@ static const DocrepPeerOps local_ops = {
 	.put_local = local_put_local,
 	.swap_local = local_swap_local,
 	.fence = local_fence,
+	.filter_identity = local_filter_identity,
 	.send_changes = local_send_changes,
 	.recv_changes = local_recv_changes,
 	.send_fetch = local_send_fetch,

@@ -100,7 +100,12 @@ typedef struct DocrepPeerOps
 	 */
 	void		(*fence) (DocrepPeer *peer, const char *id, const char *token);
 
-	/* The source's side */
+	/*
+	 * The source's side.  filter_identity: see that it can give what passes a filter that
+	 * is not empty, and tell what identifies that, code of functions included.  Else
+	 * DR400, DR404, 0A000.  Synchronous; no other request may be under way.
+	 */
+	char	   *(*filter_identity) (DocrepPeer *peer, const struct DocrepFilterSpec *filter);
 	void		(*send_changes) (DocrepPeer *peer, const DocrepChangesRequest *request);
 	void		(*recv_changes) (DocrepPeer *peer, DocrepChanges *out);
 	void		(*send_fetch) (DocrepPeer *peer, const DocrepChanges *changes, bool latest);

@@ -15,6 +15,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "filter/filter.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "peer/peers.h"
@@ -339,6 +340,39 @@ postgres_fence(DocrepPeer *base, const char *id, const char *token)
 
 /* ---------- the source's side ---------- */
 
+/* Filters came with a later protocol, too. */
+static void
+need_filters(const PostgresPeer *peer)
+{
+	if (peer->protocol < DOCREP_WIRE_FILTERS)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("docrep on the server of %s is too old for filters", peer->base.display),
+				 errhint("Update docrep there.")));
+}
+
+static char *
+postgres_filter_identity(DocrepPeer *base, const DocrepFilterSpec *filter)
+{
+	PostgresPeer *peer = (PostgresPeer *) base;
+	const char *doing = "looking at the filter";
+	DocrepPgParams params = {0};
+	DocrepRequest *request;
+	const char *data;
+	char	   *identity;
+	Size		len;
+
+	need_filters(peer);
+	docrep_pgparam_uuid(&params, peer->table);
+	docrep_pgparam_text(&params, docrep_filter_spec_to_text(filter));
+	(void) send_request(peer, REQUEST_OTHER, "SELECT docrep.peer_filter($1, $2)", &params);
+	request = oldest_request(peer, REQUEST_OTHER);
+	data = copied_value(peer, doing, CurrentMemoryContext, &len);
+	identity = pnstrdup(data, len);
+	end_answer(peer, request, doing);
+	return identity;
+}
+
 static void
 postgres_send_changes(DocrepPeer *base, const DocrepChangesRequest *request)
 {
@@ -355,8 +389,17 @@ postgres_send_changes(DocrepPeer *base, const DocrepChangesRequest *request)
 	docrep_pgparam_bool(&params, request->winners_only);
 	docrep_pgparam_bool(&params, request->with_docs);
 	docrep_pgparam_bytea(&params, ids);
-	(void) send_request(peer, REQUEST_CHANGES,
-						"SELECT docrep.peer_changes($1, $2, $3, $4, $5, $6, $7)", &params);
+	if (docrep_filter_is_empty(request->filter))
+		(void) send_request(peer, REQUEST_CHANGES,
+							"SELECT docrep.peer_changes($1, $2, $3, $4, $5, $6, $7)", &params);
+	else
+	{
+		need_filters(peer);
+		docrep_pgparam_text(&params, docrep_filter_spec_to_text(request->filter));
+		(void) send_request(peer, REQUEST_CHANGES,
+							"SELECT docrep.peer_changes($1, $2, $3, $4, $5, $6, $7, $8)",
+							&params);
+	}
 	if (ids != NULL)
 		pfree(ids);
 }
@@ -615,6 +658,7 @@ static const DocrepPeerOps postgres_ops = {
 	.put_local = postgres_put_local,
 	.swap_local = postgres_swap_local,
 	.fence = postgres_fence,
+	.filter_identity = postgres_filter_identity,
 	.send_changes = postgres_send_changes,
 	.recv_changes = postgres_recv_changes,
 	.send_fetch = postgres_send_fetch,

@@ -8,6 +8,7 @@
 #ifndef DOCREP_REPLICATOR_REPLICATION_H
 #define DOCREP_REPLICATOR_REPLICATION_H
 
+#include "filter/filter.h"
 #include "peer/peer.h"
 
 /*
@@ -27,6 +28,8 @@ typedef struct Replication
 	char	   *since_seq;		/* or NULL */
 	char	  **doc_ids;		/* sorted, unique; or NULL */
 	int			ndoc_ids;
+	DocrepFilterSpec filter;	/* what else chooses documents */
+	char	   *filter_identity;	/* for the id; a run adds the code of functions.  NULL: no filter */
 	int			worker_batch_size;
 	DocrepPeerOptions peer_options; /* of both peers, but for the proxy: */
 	char	   *source_proxy;	/* URL, may hold a password; or NULL */
@@ -51,8 +54,7 @@ typedef struct Replication
 /*
  * Read a replication document: unknown or ill-typed fields, missing source or
  * target, exclusive fields together: DR400 naming the field.  Fields that a
- * later version brings (filter, selector, delay, ...) are refused with 0A000
- * while they are not there.  In the caller's session: names are
+ * an endpoint cannot honour (a JavaScript filter of a table) are refused with 0A000.  In the caller's session: names are
  * resolved in its search_path, rights are its own.
  *
  * With "cancel" and one of "replication_id", "id" and "_local_id" in place of

@@ -18,6 +18,7 @@
 #include "peer/server.h"
 #include "peer/socket_options.h"
 #include "replicator/replication.h"
+#include "replicator/replication_filter.h"
 #include "replicator/user_ctx.h"
 #include "store/errcodes.h"
 #include "store/node.h"
@@ -45,6 +46,7 @@ typedef enum FieldType
 	FIELD_SOCKET_OPTIONS,
 	FIELD_DELAY,
 	FIELD_DOC_IDS,
+	FIELD_ARRAY,
 	FIELD_ANY
 } FieldType;
 
@@ -98,10 +100,12 @@ static const FieldRule rules[] = {
 	PLAIN("disabled", FIELD_BOOL, INTO(disabled)),
 	PLAIN("delay", FIELD_DELAY, INTO(delay)),
 
-	/* refused for now unless they ask for nothing: refuse_later_fields */
+	/* which documents: replication_filter.c */
 	PLAIN("filter", FIELD_TEXT, NOWHERE),
 	PLAIN("selector", FIELD_OBJECT, NOWHERE),
 	PLAIN("query_params", FIELD_OBJECT, NOWHERE),
+	PLAIN("paths", FIELD_ARRAY, NOWHERE),
+	PLAIN("prevent_deletions", FIELD_BOOL, NOWHERE),
 };
 
 /* Raise DR400 about a field's type or value. */
@@ -112,15 +116,6 @@ bad_field(const char *name, const char *wanted, const JsonbValue *value)
 			(errcode(ERRCODE_DOCREP_BAD_REQUEST),
 			 errmsg("replication field \"%s\" must be %s", name, wanted),
 			 errdetail("It is %s.", docrep_json_type_name(value))));
-}
-
-/* Raise 0A000 about a field that this version cannot honour. */
-static void
-not_supported(const char *name)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("replication field \"%s\" is not supported by this version", name)));
 }
 
 /* The rule of a field, or NULL. */
@@ -307,6 +302,11 @@ read_field(Replication *replication, const FieldRule *rule, JsonbValue *value)
 		case FIELD_DOC_IDS:
 			read_doc_ids(replication, value);
 			break;
+		case FIELD_ARRAY:
+			if (value->type != jbvNull &&
+				!(value->type == jbvBinary && JsonContainerIsArray(value->val.binary.data)))
+				bad_field(rule->name, "an array of strings", value);
+			break;
 		case FIELD_ANY:
 			if (into)
 				*(char **) into = docrep_json_text(value);
@@ -379,21 +379,6 @@ read_retry(Replication *replication, JsonbContainer *root)
 		options->request_timeout = CYCLES_REQUEST_TIMEOUT;
 		options->given |= DOCREP_GIVEN_REQUEST_TIMEOUT;
 	}
-}
-
-/* Refuse what only a later version can do; a value that asks for nothing passes. */
-static void
-refuse_later_fields(JsonbContainer *root)
-{
-	JsonbValue	value;
-
-	if (has_field(root, "filter"))
-		not_supported("filter");
-	if (has_field(root, "selector"))
-		not_supported("selector");
-	if (docrep_json_member(root, "query_params", &value) &&
-		JsonContainerSize(value.val.binary.data) > 0)
-		not_supported("query_params");
 }
 
 /* Refuse a field that endpoints in other Postgres servers cannot honour. */
@@ -502,7 +487,7 @@ read_document(Replication *replication, JsonbContainer *root)
 		replication->target_proxy = replication->source_proxy;
 	options->worker_batch_size = replication->worker_batch_size;
 	read_retry(replication, root);
-	refuse_later_fields(root);
+	docrep_replication_read_filter(replication, root);
 }
 
 /*
@@ -529,6 +514,8 @@ read_endpoints(Replication *replication, JsonbContainer *root)
 										replication->create_target ? DOCREP_MISSING_CREATE :
 										DOCREP_MISSING_ERROR);
 	check_for_postgres(replication, root);
+	if (!replication->cancel)
+		docrep_replication_check_filter(replication);
 	SetUserIdAndSecContext(caller, context);
 	if (strcmp(replication->source->identity, replication->target->identity) == 0)
 		ereport(ERROR,

@@ -127,6 +127,9 @@ docrep_replication_serialize(const Replication *replication)
 	docrep_json_put_int(&out, "checkpoint_interval", replication->checkpoint_interval);
 	docrep_json_put_text(&out, "since_seq", replication->since_seq);
 	put_texts(&out, "doc_ids", replication->doc_ids, replication->ndoc_ids);
+	if (!docrep_filter_is_empty(&replication->filter))
+		docrep_json_put_text(&out, "filter", docrep_filter_spec_to_text(&replication->filter));
+	docrep_json_put_text(&out, "filter_identity", replication->filter_identity);
 	put_owner(&out, replication);
 	docrep_json_put_int(&out, "worker_batch_size", replication->worker_batch_size);
 	docrep_json_put_int(&out, "connection_timeout", options->connection_timeout);
@@ -158,6 +161,7 @@ docrep_replication_deserialize(const char *text)
 	Replication *replication = palloc0(sizeof(Replication));
 	DocrepPeerOptions *options = &replication->peer_options;
 	JsonbValue	value;
+	char	   *filter = docrep_json_member_text(flat, "filter");
 
 	replication->source = docrep_flat_get_endpoint(flat, "source");
 	replication->target = docrep_flat_get_endpoint(flat, "target");
@@ -169,6 +173,9 @@ docrep_replication_deserialize(const char *text)
 	replication->checkpoint_interval = docrep_json_member_int(flat, "checkpoint_interval", 0);
 	replication->since_seq = docrep_json_member_text(flat, "since_seq");
 	replication->doc_ids = get_texts(flat, "doc_ids", &replication->ndoc_ids);
+	if (filter)
+		replication->filter = *docrep_filter_spec_from_text(filter);
+	replication->filter_identity = docrep_json_member_text(flat, "filter_identity");
 	get_owner(flat, replication);
 	replication->worker_batch_size = docrep_json_member_int(flat, "worker_batch_size", 0);
 	options->connection_timeout = docrep_json_member_int(flat, "connection_timeout", 0);

@@ -46,6 +46,9 @@ docrep_replication_identify(Replication *replication)
 	add_part(&parts, replication->doc_ids ? "doc_ids" : "all");
 	for (int i = 0; i < replication->ndoc_ids; i++)
 		add_part(&parts, replication->doc_ids[i]);
+	/* nothing where there is no filter: as before there were any */
+	if (replication->filter_identity)
+		add_part(&parts, replication->filter_identity);
 
 	XXH128_canonicalFromHash(&digest, XXH3_128bits(parts.data, parts.len));
 	for (size_t i = 0; i < sizeof(digest.digest); i++)

@@ -35,7 +35,8 @@ open_peer(Run *run, DocrepEndpoint *endpoint, const char *proxy, bool create,
 /*
  * A table that was created just now is known by its uuid from here on, so
  * the checkpoint is named by that: the next run, which finds the table, will
- * look for that name.
+ * look for that name.  And a filter is known by its code, which only the source has:
+ * another code is another replication, which starts over.
  */
 static void
 identify_again(Run *run)
@@ -51,6 +52,12 @@ identify_again(Run *run)
 	if (strcmp(run->target->identity, replication->target->identity) != 0)
 	{
 		replication->target->identity = pstrdup(run->target->identity);
+		changed = true;
+	}
+	if (!docrep_filter_is_empty(&replication->filter))
+	{
+		replication->filter_identity = run->source->ops->filter_identity(run->source,
+																		 &replication->filter);
 		changed = true;
 	}
 	if (changed)

@@ -28,6 +28,8 @@
 #define WITHOUT_DOCS_BELOW	0.5
 /* From this share on the target is not asked what it misses. */
 #define UNDIFFED_ABOVE		0.95
+/* In so many batches at least, if they are small enough, comes what doc_ids names. */
+#define BATCHES_BY_ID		8
 
 /*
  * The peers' functions allocate in the batch and may leave any context behind
@@ -66,6 +68,11 @@ docrep_transfer_request_changes(Run *run)
 	batch->request.with_docs = want_docs(run);
 	batch->request.doc_ids = (const char *const *) replication->doc_ids;
 	batch->request.ndoc_ids = replication->ndoc_ids;
+	/* every batch of a feed by ids begins with looking all of them up */
+	if (replication->doc_ids)
+		batch->request.max_rows = Max(batch->request.max_rows, replication->ndoc_ids / BATCHES_BY_ID);
+	if (!docrep_filter_is_empty(&replication->filter))
+		batch->request.filter = &replication->filter;
 	docrep_changes_init(&batch->changes, cxt);
 	docrep_changes_init(&batch->to_fetch, cxt);
 
@@ -403,6 +410,25 @@ docrep_transfer_recv_diff(Run *run, Batch *batch)
 	}
 }
 
+/*
+ * A document may have been deleted, or its leaf be one that a feed told of without
+ * saying that it is a deletion: those are not wanted.
+ */
+static void
+drop_deletions(DocrepDocs *docs)
+{
+	int			kept = 0;
+
+	for (int i = 0; i < docs->n; i++)
+	{
+		if (docs->docs[i].deleted)
+			docs->bytes -= Min(docs->bytes, doc_bytes(&docs->docs[i]));
+		else
+			docs->docs[kept++] = docs->docs[i];
+	}
+	docs->n = kept;
+}
+
 /* A part of the bodies has come. */
 void
 docrep_transfer_recv_fetch(Run *run, Batch *batch)
@@ -419,6 +445,8 @@ docrep_transfer_recv_fetch(Run *run, Batch *batch)
 		docrep_pipeline_pop(&run->at_source);
 	run->stats.docs_read += portion->docs.n;
 	run->stats.bulk_get_docs += portion->docs.n;
+	if (run->replication->filter.prevent_deletions)
+		drop_deletions(&portion->docs);
 	offer_portion(batch, portion, !more);
 }
 

@@ -22,6 +22,12 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+/*
+ * A filtered batch ends after this (ms), full or not, so that what was scanned in vain
+ * makes it to a checkpoint and is not scanned again.
+ */
+#define FILTER_PATIENCE		1000
+
 /* ---------- containers ---------- */
 
 void
@@ -153,6 +159,30 @@ fill_doc(DocTable *table, Snapshot snapshot, const char *id, DocState *state, in
 	return true;
 }
 
+/*
+ * The nodes of a row that travel: its leaves that pass, or the winner.  Returns how
+ * many there are.
+ */
+static int32
+nodes_to_travel(const DocrepChangesRequest *request, DocFeedRow *row, int32 **nodes)
+{
+	int32		n;
+	int32		kept = 0;
+
+	if (request->winners_only)
+	{
+		*nodes = &row->state.winner;
+		return 1;
+	}
+	n = docrep_revtree_leaves(row->state.tree, nodes);
+	for (int32 i = 0; i < n; i++)
+	{
+		if (row->passes == NULL || row->passes[i])
+			(*nodes)[kept++] = (*nodes)[i];
+	}
+	return kept;
+}
+
 /* A row of the feed into a change; with bodies if asked for. */
 static void
 fill_change(DocTable *table, const DocrepChangesRequest *request, DocFeed *feed,
@@ -161,15 +191,11 @@ fill_change(DocTable *table, const DocrepChangesRequest *request, DocFeed *feed,
 	DocrepChange *change = docrep_changes_add(out);
 	RevTree    *tree = row->state.tree;
 	int32	   *leaves;
-	int32		n = 1;
+	int32		n = nodes_to_travel(request, row, &leaves);
 
 	change->id = row->id;
 	change->deleted = !row->state.live;
 	change->modified = row->state.modified;
-	if (request->winners_only)
-		leaves = &row->state.winner;
-	else
-		n = docrep_revtree_leaves(tree, &leaves);
 	change->nrevs = n;
 	change->revs = palloc(n * sizeof(Rev));
 	for (int i = 0; i < n; i++)
@@ -192,16 +218,20 @@ fill_change(DocTable *table, const DocrepChangesRequest *request, DocFeed *feed,
 }
 
 void
-docrep_batch_changes(DocTable *table, const DocrepChangesRequest *request, DocrepChanges *out)
+docrep_batch_changes(DocTable *table, const DocrepChangesRequest *request,
+					 const DocFeedFilter *filter, DocrepChanges *out)
 {
 	MemoryContext old = MemoryContextSwitchTo(out->cxt);
 	int64		since = docrep_seq_parse(&table->info, request->since);
+	TimestampTz begun = GetCurrentTimestamp();
 	DocFeed    *feed;
 	DocFeedRow	row;
 	const char *epoch;
 
 	feed = docrep_feed_open(table, since, false, request->doc_ids, request->ndoc_ids,
 							request->with_docs ? DOCSTATE_BODY | DOCSTATE_TRUNK : 0);
+	if (filter)
+		docrep_feed_set_filter(feed, filter, FILTER_PATIENCE);
 	epoch = docrep_seq_suffix(&table->info);
 	out->at_end = true;
 	while (docrep_feed_next(feed, &row))
@@ -213,7 +243,14 @@ docrep_batch_changes(DocTable *table, const DocrepChangesRequest *request, Docre
 			out->at_end = false;
 			break;
 		}
+		if (filter && TimestampDifferenceExceeds(begun, GetCurrentTimestamp(), FILTER_PATIENCE))
+		{
+			out->at_end = false;
+			break;
+		}
 	}
+	if (docrep_feed_paused(feed))
+		out->at_end = false;
 	out->last_seq = docrep_seq_text(docrep_feed_scanned(feed), epoch);
 	out->pending = out->at_end ? 0 : docrep_feed_pending(feed);
 	docrep_feed_close(feed);

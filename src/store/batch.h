@@ -88,6 +88,7 @@ typedef struct DocrepChangesRequest
 	bool		with_docs;		/* send bodies along if that is cheap */
 	const char *const *doc_ids; /* or NULL */
 	int			ndoc_ids;
+	const struct DocrepFilterSpec *filter;	/* which of them (filter/filter.h); or NULL */
 } DocrepChangesRequest;
 
 /* For whom a write is done: what rejected_docs shows. */
@@ -102,9 +103,13 @@ extern DocrepDoc *docrep_docs_add(DocrepDocs *docs);	/* zeroed */
 extern void docrep_changes_init(DocrepChanges *changes, MemoryContext cxt);
 extern DocrepChange *docrep_changes_add(DocrepChanges *changes);	/* zeroed */
 
-/* Read a batch of changes into out (initialised, empty).  Needs SELECT. */
+/*
+ * Read a batch of changes into out (initialised, empty).  Needs SELECT.  filter: what has
+ * become of request->filter, or NULL; a batch that finds little may end early.
+ */
+struct DocFeedFilter;
 extern void docrep_batch_changes(DocTable *table, const DocrepChangesRequest *request,
-								 DocrepChanges *out);
+								 const struct DocFeedFilter *filter, DocrepChanges *out);
 
 /* Set missing[] of every change: true for revisions that are not in the tree. */
 extern void docrep_batch_diff(DocTable *table, DocrepChanges *changes);

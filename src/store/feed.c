@@ -26,6 +26,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 /* rows that are checked against row security at a time */
 #define POLICY_BATCH 500
@@ -63,6 +64,12 @@ struct DocFeed
 	int			next_row;
 	bool		exhausted;
 	MemoryContext rows_cxt;
+
+	const DocFeedFilter *filter;	/* or NULL */
+	MemoryContext test_cxt;		/* what it looks at */
+	int			patience;		/* ms, or 0 */
+	TimestampTz last_given;
+	bool		paused;
 };
 
 /* ---------- streams ---------- */
@@ -129,15 +136,22 @@ choose(DocFeed *feed)
 	return (live->seq < dead->seq) != feed->descending ? live : dead;
 }
 
-static void
-fill_row(DocFeed *feed, Stream *s, DocFeedRow *row)
+static char *
+stream_id(DocFeed *feed, Stream *s)
 {
 	bool		isnull;
 	Datum		id = slot_getattr(s->slot, s->in_dead ? Anum_dead_id : feed->table->info.a_id,
 								  &isnull);
 
-	row->id = TextDatumGetCString(id);
-	docrep_state_from_slot(feed->table, s->in_dead, s->slot, feed->flags, &row->state);
+	return TextDatumGetCString(id);
+}
+
+static void
+fill_row(DocFeed *feed, Stream *s, int flags, DocFeedRow *row)
+{
+	row->id = stream_id(feed, s);
+	row->passes = NULL;
+	docrep_state_from_slot(feed->table, s->in_dead, s->slot, flags, &row->state);
 }
 
 /* The next row of the merged streams, before row security. */
@@ -149,9 +163,124 @@ next_merged(DocFeed *feed, DocFeedRow *row)
 	CHECK_FOR_INTERRUPTS();
 	if (s == NULL)
 		return false;
-	fill_row(feed, s, row);
+	fill_row(feed, s, feed->flags, row);
 	advance(feed, s);
 	return true;
+}
+
+/* ---------- the filter ---------- */
+
+/* What of a row must be read for the filter. */
+static int
+test_flags(const DocFeed *feed)
+{
+	return feed->filter->wants_bodies ? DOCSTATE_BODY : 0;
+}
+
+/* Ask the filter about one leaf. */
+static bool
+test_leaf(DocFeed *feed, const DocFeedRow *row, int32 node)
+{
+	const DocFeedFilter *filter = feed->filter;
+	const DocState *state = &row->state;
+	const RevNode *leaf = &state->tree->nodes[node];
+	Jsonb	   *body = NULL;
+	Jsonb	   *atts;
+
+	if (node == state->winner)
+		body = state->doc;
+	else if (filter->wants_bodies)
+		(void) docrep_leaf_read(feed->table, feed->snapshot, row->id, &leaf->rev, &body,
+								&atts, NULL);
+	return filter->passes(filter->arg, row->id, &leaf->rev, leaf->deleted, body);
+}
+
+/*
+ * Ask the filter about a row.  *passes gets what DocFeedRow.passes will be, in the current
+ * context, and *n its length.
+ */
+static bool
+test_row(DocFeed *feed, const DocFeedRow *row, bool **passes, int32 *n)
+{
+	int32	   *leaves;
+	bool		any = false;
+	bool		all = true;
+
+	*passes = NULL;
+	if (!feed->filter->all_leaves)
+		return test_leaf(feed, row, row->state.winner);
+	*n = docrep_revtree_leaves(row->state.tree, &leaves);
+	*passes = palloc(*n * sizeof(bool));
+	for (int32 i = 0; i < *n; i++)
+	{
+		(*passes)[i] = test_leaf(feed, row, leaves[i]);
+		any |= (*passes)[i];
+		all &= (*passes)[i];
+	}
+	if (all)
+		*passes = NULL;
+	return any;
+}
+
+/* A row did not pass: true if that has been going on for too long. */
+static bool
+out_of_patience(DocFeed *feed)
+{
+	if (feed->patience == 0 ||
+		!TimestampDifferenceExceeds(feed->last_given, GetCurrentTimestamp(), feed->patience))
+		return false;
+	feed->paused = true;
+	return true;
+}
+
+/* Hand the verdict over with the row, in the current context. */
+static void
+give_passes(DocFeedRow *row, const bool *passes, int32 n)
+{
+	row->passes = NULL;
+	if (passes)
+		row->passes = memcpy(palloc(n * sizeof(bool)), passes, n * sizeof(bool));
+}
+
+/*
+ * The next row of the merged streams that passes, without row security.  A row is
+ * read once for the filter and, if it passes, once more for the caller.
+ */
+static bool
+next_passing(DocFeed *feed, DocFeedRow *row)
+{
+	Stream	   *s;
+
+	while ((s = choose(feed)) != NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(feed->test_cxt);
+		DocFeedRow	tested;
+		bool	   *passes = NULL;
+		int32		n = 0;
+		bool		pass;
+
+		CHECK_FOR_INTERRUPTS();
+		MemoryContextReset(feed->test_cxt);
+		pass = feed->filter->id_passes(feed->filter->arg, stream_id(feed, s));
+		if (pass)
+		{
+			fill_row(feed, s, test_flags(feed), &tested);
+			pass = test_row(feed, &tested, &passes, &n);
+		}
+		MemoryContextSwitchTo(old);
+		if (pass)
+		{
+			fill_row(feed, s, feed->flags, row);
+			give_passes(row, passes, n);
+			advance(feed, s);
+			return true;
+		}
+		feed->scanned = s->seq;
+		advance(feed, s);
+		if (out_of_patience(feed))
+			return false;
+	}
+	return false;
 }
 
 /* ---------- rows read ahead ---------- */
@@ -256,6 +385,39 @@ read_ahead(DocFeed *feed)
 	return false;
 }
 
+/* Read a row that was read ahead again, with the same snapshot, into the current context. */
+static void
+read_again(DocFeed *feed, const DocFeedRow *from, int flags, DocFeedRow *row)
+{
+	row->id = pstrdup(from->id);
+	row->passes = NULL;
+	if (!docrep_state_read(feed->table, feed->snapshot, row->id, flags, &row->state))
+		elog(ERROR, "document \"%s\" is gone from its snapshot", row->id);
+}
+
+/* Does a row that was read ahead pass?  *passes and *n as of test_row, in test_cxt. */
+static bool
+test_read_ahead(DocFeed *feed, const DocFeedRow *from, bool **passes, int32 *n)
+{
+	MemoryContext old;
+	DocFeedRow	row;
+	bool		pass;
+
+	*passes = NULL;
+	if (feed->filter == NULL)
+		return true;
+	MemoryContextReset(feed->test_cxt);
+	old = MemoryContextSwitchTo(feed->test_cxt);
+	pass = feed->filter->id_passes(feed->filter->arg, from->id);
+	if (pass)
+	{
+		read_again(feed, from, test_flags(feed), &row);
+		pass = test_row(feed, &row, passes, n);
+	}
+	MemoryContextSwitchTo(old);
+	return pass;
+}
+
 /*
  * Hand out the next of the rows read ahead.  Those live in the feed's memory and
  * go with it or with the next batch, so the document is read once more, with the
@@ -264,12 +426,26 @@ read_ahead(DocFeed *feed)
 static bool
 next_read_ahead(DocFeed *feed, DocFeedRow *row)
 {
-	if (feed->next_row >= feed->nrows && (feed->by_id || !read_ahead(feed)))
-		return false;
-	row->id = pstrdup(feed->rows[feed->next_row++].id);
-	if (!docrep_state_read(feed->table, feed->snapshot, row->id, feed->flags, &row->state))
-		elog(ERROR, "document \"%s\" is gone from its snapshot", row->id);
-	return true;
+	for (;;)
+	{
+		const DocFeedRow *from;
+		bool	   *passes;
+		int32		n = 0;
+
+		CHECK_FOR_INTERRUPTS();
+		if (feed->next_row >= feed->nrows && (feed->by_id || !read_ahead(feed)))
+			return false;
+		from = &feed->rows[feed->next_row++];
+		if (test_read_ahead(feed, from, &passes, &n))
+		{
+			read_again(feed, from, feed->flags, row);
+			give_passes(row, passes, n);
+			return true;
+		}
+		feed->scanned = from->state.seq;
+		if (out_of_patience(feed))
+			return false;
+	}
 }
 
 /* ---------- the feed ---------- */
@@ -308,20 +484,41 @@ docrep_feed_open(DocTable *table, int64 since, bool descending,
 	return feed;
 }
 
+void
+docrep_feed_set_filter(DocFeed *feed, const DocFeedFilter *filter, int patience)
+{
+	feed->filter = filter;
+	feed->patience = patience;
+	feed->last_given = GetCurrentTimestamp();
+	feed->test_cxt = AllocSetContextCreate(feed->cxt, "docrep feed filter",
+										   ALLOCSET_DEFAULT_SIZES);
+}
+
 bool
 docrep_feed_next(DocFeed *feed, DocFeedRow *row)
 {
 	bool		found;
 
+	feed->paused = false;
 	if (feed->by_id || feed->table->row_security)
 		found = next_read_ahead(feed, row);
+	else if (feed->filter)
+		found = next_passing(feed, row);
 	else
 		found = next_merged(feed, row);
+	if (found && feed->patience > 0)
+		feed->last_given = GetCurrentTimestamp();
 	if (found)
 		feed->scanned = row->state.seq;
-	else
+	else if (!feed->paused)
 		feed->scanned = feed->descending ? feed->since : Max(feed->horizon - 1, feed->since);
 	return found;
+}
+
+bool
+docrep_feed_paused(DocFeed *feed)
+{
+	return feed->paused;
 }
 
 int64
@@ -345,7 +542,7 @@ docrep_feed_count_rest(DocFeed *feed)
 {
 	int64		n = 0;
 
-	if (feed->by_id || feed->table->row_security)
+	if (feed->by_id || feed->table->row_security || feed->filter)
 	{
 		DocFeedRow	row;
 		MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "docrep feed count",

@@ -16,7 +16,23 @@ typedef struct DocFeedRow
 {
 	char	   *id;
 	DocState	state;			/* body and trunk as the feed's flags ask */
+	bool	   *passes;			/* with a filter of all leaves: which of them pass, in the order
+								 * of docrep_revtree_leaves; NULL: all */
 } DocFeedRow;
+
+/*
+ * Which documents are wanted, as the floor above says (src/filter/).  Asked
+ * about rows that the role may see, in memory that is emptied for the next.
+ */
+typedef struct DocFeedFilter
+{
+	void	   *arg;
+	bool		all_leaves;		/* asked about every leaf, and a row passes if one does; else
+								 * about the winner */
+	bool		wants_bodies;
+	bool		(*id_passes) (void *arg, const char *id);	/* may any revision of it pass? */
+	bool		(*passes) (void *arg, const char *id, const Rev *rev, bool deleted, Jsonb *body);
+} DocFeedFilter;
 
 /*
  * Open the feed after seq "since" (ascending), or from the end down to since
@@ -28,15 +44,25 @@ extern DocFeed *docrep_feed_open(DocTable *table, int64 since, bool descending,
 								 const char *const *doc_ids, int ndoc_ids, int flags);
 
 /*
+ * Pass over what the filter does not let through.  patience, if not 0: after so many
+ * ms the feed ends before its end (docrep_feed_paused) when it has met nothing but such
+ * rows since it was opened or gave the last one.
+ */
+extern void docrep_feed_set_filter(DocFeed *feed, const DocFeedFilter *filter, int patience);
+
+/*
  * Next row in order of seq, allocated in CurrentMemoryContext; false at the
  * end.  Rows that row security hides are passed over.
  */
 extern bool docrep_feed_next(DocFeed *feed, DocFeedRow *row);
 
+/* Did docrep_feed_next return false for want of patience? */
+extern bool docrep_feed_paused(DocFeed *feed);
+
 /* How far has been scanned: the seq to go on from; horizon - 1 at the end. */
 extern int64 docrep_feed_scanned(DocFeed *feed);
 
-/* How many rows are left, about (by seq's distance; exact when none or by id). */
+/* How many rows are left, about (by seq's distance; exact when none or by id), filter or not. */
 extern int64 docrep_feed_pending(DocFeed *feed);
 
 /*

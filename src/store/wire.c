@@ -26,12 +26,7 @@
 #include "utils/memutils.h"
 #include "utils/uuid.h"
 
-/* the most that one call returns, whatever is asked for */
-#define MAX_ROWS	100000
-#define MAX_BYTES	(64 * 1024 * 1024)
-
 PG_FUNCTION_INFO_V1(docrep_peer_open);
-PG_FUNCTION_INFO_V1(docrep_peer_changes);
 PG_FUNCTION_INFO_V1(docrep_peer_diff);
 PG_FUNCTION_INFO_V1(docrep_peer_fetch);
 PG_FUNCTION_INFO_V1(docrep_peer_write);
@@ -128,44 +123,6 @@ docrep_peer_open(PG_FUNCTION_ARGS)
 	values[1] = UUIDPGetDatum(uuid);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(tupdesc),
 													  values, nulls)));
-}
-
-/*
- * peer_changes(tbl uuid, since text, max_rows int, max_bytes bigint,
- *				winners_only bool, with_docs bool, doc_ids bytea) returns bytea
- */
-Datum
-docrep_peer_changes(PG_FUNCTION_ARGS)
-{
-	DocrepChangesRequest request = {0};
-	DocrepChanges changes;
-	DocTable   *table;
-	bytea	   *result;
-
-	require_args(fcinfo, 6);
-	request.since = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	request.max_rows = Min(PG_GETARG_INT32(2), MAX_ROWS);
-	request.max_bytes = (Size) Min(Max(PG_GETARG_INT64(3), 0), MAX_BYTES);
-	request.winners_only = PG_GETARG_BOOL(4);
-	request.with_docs = PG_GETARG_BOOL(5);
-	if (request.max_rows < 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_DOCREP_BAD_REQUEST),
-				 errmsg("a peer asked for %d changes", request.max_rows)));
-	if (!PG_ARGISNULL(6))
-	{
-		bytea	   *ids = PG_GETARG_BYTEA_PP(6);
-
-		request.doc_ids = docrep_wire_unpack_ids(VARDATA_ANY(ids), VARSIZE_ANY_EXHDR(ids),
-												 &request.ndoc_ids);
-	}
-
-	docrep_changes_init(&changes, CurrentMemoryContext);
-	table = docrep_serve_open(PG_GETARG_UUID_P(0), AccessShareLock, ACL_SELECT);
-	docrep_batch_changes(table, &request, &changes);
-	docrep_table_close(table, NoLock);
-	result = docrep_wire_pack_changes(&changes);
-	PG_RETURN_BYTEA_P(result);
 }
 
 /* peer_diff(tbl uuid, revs bytea) returns bytea */

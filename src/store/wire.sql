@@ -8,13 +8,6 @@ CREATE FUNCTION docrep.peer_open(name text, create_missing boolean, client_proto
 COMMENT ON FUNCTION docrep.peer_open(text, boolean, integer) IS
 	'for replication peers: find or make a document table, agree on a protocol, and set the session''s timeouts for a replication';
 
-CREATE FUNCTION docrep.peer_changes(tbl uuid, since text, max_rows integer, max_bytes bigint,
-							 winners_only boolean, with_docs boolean, doc_ids bytea)
-	RETURNS bytea
-	LANGUAGE C AS 'MODULE_PATHNAME', 'docrep_peer_changes';
-COMMENT ON FUNCTION docrep.peer_changes(uuid, text, integer, bigint, boolean, boolean, bytea) IS
-	'for replication peers: a batch of the changes feed; needs SELECT on the table';
-
 CREATE FUNCTION docrep.peer_diff(tbl uuid, revs bytea) RETURNS bytea
 	LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'docrep_peer_diff';
 COMMENT ON FUNCTION docrep.peer_diff(uuid, bytea) IS

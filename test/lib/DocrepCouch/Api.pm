@@ -234,12 +234,10 @@ sub changes
 		return failure(400, 'bad_request', '`doc_ids` filter parameter is not a list.') unless defined $list;
 		$ids = { map { json_unquote($_) => 1 } @{ json_elements($list) } };
 	}
-	elsif (defined $q->{filter})
-	{
-		return failure(404, 'not_found', 'missing');
-	}
+	my ($test, $refusal) = $self->filter($r, $db);
+	return $refusal if $refusal;
 	my $feed = {
-		db => $db, since => $since, ids => $ids, query => $q,
+		db => $db, test => $test, since => $since, ids => $ids, query => $q,
 		kind => $q->{feed} // 'normal',
 		limit => $q->{limit} // 1e15,
 		heartbeat => !defined $q->{heartbeat} ? undef : $q->{heartbeat} eq 'true' ? 60 : $q->{heartbeat} / 1000,
@@ -253,14 +251,59 @@ sub changes
 		  . $self->{store}->seq_json($db, $last) . ",\"pending\":$pending}\n" };
 }
 
+# What a feed's filter lets through, as a sub of an id, a document and a revision (undef: all),
+# or the refusal.  Selectors are equalities of members.  JavaScript is not run: a filter
+# lets through what has the value of req.query in the one member that it looks at, a view
+# what has that member at all; one that throws does so.
+sub filter
+{
+	my ($self, $r, $db) = @_;
+	my $q = $r->{query};
+	my $name = $q->{filter};
+	my $body = sub { my ($doc, $rev) = @_; return $json->decode('{' . ($doc->{revs}{$rev}{body} // '') . '}') };
+
+	return if !defined $name || $name eq '_doc_ids';
+	return sub { $_[0] =~ m{^_design/} } if $name eq '_design';
+	if ($name eq '_selector')
+	{
+		my ($text) = map { $_->[1] } grep { $_->[0] eq 'selector' } @{ json_members($r->{body} // '') // [] };
+		return (undef, failure(400, 'bad_request', 'selector is missing')) unless defined $text;
+		my $selector = $json->decode($text);
+		return sub {
+			my $doc = $body->(@_[ 1, 2 ]);
+			return !grep { !defined $doc->{$_} || $doc->{$_} ne $selector->{$_} } keys %$selector;
+		};
+	}
+	my $view = $name eq '_view';
+	my ($design, $function) = split m{/}, ($view ? $q->{view} : $name) // '', 2;
+	my $doc = $db->{docs}{"_design/$design"};
+	return (undef, failure(404, 'not_found', 'missing')) unless $doc;
+	my $code = $body->($doc, (DocrepCouch::Store::leaves($doc))[0])->{ $view ? 'views' : 'filters' }{$function};
+	$code = $code->{map} if $view && $code;
+	return (undef, failure(404, 'not_found', "missing json key: $function")) unless defined $code;
+	return (undef, failure(500, 'TypeError', 'doc.a is undefined')) if $code =~ /throw/;
+	my ($member) = $code =~ /doc\.(\w+)/;
+	return sub {
+		my $value = $body->(@_[ 1, 2 ])->{$member};
+		return defined $value && ($view || $value eq ($q->{$member} // ''));
+	};
+}
+
 # The rows of a feed, each as text, how far was read, and how many follow.
 sub feed_rows
 {
 	my ($self, $feed) = @_;
 	my ($store, $db) = ($self->{store}, $feed->{db});
 	my $docs = $db->{docs};
+	my $all = ($feed->{query}{style} // '') eq 'all_docs';
+	my $leaves = sub {
+		my ($id) = @_;
+		my @leaves = DocrepCouch::Store::leaves($docs->{$id});
+		$#leaves = 0 unless $all;
+		return $feed->{test} ? grep { $feed->{test}->($id, $docs->{$id}, $_) } @leaves : @leaves;
+	};
 	my @ids = sort { $docs->{$a}{seq} <=> $docs->{$b}{seq} }
-	  grep { $docs->{$_}{seq} > $feed->{since} && (!$feed->{ids} || $feed->{ids}{$_}) } keys %$docs;
+	  grep { $docs->{$_}{seq} > $feed->{since} && (!$feed->{ids} || $feed->{ids}{$_}) && $leaves->($_) } keys %$docs;
 	my $pending = 0;
 	my $interval = $feed->{query}{seq_interval} // 1;
 	my $n = 0;
@@ -275,7 +318,7 @@ sub feed_rows
 		my @leaves = DocrepCouch::Store::leaves($doc);
 		my $seq = ++$n % $interval == 0 || $n == @ids ? $store->seq_json($db, $doc->{seq}) : 'null';
 		my $row = "{\"seq\":$seq,\"id\":" . json_quote($_) . ',"changes":['
-		  . join(',', map { "{\"rev\":\"$_\"}" } ($feed->{query}{style} // '') eq 'all_docs' ? @leaves : $leaves[0]) . ']'
+		  . join(',', map { "{\"rev\":\"$_\"}" } $leaves->($_)) . ']'
 		  . ($doc->{revs}{ $leaves[0] }{deleted} ? ',"deleted":true' : '')
 		  . (($feed->{query}{include_docs} // '') eq 'true' ? ',"doc":' . DocrepCouch::Store::doc_json($_, $doc, $leaves[0]) : '') . '}';
 	} @ids;

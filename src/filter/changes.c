@@ -12,6 +12,7 @@
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "filter/filter.h"
 #include "store/document.h"
 #include "store/errcodes.h"
 #include "store/feed.h"
@@ -35,6 +36,7 @@ typedef struct ChangesRequest
 	DocShow		show;
 	char	  **doc_ids;		/* or NULL */
 	int			ndoc_ids;
+	DocrepFilterSpec filter;
 } ChangesRequest;
 
 /* One change as it is shown. */
@@ -44,15 +46,6 @@ typedef struct ChangeShown
 	bool		deleted;
 	Jsonb	   *doc;			/* or NULL */
 } ChangeShown;
-
-/* Raise 0A000 for a parameter that waits for a later version. */
-static void
-not_yet(const char *name)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("\"%s\" is not supported yet", name)));
-}
 
 static int
 compare_ids(const void *a, const void *b)
@@ -88,27 +81,64 @@ parse_doc_ids(ArrayType *array, ChangesRequest *request)
 	request->ndoc_ids = kept;
 }
 
+/* Two that choose documents cannot be given together. */
+static void
+refuse_both(const char *a, const char *b)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DOCREP_BAD_REQUEST),
+			 errmsg("\"%s\" and \"%s\" exclude each other", a, b)));
+}
+
+/*
+ * What was given beside the name of a filter: "_doc_ids" and "_selector" may have it in
+ * the parameters of that name, as in the body of a POST, or in query_params.
+ */
+static void
+check_choice(ChangesRequest *request)
+{
+	DocrepFilterSpec *filter = &request->filter;
+	DocrepFilterKind kind = docrep_filter_kind(filter->filter);
+
+	if (request->doc_ids && filter->selector)
+		refuse_both("doc_ids", "selector");
+	if (request->doc_ids && kind != DOCREP_FILTER_NONE && kind != DOCREP_FILTER_DOC_IDS)
+		refuse_both("doc_ids", "filter");
+	if (filter->selector && kind != DOCREP_FILTER_NONE && kind != DOCREP_FILTER_SELECTOR)
+		refuse_both("selector", "filter");
+	if (request->doc_ids || filter->selector)
+		filter->filter = NULL;
+}
+
+/* A parameter that is an object, as text. */
+static char *
+object_argument(FunctionCallInfo fcinfo, int arg, const char *name)
+{
+	Jsonb	   *value = PG_GETARG_JSONB_P(arg);
+
+	if (!JB_ROOT_IS_OBJECT(value))
+		ereport(ERROR,
+				(errcode(ERRCODE_DOCREP_BAD_REQUEST),
+				 errmsg("\"%s\" must be an object", name)));
+	return JsonbToCString(NULL, &value->root, VARSIZE(value));
+}
+
 /* Read what chooses documents: doc_ids, selector, filter, query_params (arguments 7 to 10). */
 static void
 parse_choice(FunctionCallInfo fcinfo, ChangesRequest *request)
 {
+	DocrepFilterSpec *filter = &request->filter;
+
 	if (!PG_ARGISNULL(7))
 		parse_doc_ids(PG_GETARG_ARRAYTYPE_P(7), request);
 	if (!PG_ARGISNULL(8))
-		not_yet("selector");
+		filter->selector = object_argument(fcinfo, 8, "selector");
 	if (!PG_ARGISNULL(9))
-	{
-		char	   *filter = text_to_cstring(PG_GETARG_TEXT_PP(9));
-
-		if (strcmp(filter, "_doc_ids") != 0)
-			not_yet("filter");
-		if (request->doc_ids == NULL)
-			ereport(ERROR,
-					(errcode(ERRCODE_DOCREP_BAD_REQUEST),
-					 errmsg("filter \"_doc_ids\" needs \"doc_ids\"")));
-	}
+		filter->filter = text_to_cstring(PG_GETARG_TEXT_PP(9));
 	if (!PG_ARGISNULL(10))
-		not_yet("query_params");
+		filter->query_params = object_argument(fcinfo, 10, "query_params");
+	check_choice(request);
+	*filter = *docrep_filter_spec_plain(filter, &request->doc_ids, &request->ndoc_ids);
 }
 
 /* Read the parameters; they are the same in both functions. */
@@ -143,10 +173,17 @@ parse_arguments(FunctionCallInfo fcinfo, ChangesRequest *request)
 }
 
 static DocFeed *
-open_feed(DocTable *table, const ChangesRequest *request, int64 since, int flags)
+open_feed(DocTable *table, const ChangesRequest *request, int64 since)
 {
-	return docrep_feed_open(table, since, request->descending,
-							(const char *const *) request->doc_ids, request->ndoc_ids, flags);
+	DocrepFilter *filter = docrep_filter_compile(&request->filter);
+	DocFeed    *feed = docrep_feed_open(table, since, request->descending,
+										(const char *const *) request->doc_ids,
+										request->ndoc_ids,
+										request->include_docs ? DOCSTATE_BODY : 0);
+
+	if (filter)
+		docrep_feed_set_filter(feed, docrep_filter_for_feed(filter, request->all_docs), 0);
+	return feed;
 }
 
 /* Bytes that {"rev": "..."} takes, with the given text of the revision. */
@@ -187,9 +224,9 @@ one_rev_array(const Rev *rev)
 	return result;
 }
 
-/* [{"rev": ...}, ...] of all leaves, winner first. */
+/* [{"rev": ...}, ...] of all leaves that pass (NULL: all), winner first. */
 static Jsonb *
-all_leaves_array(const RevTree *tree)
+all_leaves_array(const RevTree *tree, const bool *passes)
 {
 	int32	   *leaves;
 	int32		n = docrep_revtree_leaves(tree, &leaves);
@@ -202,6 +239,8 @@ all_leaves_array(const RevTree *tree)
 	{
 		RawBuilder	item;
 
+		if (passes && !passes[i])
+			continue;
 		docrep_raw_init(&item, true, 1);
 		docrep_raw_add_rev(&item, "rev", &tree->nodes[leaves[i]].rev);
 		docrep_raw_add_built(&list, NULL, &item);
@@ -217,7 +256,7 @@ show_change(const ChangesRequest *request, const DocFeedRow *row, ChangeShown *s
 	const RevNode *winner = &state->tree->nodes[state->winner];
 
 	shown->deleted = winner->deleted;
-	shown->changes = request->all_docs ? all_leaves_array(state->tree) :
+	shown->changes = request->all_docs ? all_leaves_array(state->tree, row->passes) :
 		one_rev_array(&winner->rev);
 	shown->doc = request->include_docs ?
 		docrep_document_show(row->id, state->tree, state->winner, state->doc, state->atts,
@@ -239,7 +278,7 @@ docrep_changes(PG_FUNCTION_ARGS)
 	MemoryContext old;
 
 	parse_arguments(fcinfo, &request);
-	feed = open_feed(table, &request, request.since, request.include_docs ? DOCSTATE_BODY : 0);
+	feed = open_feed(table, &request, request.since);
 	row_cxt = AllocSetContextCreate(CurrentMemoryContext, "changes row", ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(row_cxt);
 	for (int64 n = 0; n < request.max_rows; n++)
@@ -313,7 +352,7 @@ docrep_changes_feed(PG_FUNCTION_ARGS)
 
 	parse_arguments(fcinfo, &request);
 	last_seq = request.since;
-	feed = open_feed(table, &request, request.since, request.include_docs ? DOCSTATE_BODY : 0);
+	feed = open_feed(table, &request, request.since);
 	docrep_raw_init(&results, false, 16);
 	row_cxt = AllocSetContextCreate(cxt, "changes row", ALLOCSET_DEFAULT_SIZES);
 	while (results.n < request.max_rows)
