@@ -259,6 +259,10 @@ UPDATE docrep.replicator SET doc = doc - 'disabled' WHERE _id = 'gone';
 UPDATE docrep.replicator SET doc = doc - 'disabled', owner = CURRENT_USER::regrole WHERE _id = 'gone';
 SELECT says('gone', 'completed');
 DELETE FROM docrep.replicator;
+-- a document of CouchDB's _replicator database names its owner
+INSERT INTO docrep.replicator (_id, doc) VALUES ('moved', '{"source": "s", "target": "t", "owner": "admin", "disabled": true}');
+SELECT doc FROM docrep.replicator;
+DELETE FROM docrep.replicator;
 -- the triggers are that table's only
 CREATE TRIGGER mine BEFORE INSERT ON s FOR EACH ROW EXECUTE FUNCTION docrep.task_check();
 INSERT INTO s VALUES ('c', '{}');
