@@ -122,11 +122,12 @@ node_text(const SelectorNode *node)
 	if ((node->op == SELECTOR_AND || node->op == SELECTOR_OR) && node->nchildren == 1)
 		return node_text(node->children[0]);
 	initStringInfo(&out);
-	appendStringInfo(&out, "{\"%s%s\":[", node->negated ? "!" : "", op_names[node->op]);
+	appendStringInfo(&out, "{\"%s%s%s\":[", node->negated ? "!" : "", op_names[node->op],
+					 node->raw ? " bytes" : "");
 	if (node->op >= SELECTOR_LT)
 	{
 		append_path(&out, node);
-		if (node->op == SELECTOR_IN || node->op == SELECTOR_NIN || node->op == SELECTOR_ALL)
+		if (node->op == SELECTOR_IN || node->op == SELECTOR_NIN)
 		{
 			appendStringInfoChar(&out, ',');
 			append_values(&out, node);

@@ -11,7 +11,6 @@
  */
 #include "postgres.h"
 
-#include "compat.h"
 #include "filter/selector_internal.h"
 #include "miscadmin.h"
 #include "store/errcodes.h"
@@ -216,11 +215,12 @@ check_argument(const Operator *operator, const RawValue *value, const Place *pla
 	}
 	if (wanted)
 		bad_argument(operator->name, strlen(operator->name), place, wanted);
-	check_depth(value, place->depth);
+	if (operator->kind != KIND_SELECTOR)	/* that is compiled, which looks by itself */
+		check_depth(value, place->depth);
 }
 
 /*
- * What $mod and $regex bring along, beyond what check_argument has looked at.
+ * What some operators bring along, beyond what check_argument has looked at.
  */
 static void
 prepare_condition(SelectorNode *node, const Place *place)
@@ -244,6 +244,11 @@ prepare_condition(SelectorNode *node, const Place *place)
 		if (node->regex == NULL)
 			bad_argument("$regex", 6, place,
 						 psprintf("a regular expression (%s)", problem));
+	}
+	else if (node->op == SELECTOR_SIZE)
+	{
+		if (!docrep_raw_to_int64(&node->value, &node->size))
+			node->size = -1;
 	}
 	else if (node->op == SELECTOR_IN || node->op == SELECTOR_NIN)
 		docrep_selector_sort_values(node->values, node->nvalues);

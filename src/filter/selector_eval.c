@@ -274,16 +274,8 @@ leaves_remainder(const SelectorNode *node, const RawValue *value)
 static bool
 has_size(const SelectorNode *node, const RawValue *value)
 {
-	Datum		size;
-	bool		result;
-
-	if (!docrep_raw_is_array(value))
-		return false;
-	size = NumericGetDatum(int64_to_numeric(JsonContainerSize((const JsonbContainer *) value->data)));
-	result = DatumGetBool(DirectFunctionCall2(numeric_eq, size,
-											  PointerGetDatum(node->value.data)));
-	pfree(DatumGetPointer(size));
-	return result;
+	return docrep_raw_is_array(value) &&
+		JsonContainerSize((const JsonbContainer *) value->data) == node->size;
 }
 
 static bool

@@ -8,7 +8,6 @@
 #include "postgres.h"
 
 #include "catalog/pg_collation.h"
-#include "compat.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"

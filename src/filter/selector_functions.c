@@ -126,7 +126,7 @@ docrep_row_matches(PG_FUNCTION_ARGS)
 
 /*
  * found_doc(doc, id, rev, attachments, fields): the document of a row as
- * docrep.find() returns it, or some of its fields (NULL: all).
+ * docrep.find() returns it, or some of its fields (NULL or none: all).
  */
 Datum
 docrep_found_doc(PG_FUNCTION_ARGS)
@@ -151,7 +151,8 @@ docrep_found_doc(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(3))
 		docrep_document_add_atts(&builder, NULL, 0, PG_GETARG_JSONB_P(3), &show);
 	doc = docrep_raw_finish(&builder);
-	if (!PG_ARGISNULL(4))
+	if (!PG_ARGISNULL(4) && ArrayGetNItems(ARR_NDIM(PG_GETARG_ARRAYTYPE_P(4)),
+										   ARR_DIMS(PG_GETARG_ARRAYTYPE_P(4))) > 0)
 		doc = docrep_fields_pick(doc, PG_GETARG_ARRAYTYPE_P(4));
 	PG_RETURN_JSONB_P(doc);
 }

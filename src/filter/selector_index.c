@@ -192,7 +192,7 @@ field_condition(const SelectorNode *node, const Around *around)
 	if (node->negated)
 		return NULL;
 	if (around->top && node->special != SPECIAL_NONE)
-		return node->special == SPECIAL_ID && node->nsteps == 1 ? id_condition(node) : NULL;
+		return node->raw ? id_condition(node) : NULL;
 	if (around->top && node->nsteps == 0)
 		return NULL;
 	switch (node->op)

@@ -19,6 +19,7 @@
 
 #include "postgres.h"
 
+#include "compat.h"
 #include "filter/filter.h"
 #include "lib/stringinfo.h"
 #include "store/jsonb_raw.h"
@@ -87,6 +88,7 @@ typedef struct SelectorNode
 	int			nvalues;		/* $in, $nin (sorted), $all: elements; $mod: 2 */
 	RawValue   *values;
 	SelectorRegex *regex;
+	int64		size;			/* $size; -1: no array is that long */
 } SelectorNode;
 
 struct Selector
