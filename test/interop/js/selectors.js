@@ -140,6 +140,8 @@ function differs(sel, doc) {
   if (/"\$and"/.test(text)) {
     // conditions below $and are merged into one a field, after JavaScript's order of values
     if (Object.keys(sel).some(key => key !== '$and') || /"\$(or|nor|not)"/.test(text)) return 'merged';
+    // one inside of another takes the place of what is beside it
+    if (text.split('"$and"').length > 2) return 'merged';
     if (new Set(conds.map(c => c[0])).size < conds.length) return 'merged';
   }
   for (const [path, cond, negated] of conds) {
