@@ -172,6 +172,21 @@ SELECT a, attempt_find(a) FROM unnest(ARRAY[$$'t', '[]'$$, $$'t', '{"a": {"$in":
 	$$'t', '{}', sort => '["a..b"]'$$, $$'t', '{}', sort => '["_rev"]'$$, $$'t', '{}', sort => '[""]'$$, $$'t', '{}', fields => '{a..b}'$$, $$'t', '{}', fields => '{NULL}'$$, $$'t', '{}', max_rows => -1$$, $$'t', '{}', skip => -1$$,
 	$$'vals', '{}'$$, $$'nowhere', '{}'$$]) WITH ORDINALITY AS u (a, n) ORDER BY n;
 
+-- selectors that mean the same are the same replication: the second goes on where the first was
+SELECT docrep.create_table('source');
+SELECT docrep.create_table('target');
+INSERT INTO source (_id, doc) SELECT 'd' || g, jsonb_build_object('n', g) FROM generate_series(1, 10) g;
+CREATE FUNCTION run(s jsonb) RETURNS text LANGUAGE sql AS $$
+	SELECT CASE WHEN r ? 'no_changes' THEN 'goes on' ELSE 'begins' END
+	FROM docrep.replicate('source', 'target', jsonb_build_object('selector', s)) r $$;
+SELECT run('{"n": {"$gt": 3, "$lt": 8.0}, "x": {"$exists": false}}');
+SELECT run('{"$and": [{"x": {"$not": {"$exists": true}}}, {"n": {"$lt": 8}}, {"n": {"$not": {"$lte": 3.00}}}]}');
+SELECT run('{"$nor": [{"x": {"$exists": true}}, {"n": {"$lte": 3}}, {"n": {"$gte": 8}}]}');
+SELECT run('{"n": {"$gt": 2, "$lt": 8}, "x": {"$exists": false}}');
+SELECT run('{"n": {"$in": [9, 10, 9]}}');
+SELECT run('{"n": {"$in": [10.0, 9]}}');
+SELECT run('{"n": {"$nin": [9, 10]}}');
+
 -- attachments are shown as stubs
 SELECT docrep.put_attachment('t', 'none', 'a.txt', 'text/plain', 'hello', docrep.get('t', 'none') ->> '_rev') IS NOT NULL AS put;
 SELECT docrep.find('t', '{"_id": "none"}') - '_rev';

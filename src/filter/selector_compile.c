@@ -130,6 +130,36 @@ make_node(SelectorOp op, int nchildren)
 }
 
 /*
+ * Take the operands of an $and inside of an $and as its own, and likewise of an
+ * $or: ranges are found then, and what means the same has the same form.  One
+ * without operands is true and stays.
+ */
+static SelectorNode *
+flatten(SelectorNode *node)
+{
+	SelectorNode *result;
+	int			n = 0;
+
+	for (int i = 0; i < node->nchildren; i++)
+		n += node->children[i]->op == node->op ? Max(node->children[i]->nchildren, 1) : 1;
+	if (n == node->nchildren)
+		return node;
+	result = make_node(node->op, n);
+	n = 0;
+	for (int i = 0; i < node->nchildren; i++)
+	{
+		SelectorNode *child = node->children[i];
+
+		if (child->op != node->op || child->nchildren == 0)
+			result->children[n++] = child;
+		else
+			for (int j = 0; j < child->nchildren; j++)
+				result->children[n++] = child->children[j];
+	}
+	return result;
+}
+
+/*
  * A condition at a place, with its path.
  */
 static SelectorNode *
@@ -306,7 +336,7 @@ compile_list(Selector *selector, SelectorOp op, const RawMember *member, const P
 	node = make_node(op, cursor.n);
 	while (docrep_raw_next(&cursor, &item))
 		node->children[cursor.i - 1] = compile_value(selector, &item.value, &below);
-	return node;
+	return flatten(node);
 }
 
 /*
@@ -422,7 +452,7 @@ compile_value(Selector *selector, const RawValue *value, const Place *place)
 	node = make_node(place->negate ? SELECTOR_OR : SELECTOR_AND, cursor.n);
 	while (docrep_raw_next(&cursor, &member))
 		node->children[cursor.i - 1] = compile_member(selector, &member, place);
-	return node;
+	return flatten(node);
 }
 
 /*
