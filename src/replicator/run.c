@@ -19,6 +19,9 @@
  */
 #define WAIT_MS		60000
 
+/* How often a run looks whether its filter's code is still the same, as CouchDB's does. */
+#define FILTER_LOOK_MS	60000
+
 /* Open one side, and learn its lasting identity. */
 static void
 open_peer(Run *run, DocrepEndpoint *endpoint, const char *proxy, bool create,
@@ -56,12 +59,37 @@ identify_again(Run *run)
 	}
 	if (!docrep_filter_is_empty(&replication->filter))
 	{
+		DocrepFilterKind kind = docrep_filter_kind(replication->filter.filter);
+
 		replication->filter_identity = run->source->ops->filter_identity(run->source,
 																		 &replication->filter);
+		if (kind == DOCREP_FILTER_FUNCTION || kind == DOCREP_FILTER_JAVASCRIPT ||
+			kind == DOCREP_FILTER_VIEW)
+			run->filter_looked = GetCurrentTimestamp();
 		changed = true;
 	}
 	if (changed)
 		docrep_replication_identify(replication);
+}
+
+/* Is it time to look at the filter's code? */
+static bool
+filter_due(const Run *run)
+{
+	return run->filter_looked != 0 &&
+		TimestampDifferenceExceeds(run->filter_looked, GetCurrentTimestamp(), FILTER_LOOK_MS);
+}
+
+/* Look, while nothing is under way.  True: it is another replication now. */
+static bool
+filter_has_changed(Run *run)
+{
+	char	   *identity = run->source->ops->filter_identity(run->source,
+															 &run->replication->filter);
+
+	MemoryContextSwitchTo(run->scratch);
+	run->filter_looked = GetCurrentTimestamp();
+	return strcmp(identity, run->replication->filter_identity) != 0;
 }
 
 /* Let go of both sides; also after an error. */
@@ -196,11 +224,12 @@ transfer_all(Run *run)
 	{
 		bool		stop = hooks->should_stop(hooks->arg) || docrep_lease_ending(run);
 		bool		ask = run->replication->continuous && probe_in(run, WAIT_MS) == 0;
+		bool		look = filter_due(run);
 
 		CHECK_FOR_INTERRUPTS();
 
 		/* these want the peers quiet: let what is under way come in first */
-		run->hold = stop || run->parking || ask || docrep_session_due(run) ||
+		run->hold = stop || run->parking || ask || look || docrep_session_due(run) ||
 			docrep_lease_due(run);
 		if (docrep_pipeline_step(run))
 			continue;
@@ -212,7 +241,7 @@ transfer_all(Run *run)
 		}
 		if (stop)
 			break;
-		if (ask && probe(run))
+		if ((ask && probe(run)) || (look && filter_has_changed(run)))
 		{
 			run->again = true;
 			break;
@@ -246,7 +275,8 @@ transfer_all(Run *run)
 
 /*
  * The run between opening the peers and closing them.  *again: there is to be
- * another one, as a foreign server is to be reached by another of its URLs.
+ * another one, as a foreign server is to be reached by another of its URLs, or the
+ * filter's code has changed.
  */
 static char *
 run_once(Replication *replication, const ReplicationHooks *hooks, bool *again)

@@ -239,18 +239,32 @@ has_member(const Replication *r, const char *name)
 		docrep_json_member(&r->document->root, name, &value);
 }
 
-/* doc_ids, filter, selector, and design documents. */
+/* Is the id one of those that paths name? */
+static bool
+passes_paths(const Replication *r, const char *id)
+{
+	DocrepFilterSpec paths = {.paths = r->filter.paths, .npaths = r->filter.npaths};
+
+	return docrep_filter_is_empty(&paths) ||
+		docrep_filter_passes(docrep_filter_compile(&paths), id, NULL, false, NULL);
+}
+
+/* doc_ids, filter, selector, paths, and design documents. */
 static void
 explain_filter(Explanation *e)
 {
 	const Replication *r = e->task->replication;
 
-	if (r->doc_ids && !is_among(e->id, r->doc_ids, r->ndoc_ids))
+	if (!passes_paths(r, e->id))
+		add(e, "filter", STOPS, "its id is not among those of paths");
+	else if (r->doc_ids && !is_among(e->id, r->doc_ids, r->ndoc_ids))
 		add(e, "filter", STOPS, "its id is not among the %d of doc_ids", r->ndoc_ids);
 	else if (r->doc_ids)
 		add(e, "filter", PASSES, "its id is among those of doc_ids");
 	else if (has_member(r, "filter") || has_member(r, "selector"))
 		add(e, "filter", UNKNOWN, "the replication has a filter, whose verdict is not kept");
+	else if (!docrep_filter_is_empty(&r->filter))
+		add(e, "filter", PASSES, "its id is among those of paths, or all are");
 	else
 		add(e, "filter", PASSES, "all documents are replicated");
 	if (strncmp(e->id, "_design/", 8) == 0 && strcmp(r->target->kind, "local") == 0 &&
