@@ -56,6 +56,8 @@ my $document = q{('\x0144'::bytea || '\x01' || '\x026e3100' || '\x04' || '\x01' 
 
 my %requests = (
 	'peer_changes' => "SELECT $changes",
+	'peer_changes, filtered' => "SELECT docrep.peer_changes('$orders', '0', 100, 1000000, false, true, NULL, '{\"selector\": {\"a\": 1}}')",
+	'peer_filter' => "SELECT docrep.peer_filter('$orders', '{\"selector\": {\"a\": 1}}')",
 	'peer_diff' => "SELECT docrep.peer_diff('$orders', $revs)",
 	'peer_fetch' => "SELECT docrep.peer_fetch('$orders', $revs, true)",
 	'peer_write' => "SELECT docrep.peer_write('$orders', $document, NULL, 'r', 's', NULL, NULL)",
@@ -69,7 +71,7 @@ my %requests = (
 	  "SELECT docrep.peer_att_append('$orders', 1, 'abc'); SELECT docrep.peer_att_finish('$orders', 1)",
 	'peer_wait' => "CALL docrep.peer_wait('$orders', '0', 100, NULL)",
 );
-my %reader_may = map { $_ => 1 } 'peer_changes', 'peer_diff', 'peer_fetch', 'peer_get_local',
+my %reader_may = map { $_ => 1 } 'peer_changes', 'peer_changes, filtered', 'peer_filter', 'peer_diff', 'peer_fetch', 'peer_get_local',
   'a checkpoint', 'peer_wait', 'peer_att_read', 'peer_att_have';
 
 foreach my $what (sort keys %requests)
@@ -90,11 +92,23 @@ is(state_as('nobody', "SELECT docrep.peer_open('mine', true, 2)"),
 is(state_as('writer', "SELECT docrep.peer_open('nix', false, 2)"), 'DR404', 'a missing table');
 is(state_as('writer', "SELECT docrep.peer_open('orders', false, 1)"), 'DR400', 'an old protocol');
 is( $node->safe_psql('one', "SELECT protocol FROM docrep.peer_open('orders', false, 99)"),
-	'3', 'a newer client is answered with the newest protocol there is');
+	'4', 'a newer client is answered with the newest protocol there is');
 is(state_as('writer', "SELECT docrep.peer_changes('00000000-0000-0000-0000-000000000000', '0', 1, 1, false, false, NULL)"),
 	'DR404', 'no such table');
 is(state_as('writer', "SELECT docrep.peer_changes(NULL, '0', 1, 1, false, false, NULL)"),
 	'DR400', 'NULL for a table');
+
+# A filter that is not understood never lets everything through.
+foreach my $case (
+	[ '{"nonsense": 1}', '0A000' ], [ '{"prevent_deletions": 1}', '0A000' ], [ '{"selector": "a"}', '0A000' ], [ '{"paths": [1]}', 'DR400' ],
+	[ '[]', 'DR400' ], [ '1', 'DR400' ], [ '{', '22P02' ], [ '{"selector": {"$none": 1}}', 'DR400' ], [ '{"filter": "a/b"}', '0A000' ],
+	[ '{"filter": "pg_catalog.jsonb_concat"}', 'DR400' ], [ '{"filter": "no.such"}', 'DR404' ], [ '{"filter": "_view"}', '0A000' ],
+	[ '{}', '' ], [ '{"filter": "_design"}', '' ],
+  )
+{
+	my ($filter, $expected) = @$case;
+	is(state_as('reader', "SELECT docrep.peer_changes('$orders', '0', 100, 1000000, false, true, NULL, '$filter')"), $expected, "filter $filter");
+}
 
 # Documents that no table takes are refused one by one, each with its SQLSTATE.
 sub document_with
