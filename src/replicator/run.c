@@ -45,6 +45,7 @@ static void
 identify_again(Run *run)
 {
 	Replication *replication = run->replication;
+	MemoryContext caller = CurrentMemoryContext;
 	bool		changed = false;
 
 	if (strcmp(run->source->identity, replication->source->identity) != 0)
@@ -63,6 +64,7 @@ identify_again(Run *run)
 
 		replication->filter_identity = run->source->ops->filter_identity(run->source,
 																		 &replication->filter);
+		MemoryContextSwitchTo(caller);
 		if (kind == DOCREP_FILTER_FUNCTION || kind == DOCREP_FILTER_JAVASCRIPT ||
 			kind == DOCREP_FILTER_VIEW)
 			run->filter_looked = GetCurrentTimestamp();
