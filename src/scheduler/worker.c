@@ -48,6 +48,7 @@ static emit_log_hook_type previous_log_hook = NULL;
 
 /* what the figures were when the run began, to see whether it got anywhere */
 static bool first_progress = true;
+static char told_id[JOB_ID_SIZE];	/* the id that the slot has from this process */
 static Replication *replication;	/* what is run, if it is one */
 static char first_checkpoint[sizeof(((ReplicationStats *) NULL)->checkpointed_source_seq)];
 
@@ -171,9 +172,12 @@ run_progress(void *arg, const ReplicationStats *figures, bool idle)
 {
 	bool		healthy;
 
-	/* before anybody waiting is told that the job runs */
-	if (first_progress && replication)
+	/* before anybody waiting is told that the job runs; it changes with a filter's code */
+	if (replication && (first_progress || strcmp(told_id, replication->full_id) != 0))
+	{
 		docrep_process_identify(start.ref, replication->full_id);
+		strlcpy(told_id, replication->full_id, sizeof(told_id));
+	}
 	if (first_progress)
 		strlcpy(first_checkpoint, figures->checkpointed_source_seq, sizeof(first_checkpoint));
 	first_progress = false;

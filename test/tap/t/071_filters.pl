@@ -225,7 +225,7 @@ $near->safe_psql('one', q{DELETE FROM docrep.replicator WHERE _id = 'long'});
 # Code that changes while the job runs: it starts over within a minute or so.
 SKIP:
 {
-	skip 'takes a minute: only with make soak', 1 unless is_soak();
+	skip 'takes a minute: only with make soak', 2 unless is_soak();
 	my $crawl = sub { "CREATE OR REPLACE FUNCTION f.crawl(doc jsonb, req jsonb) RETURNS boolean LANGUAGE plpgsql AS
 		\$\$BEGIN PERFORM pg_sleep(0.03); RETURN $_[0]; END\$\$" };
 	$near->safe_psql('one', $crawl->('false'));
@@ -234,9 +234,12 @@ SKIP:
 		INSERT INTO docrep.replicator (_id, doc) VALUES ('longer', '{"source": "longer", "target": "few", "filter": "f.crawl", "continuous": true}')});
 	wait_until(sub { $near->safe_psql('one', q{SELECT coalesce(max(split_part(source_seq, '-', 1)::int), 0) FROM docrep.active_tasks WHERE doc_id = 'longer'}) > 10 },
 		30, 'the job to be beyond the first documents');
+	my $id = q{SELECT id FROM docrep.scheduler_jobs WHERE doc_id = 'longer'};
+	my $before = $near->safe_psql('one', $id);
 	$near->safe_psql('one', $crawl->(q{(doc->>'n')::int < 5}));
 	wait_until(sub { $near->safe_psql('one', q{SELECT count(*) FROM few}) == 4 }, 150, 'the first documents, which had been passed over');
 	pass('a job starts over when the code of its filter changes');
+	isnt($near->safe_psql('one', $id), $before, '... with another id');
 	$near->safe_psql('one', q{DELETE FROM docrep.replicator WHERE _id = 'longer'});
 }
 
