@@ -45,6 +45,10 @@ process_missing(PoolWorker *worker, const JobError *problem)
 	{
 		docrep_queue_add(job);
 		docrep_slot_changed(job);
+
+		/* a session leaves it to the launcher, which may know who can make room */
+		if (docrep_jobs->launcher_pid != MyProcPid)
+			docrep_wake_launcher();
 	}
 }
 
