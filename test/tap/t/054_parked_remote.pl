@@ -153,6 +153,7 @@ failed($n, qr/could not connect to postgresql/, 'another password');
 $far->safe_psql('two', qq{SET password_encryption = 'scram-sha-256'; ALTER ROLE bob PASSWORD '$secret'});
 all_parked($n, 180);
 arrives(5, 'the right password again');
+all_parked($n);
 
 $far->safe_psql('two', 'REVOKE SELECT ON s6 FROM bob');
 $far->safe_psql('two', q{INSERT INTO s6(_id, doc) VALUES ('secret', '{}')});
