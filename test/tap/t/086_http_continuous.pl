@@ -187,6 +187,14 @@ my %unfit = (
 	'that is silent' => { feed => { what => 'mute', after => 0 } },
 	'that is held back' => { feed => { what => 'hold' } },
 );
+my $same_process = 0;
+
+sub process_of
+{
+	my ($case) = @_;
+	return $node->safe_psql('one', "SELECT pid FROM docrep.active_tasks WHERE target = '$case->{table}'");
+}
+
 foreach my $name (sort keys %unfit)
 {
 	my $case = fresh($lab);
@@ -206,16 +214,22 @@ foreach my $name (sort keys %unfit)
 	cmp_ok($couch->hits($fault), '<=', 2, '... streams are not tried again and again');
 	is(errors($case), '0', '... and nobody calls it an error');
 	ok(log_has($node, qr{$case->{db}/ does not give its changes as a stream}), '... but the log tells');
-	my ($hits, $polls) = ($couch->hits($fault), asked($case, 'longpoll'));
+	my ($hits, $polls, $pid) = ($couch->hits($fault), asked($case, 'longpoll'), process_of($case));
 	cancel($case);
 	$lab->run($case, %options);
 	add($case, 1);
-	arrived($case, '... and the next run of the same process');
+	arrived($case, '... and the next run');
 	wait_until(sub { asked($case, 'longpoll') > $polls }, 30, 'the next run to poll');
-	is($couch->hits($fault), $hits, '... knows that it has to poll');
+	if (process_of($case) eq $pid)
+	{
+		is($couch->hits($fault), $hits, '... of the same process knows that it has to poll');
+		$same_process++;
+	}
 	cancel($case);
 	$couch->heal;
 }
+
+cmp_ok($same_process, '>', 3, 'processes were used again');
 
 # ---------- who it is that answers ----------
 
