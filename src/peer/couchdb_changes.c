@@ -285,7 +285,10 @@ fill_batch(CouchFeed *feed, DocrepChanges *out)
 			(void) docrep_http_step(peer->http, 0);
 		else
 		{
-			docrep_couch_set_seq(&feed->at, where_it_is(feed, out));
+			const char *seq = where_it_is(feed, out);
+
+			if (seq != feed->at.data)
+				docrep_couch_set_seq(&feed->at, seq);
 			if (feed->too_large)
 				do_without_docs(feed);
 			else
