@@ -44,6 +44,7 @@ typedef struct Replication
 	char	   *task;			/* _id of the row of docrep.replicator it belongs to, or NULL */
 	char	   *mentor;			/* docrep.node_name of the server that shall run it, or NULL */
 	int64		delay;			/* ms, 0: none (its effect comes with a later version) */
+	bool		identifying;	/* the run is asking for what its id depends on */
 	char	   *cancel_id;		/* with cancel: a replication id given instead of endpoints */
 	char	   *node_uuid;		/* of the database that the replication belongs to */
 	char	   *id;				/* base replication id, 32 hex digits */

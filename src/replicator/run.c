@@ -62,8 +62,10 @@ identify_again(Run *run)
 	{
 		DocrepFilterKind kind = docrep_filter_kind(replication->filter.filter);
 
+		replication->identifying = true;
 		replication->filter_identity = run->source->ops->filter_identity(run->source,
 																		 &replication->filter);
+		replication->identifying = false;
 		MemoryContextSwitchTo(caller);
 		if (kind == DOCREP_FILTER_FUNCTION || kind == DOCREP_FILTER_JAVASCRIPT ||
 			kind == DOCREP_FILTER_VIEW)

@@ -102,6 +102,7 @@ docrep_job_error_set(JobError *error, int sqlstate, const char *message,
 					 const char *detail, const char *hint)
 {
 	error->sqlstate = sqlstate;
+	error->unidentified = false;
 	copy_redacted(error->message, sizeof(error->message), message);
 	copy_redacted(error->detail, sizeof(error->detail), detail);
 	copy_redacted(error->hint, sizeof(error->hint), hint);

@@ -266,6 +266,7 @@ copy_job(Job *job, JobView *view)
 	strlcpy(view->source, job->source, sizeof(view->source));
 	strlcpy(view->target, job->target, sizeof(view->target));
 	view->error_sqlstate = job->error.sqlstate;
+	view->unidentified = job->error.unidentified;
 	strlcpy(view->error_message, job->error.message, sizeof(view->error_message));
 
 	LWLockAcquire(&job->figures_lock, LW_SHARED);

@@ -94,6 +94,8 @@ typedef enum JobStop
 typedef struct JobError
 {
 	int			sqlstate;
+	bool		unidentified;	/* the replication's id could not be made, as its filter is
+								 * missing: what CouchDB calls "error" and not "crashing" */
 	char		message[JOB_MESSAGE_SIZE];
 	char		detail[JOB_MESSAGE_SIZE / 2];
 	char		hint[JOB_MESSAGE_SIZE / 4];
@@ -161,6 +163,7 @@ typedef struct JobView
 	char		source[JOB_ENDPOINT_SIZE];
 	char		target[JOB_ENDPOINT_SIZE];
 	int			error_sqlstate; /* of the last run that failed, 0: none */
+	bool		unidentified;	/* ... and JobError.unidentified */
 	char		error_message[JOB_MESSAGE_SIZE];
 	ReplicationStats figures;
 } JobView;

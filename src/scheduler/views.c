@@ -96,7 +96,9 @@ docrep_view_state(const JobView *job)
 		case JOB_PARKED:
 			return "running";
 		case JOB_CRASHING:
-			return job->held ? "pending" : "crashing";
+			if (job->held)
+				return "pending";
+			return job->unidentified ? "error" : "crashing";
 		case JOB_FINISHED:
 			return job->error_sqlstate == 0 ? "completed" : "failed";
 	}

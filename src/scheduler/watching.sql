@@ -50,7 +50,7 @@ CREATE VIEW docrep.scheduler_jobs AS
 SELECT pg_catalog.current_database()::text AS database, id, doc_id, pid,
 	COALESCE(NULLIF(pg_catalog.current_setting('docrep.node_name', true), ''), 'nonode@nohost') AS node,
 	source, target, pg_catalog.pg_get_userbyid(role)::text AS user_name, history, start_time,
-	CASE WHEN state = 'crashing' THEN pg_catalog.jsonb_build_object('error', error) ELSE stats END AS info,
+	CASE WHEN state IN ('crashing', 'error') THEN pg_catalog.jsonb_build_object('error', error) ELSE stats END AS info,
 	state, error_count, next_start
 FROM docrep.job_rows(false, true);
 GRANT SELECT ON docrep.scheduler_jobs TO PUBLIC;
@@ -59,7 +59,7 @@ COMMENT ON VIEW docrep.scheduler_jobs IS
 COMMENT ON COLUMN docrep.scheduler_jobs.doc_id IS 'the row of docrep.replicator that asked for the job; null: docrep.replicate() did';
 COMMENT ON COLUMN docrep.scheduler_jobs.history IS 'what happened to the job, newest first, at most 20 events: added, started, stopped, crashed';
 COMMENT ON COLUMN docrep.scheduler_jobs.info IS 'counts of this run, or {"error": ...} while it is crashing';
-COMMENT ON COLUMN docrep.scheduler_jobs.state IS 'pending, running or crashing';
+COMMENT ON COLUMN docrep.scheduler_jobs.state IS 'pending, running, crashing, or error (its filter is missing)';
 
 CREATE VIEW docrep.scheduler_docs WITH (security_barrier) AS
 SELECT pg_catalog.current_database()::text AS database, s.id AS doc_id,
@@ -69,7 +69,7 @@ SELECT pg_catalog.current_database()::text AS database, s.id AS doc_id,
 	CASE WHEN s.state = 'completed' THEN s.stats
 		WHEN s.state IS NOT NULL THEN pg_catalog.jsonb_build_object('error', s.reason)
 		WHEN s.disabled THEN '{"disabled": true}'
-		WHEN x.state IN ('crashing', 'failed') OR (x.state = 'pending' AND j.error IS NOT NULL)
+		WHEN x.state IN ('crashing', 'error', 'failed') OR (x.state = 'pending' AND j.error IS NOT NULL)
 			THEN pg_catalog.jsonb_build_object('error', j.error)
 		ELSE j.stats END AS info,
 	CASE WHEN s.state IS NULL THEN COALESCE(j.error_count, 0) ELSE s.error_count END AS error_count,

@@ -239,6 +239,7 @@ catch_error(MemoryContext cxt)
 	pgstat_report_wait_end();
 	AbortOutOfAnyTransaction();
 	docrep_job_error_copy(&last_error, edata);
+	last_error.unidentified = replication != NULL && replication->identifying;
 	ereport(LOG,
 			(errcode(last_error.sqlstate),
 			 errmsg("%s%s failed: %s", log_prefix(),

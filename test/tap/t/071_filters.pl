@@ -185,6 +185,11 @@ foreach my $kind ('local', 'postgres')
 }
 my ($state, $message) = fails($sources{couchdb}, filter => 'none/f');
 is($state, 'DR404', 'couchdb: no design document');
+$near->safe_psql('one', 'INSERT INTO docrep.replicator(_id, doc) VALUES (' . quote('lacks') . ', '
+	  . quote($json->encode({ source => $sources{couchdb}, target => 'ids', continuous => JSON::PP::true, filter => 'none/f' })) . ')');
+wait_for_query($near, 'one', q{SELECT state || (info ->> 'error' ~ 'none') FROM docrep.scheduler_docs WHERE doc_id = 'lacks'}, 'errortrue', 30);
+pass('... and a task is in error, not crashing, until there is one');
+$near->safe_psql('one', q{SELECT docrep.cancel('lacks')});
 like($message, qr{"none/f" does not exist.*_design/none}s, '... is named');
 ($state, $message) = fails($sources{couchdb}, filter => 'app/none');
 is($state, 'DR404', 'couchdb: no such function');
