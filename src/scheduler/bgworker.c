@@ -9,6 +9,7 @@
 
 #include "miscadmin.h"
 #include "scheduler/slots.h"
+#include "utils/timestamp.h"
 
 void
 docrep_describe_process(BackgroundWorker *worker, const char *function, const char *name)
@@ -22,4 +23,18 @@ docrep_describe_process(BackgroundWorker *worker, const char *function, const ch
 	strlcpy(worker->bgw_name, name, sizeof(worker->bgw_name));
 	strlcpy(worker->bgw_type, name, sizeof(worker->bgw_type));
 	worker->bgw_notify_pid = IsUnderPostmaster ? MyProcPid : 0;
+}
+
+void
+docrep_report_shortage(TimestampTz *said, const char *message, const char *hint)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (*said != 0 && !TimestampDifferenceExceeds(*said, now, 60000))
+		return;
+	*said = now;
+	ereport(LOG,
+			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+			 errmsg_internal("%s", message),
+			 errhint("%s", hint)));
 }

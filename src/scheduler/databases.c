@@ -497,22 +497,6 @@ ask_keepers_to_leave(void)
 	}
 }
 
-/* Say that there was no room for a keeper, but not all the time. */
-static void
-report_shortage(void)
-{
-	static TimestampTz said = 0;
-	TimestampTz now = GetCurrentTimestamp();
-
-	if (said != 0 && !TimestampDifferenceExceeds(said, now, 60000))
-		return;
-	said = now;
-	ereport(LOG,
-			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-			 errmsg("replication tasks wait: no background worker is free to look at them"),
-			 errhint("Increase max_worker_processes.")));
-}
-
 /* No keeper for the database for so many ms, because of its state if it is not open. */
 static void
 put_off(Oid database, HomeState state, long ms)
@@ -535,6 +519,7 @@ put_off(Oid database, HomeState state, long ms)
 long
 docrep_databases_look_after(void)
 {
+	static TimestampTz said = 0;
 	long		next;
 
 	if (databases->look_at_all)
@@ -571,7 +556,9 @@ docrep_databases_look_after(void)
 			LWLockAcquire(JOBS_LOCK, LW_EXCLUSIVE);
 			docrep_pool_dismiss_idle();
 			LWLockRelease(JOBS_LOCK);
-			report_shortage();
+			docrep_report_shortage(&said,
+								   "replication tasks wait: no background worker is free to look at them",
+								   "Increase max_worker_processes.");
 			return REGISTER_RETRY;
 		}
 	}

@@ -136,22 +136,6 @@ ask_idle_jobs(void)
 	}
 }
 
-/* Say that jobs wait because the server has no room for their processes, but not all the time. */
-static void
-report_shortage(const JobError *problem)
-{
-	static TimestampTz said = 0;
-	TimestampTz now = GetCurrentTimestamp();
-
-	if (said != 0 && !TimestampDifferenceExceeds(said, now, 60000))
-		return;
-	said = now;
-	ereport(LOG,
-			(errcode(problem->sqlstate),
-			 errmsg("replications wait: %s", problem->message),
-			 errhint("%s", problem->hint)));
-}
-
 /*
  * Find a process for the oldest job in the queue behind slot *after (-1: for
  * the very oldest).  False: no more, or no process is free.
@@ -159,6 +143,7 @@ report_shortage(const JobError *problem)
 static bool
 dispatch_one(int *after, bool *full, bool *saturated, bool *shortage)
 {
+	static TimestampTz said = 0;
 	JobError   *problem;
 	PoolStart	start;
 	PoolAnswer	answer = POOL_FULL;
@@ -208,7 +193,8 @@ dispatch_one(int *after, bool *full, bool *saturated, bool *shortage)
 	problem = palloc(sizeof(JobError));
 	if (!docrep_pool_register(&start, problem))
 	{
-		report_shortage(problem);
+		docrep_report_shortage(&said, psprintf("replications wait: %s", problem->message),
+							   problem->hint);
 		*shortage = true;
 	}
 	pfree(problem);

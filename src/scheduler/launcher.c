@@ -127,26 +127,11 @@ rotate(void)
 	return docrep_scheduler_interval;
 }
 
-/* Say that there was no room for the watcher, but not all the time. */
-static void
-report_no_watcher(void)
-{
-	static TimestampTz said = 0;
-	TimestampTz now = GetCurrentTimestamp();
-
-	if (said != 0 && !TimestampDifferenceExceeds(said, now, 60000))
-		return;
-	said = now;
-	ereport(LOG,
-			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-			 errmsg("replications from other servers wait: no background worker is free to watch their sources"),
-			 errhint("Increase max_worker_processes.")));
-}
-
 /* Is a watcher wanted, and not there?  Returns ms until this is to be asked again, -1: no. */
 static long
 start_watcher(void)
 {
+	static TimestampTz said = 0;
 	BackgroundWorker worker;
 	bool		wanted;
 
@@ -162,7 +147,9 @@ start_watcher(void)
 
 	docrep_describe_process(&worker, "docrep_watcher_main", "docrep watcher");
 	if (!RegisterDynamicBackgroundWorker(&worker, NULL))
-		report_no_watcher();
+		docrep_report_shortage(&said,
+							   "replications from other servers wait: no background worker is free to watch their sources",
+							   "Increase max_worker_processes.");
 	return WATCHER_TIMEOUT;
 }
 

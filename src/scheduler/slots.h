@@ -208,6 +208,12 @@ docrep_slot_ref(const Job *job)
  */
 extern void docrep_describe_process(BackgroundWorker *worker, const char *function, const char *name);
 
+/*
+ * Say in the log that something waits for a background worker, at most once a
+ * minute; *said, 0 at first, is when it was said last.
+ */
+extern void docrep_report_shortage(TimestampTz *said, const char *message, const char *hint);
+
 /* ---------- parked.c ---------- */
 
 /* With JOBS_LOCK held exclusively: a parked job leaves that state, whatever comes next. */
