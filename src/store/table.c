@@ -423,7 +423,7 @@ fill_info(DocTableInfo *info, Relation rel, const char *uuid_text)
 	info->att_pk_oid = find_companion_index(att, Anum_att_file, Anum_att_part, "(file, part)");
 	info->att_sha_oid = find_sha_index(att);
 	table_close(att, NoLock);
-	info->revs_limit = docrep_read_revs_limit(&info->uuid);
+	info->revs_limit = docrep_settings_read(&info->uuid)->revs_limit;
 }
 
 const DocTableInfo *

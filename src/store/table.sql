@@ -13,9 +13,19 @@ SELECT pg_catalog.pg_extension_config_dump('docrep.epochs', '');
 
 CREATE TABLE docrep.table_settings (
 	tbl uuid PRIMARY KEY,
-	revs_limit int NOT NULL CHECK (revs_limit >= 1)
+	revs_limit int NOT NULL DEFAULT 1000 CHECK (revs_limit >= 1),
+	conflict_policy text NOT NULL DEFAULT 'keep',
+	resolver text,
+	validator text,
+	revisions_keep int,
+	revisions_max_age interval,
+	revisions_keep_deleted boolean,
+	tombstone_max_age interval,
+	not_replicated jsonb
 );
 COMMENT ON TABLE docrep.table_settings IS 'Settings of document tables, by uuid; a missing row means the defaults';
+COMMENT ON COLUMN docrep.table_settings.resolver IS 'Signature of a function, qualified: a name would not survive as an oid in a dump';
+COMMENT ON COLUMN docrep.table_settings.revisions_keep IS 'How many former versions of a document are kept; NULL: that is off';
 SELECT pg_catalog.pg_extension_config_dump('docrep.table_settings', '');
 
 /* the triggers of document tables */

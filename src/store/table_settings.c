@@ -18,49 +18,115 @@
 #include "store/table_settings.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/inval.h"
 #include "miscadmin.h"
 
-int
-docrep_read_revs_limit(const pg_uuid_t *uuid)
+#define SETTINGS_COLUMNS \
+	"revs_limit, conflict_policy, resolver, validator, revisions_keep, revisions_max_age," \
+	" revisions_keep_deleted, tombstone_max_age, not_replicated"
+
+/* A column of the row, copied into cxt; (Datum) 0 if it is NULL. */
+static Datum
+setting(MemoryContext cxt, int column, Oid type)
+{
+	TupleDesc	desc = SPI_tuptable->tupdesc;
+	Form_pg_attribute att = TupleDescAttr(desc, column - 1);
+	MemoryContext old;
+	bool		isnull;
+	Datum		value = SPI_getbinval(SPI_tuptable->vals[0], desc, column, &isnull);
+
+	Assert(att->atttypid == type);
+	if (isnull)
+		return (Datum) 0;
+	old = MemoryContextSwitchTo(cxt);
+	if (att->attlen == -1)
+		value = PointerGetDatum(PG_DETOAST_DATUM_COPY(value));
+	else
+		value = datumCopy(value, att->attbyval, att->attlen);
+	MemoryContextSwitchTo(old);
+	return value;
+}
+
+/* The same for a text, as a C string or NULL. */
+static char *
+text_setting(MemoryContext cxt, int column)
+{
+	MemoryContext old = MemoryContextSwitchTo(cxt);
+	Datum		value = setting(cxt, column, TEXTOID);
+	char	   *result = value == (Datum) 0 ? NULL : TextDatumGetCString(value);
+
+	MemoryContextSwitchTo(old);
+	return result;
+}
+
+TableSettings *
+docrep_settings_read(const pg_uuid_t *uuid)
 {
 	static SPIPlanPtr plan = NULL;
+	MemoryContext cxt = CurrentMemoryContext;
+	TableSettings *result = palloc0(sizeof(TableSettings));
 	Oid			types[] = {UUIDOID};
 	Datum		values[1];
 	InternalSql sql;
-	int			limit = DOCREP_DEFAULT_REVS_LIMIT;
-	bool		isnull;
 
+	result->revs_limit = DOCREP_DEFAULT_REVS_LIMIT;
+	result->conflict_policy = "keep";
+	result->revisions_keep = -1;
 	values[0] = UUIDPGetDatum(uuid);
 	docrep_internal_begin(&sql);
-	docrep_internal_execute(&plan, "SELECT revs_limit FROM docrep.table_settings WHERE tbl = $1",
+	docrep_internal_execute(&plan,
+							"SELECT " SETTINGS_COLUMNS " FROM docrep.table_settings WHERE tbl = $1",
 							1, types, values, NULL, false, 1);
 	if (SPI_processed > 0)
-		limit = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	{
+		bool		isnull;
+
+		result->revs_limit = DatumGetInt32(setting(cxt, 1, INT4OID));
+		result->conflict_policy = text_setting(cxt, 2);
+		result->resolver = text_setting(cxt, 3);
+		result->validator = text_setting(cxt, 4);
+		(void) SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 5, &isnull);
+		if (!isnull)
+			result->revisions_keep = DatumGetInt32(setting(cxt, 5, INT4OID));
+		result->revisions_max_age = (Interval *) DatumGetPointer(setting(cxt, 6, INTERVALOID));
+		result->revisions_keep_deleted = DatumGetBool(setting(cxt, 7, BOOLOID));
+		result->tombstone_max_age = (Interval *) DatumGetPointer(setting(cxt, 8, INTERVALOID));
+		result->not_replicated = (Jsonb *) DatumGetPointer(setting(cxt, 9, JSONBOID));
+	}
 	docrep_internal_end(&sql);
-	return limit;
+	return result;
+}
+
+void
+docrep_settings_write(const pg_uuid_t *uuid, const char *column, Oid type, Datum value,
+					  bool isnull)
+{
+	SPIPlanPtr	plan = NULL;
+	Oid			types[] = {UUIDOID, type};
+	Datum		values[2];
+	InternalSql sql;
+
+	values[0] = UUIDPGetDatum(uuid);
+	values[1] = value;
+	docrep_internal_begin(&sql);
+	docrep_internal_execute(&plan,
+							psprintf("INSERT INTO docrep.table_settings (tbl, %s) VALUES ($1, $2)"
+									 " ON CONFLICT (tbl) DO UPDATE SET %s = EXCLUDED.%s",
+									 column, column, column),
+							2, types, values, isnull ? " n" : NULL, false, 0);
+	docrep_internal_end(&sql);
+	SPI_freeplan(plan);
 }
 
 void
 docrep_write_revs_limit(const pg_uuid_t *uuid, int limit)
 {
-	static SPIPlanPtr plan = NULL;
-	Oid			types[] = {UUIDOID, INT4OID};
-	Datum		values[2];
-	InternalSql sql;
-
 	if (limit < 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_DOCREP_BAD_REQUEST),
 				 errmsg("revs_limit must be 1 or more, not %d", limit)));
-	values[0] = UUIDPGetDatum(uuid);
-	values[1] = Int32GetDatum(limit);
-	docrep_internal_begin(&sql);
-	docrep_internal_execute(&plan,
-							"INSERT INTO docrep.table_settings (tbl, revs_limit) VALUES ($1, $2)"
-							" ON CONFLICT (tbl) DO UPDATE SET revs_limit = EXCLUDED.revs_limit",
-							2, types, values, NULL, false, 0);
-	docrep_internal_end(&sql);
+	docrep_settings_write(uuid, "revs_limit", INT4OID, Int32GetDatum(limit), false);
 }
 
 PG_FUNCTION_INFO_V1(docrep_set_revs_limit);

@@ -10,12 +10,38 @@
 
 #include "postgres.h"
 
+#include "datatype/timestamp.h"
+#include "utils/jsonb.h"
 #include "utils/uuid.h"
 
 /* CouchDB's default */
 #define DOCREP_DEFAULT_REVS_LIMIT 1000
 
-extern int	docrep_read_revs_limit(const pg_uuid_t *uuid);
+/* A row of docrep.table_settings; texts and intervals are NULL where the column is. */
+typedef struct TableSettings
+{
+	int			revs_limit;
+	char	   *conflict_policy;	/* as the user gave it */
+	char	   *resolver;		/* signature of a function, qualified */
+	char	   *validator;		/* likewise */
+	int			revisions_keep; /* -1: off */
+	Interval   *revisions_max_age;
+	bool		revisions_keep_deleted;
+	Interval   *tombstone_max_age;
+	Jsonb	   *not_replicated;
+} TableSettings;
+
+/* The settings of a table, or the defaults, in the current context.  Needs a transaction. */
+extern TableSettings *docrep_settings_read(const pg_uuid_t *uuid);
+
+/*
+ * Set one column of the table's row, which is made if there is none; isnull: to NULL.
+ * Checks nothing.  The caller invalidates the relation, so that all sessions read it again.
+ */
+extern void docrep_settings_write(const pg_uuid_t *uuid, const char *column, Oid type,
+								  Datum value, bool isnull);
+
+/* revs_limit alone, checked: DR400 */
 extern void docrep_write_revs_limit(const pg_uuid_t *uuid, int limit);
 
 #endif							/* DOCREP_STORE_TABLE_SETTINGS_H */
