@@ -13,7 +13,7 @@ SELECT * FROM docrep.bulk_docs('t', '[
 	{"_id": "all deleted", "_rev": "1-a", "_deleted": true, "b": 1}, {"_id": "all deleted", "_rev": "1-b", "_deleted": true, "b": 2}]', false);
 SELECT * FROM docrep.bulk_docs('hidden', '[{"_id": "h", "_rev": "1-a"}, {"_id": "h", "_rev": "1-b"}]', false);
 
-SELECT tbl, id, rev, is_winner, deleted, doc, modified > now() - interval '1 hour' AS recent, origin FROM docrep.conflicts WHERE tbl::text !~ '\.' ORDER BY tbl::text, id, rev DESC;
+SELECT tbl, id, rev, is_winner, deleted, doc, modified > now() - interval '1 hour' AS recent, origin = docrep.node_uuid()::text AS own FROM docrep.conflicts WHERE tbl::text !~ '\.' ORDER BY tbl::text, id, rev DESC;
 SELECT tbl, uuid = (docrep.info(tbl)->>'uuid')::uuid AS uuid, doc_count, doc_del_count, update_seq = (docrep.info(tbl)->>'update_seq')::bigint AS seq, revs_limit, conflict_policy, conflict_count
 	FROM docrep.tables WHERE tbl::text !~ '\.' ORDER BY tbl::text;
 -- only this table is read

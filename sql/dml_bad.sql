@@ -103,7 +103,7 @@ COPY bad(doc) FROM STDIN;
 []
 \.
 COPY bad FROM STDIN;
-x	{}	1-a	1	2020-01-01 00:00:00+00	\N	\N	\N
+x	{}	1-a	1	2020-01-01 00:00:00+00	\N	\N	\N	\N
 \.
 
 -- nothing of all this is there

@@ -173,7 +173,7 @@ SELECT uuid AS stolen FROM docrep.document_tables WHERE tbl = 'perm.t'::regclass
 GRANT CREATE ON SCHEMA perm TO regress_docrep_other;
 SET ROLE regress_docrep_other;
 CREATE TABLE perm.m (_id text COLLATE "C" PRIMARY KEY, doc jsonb NOT NULL, _rev docrep.rev NOT NULL, _seq bigint NOT NULL UNIQUE,
-	_modified timestamptz NOT NULL, _tree docrep.revtree, _trunk bytea, _attachments jsonb);
+	_modified timestamptz NOT NULL, _tree docrep.revtree, _trunk bytea, _attachments jsonb, _origin uuid);
 DO $$
 BEGIN
 	EXECUTE format('CREATE TRIGGER "~docrep_track" BEFORE INSERT ON perm.m FOR EACH ROW EXECUTE FUNCTION docrep.track_change(%L)',

@@ -25,7 +25,7 @@ CREATE FUNCTION pretend(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS
 	$$ BEGIN RETURN robust.note(); END $$;
 CREATE TABLE trap(_id text COLLATE "C" PRIMARY KEY, doc jsonb NOT NULL, _rev docrep.rev NOT NULL,
 	_seq bigint NOT NULL UNIQUE, _modified timestamptz NOT NULL, _tree docrep.revtree, _trunk bytea,
-	_attachments jsonb);
+	_attachments jsonb, _origin uuid);
 INSERT INTO trap VALUES ('a', '{}', '1-a', 7, now());
 CREATE INDEX ON trap (_seq) WHERE pretend(1) = 1;
 CREATE INDEX ON trap (pretend(2));

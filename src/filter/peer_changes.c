@@ -72,7 +72,7 @@ docrep_peer_changes(PG_FUNCTION_ARGS)
 	docrep_batch_changes(table, &request, docrep_filter_for_feed(filter, !request.winners_only),
 						 &changes);
 	docrep_table_close(table, NoLock);
-	PG_RETURN_BYTEA_P(docrep_wire_pack_changes(&changes));
+	PG_RETURN_BYTEA_P(docrep_wire_pack_changes(&changes, docrep_wire_client_knows_origins()));
 }
 
 /* peer_filter(tbl uuid, filter text) returns text */

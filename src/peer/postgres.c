@@ -598,7 +598,7 @@ postgres_send_write(DocrepPeer *base, DocrepDocs *docs, DocrepPeer *source,
 	bytea	   *packed;
 
 	docrep_upload_contents(base, &docrep_pgatts_upload_ops, docs, source);
-	packed = docrep_wire_pack_docs(docs);
+	packed = docrep_wire_pack_docs(docs, peer->protocol >= DOCREP_WIRE_ORIGINS);
 	docrep_pgparam_uuid(&params, peer->table);
 	docrep_pgparam_bytea(&params, packed);
 	docrep_pgparam_int(&params, ++peer->writes);

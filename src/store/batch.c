@@ -15,6 +15,7 @@
 #include "store/errcodes.h"
 #include "store/feed.h"
 #include "store/local_docs.h"
+#include "store/origins.h"
 #include "store/rejected.h"
 #include "store/seqs.h"
 #include "utils/builtins.h"
@@ -142,6 +143,8 @@ fill_doc(DocTable *table, Snapshot snapshot, const char *id, DocState *state, in
 {
 	RevNode    *leaf = &state->tree->nodes[node];
 	Jsonb	   *atts = NULL;
+	const pg_uuid_t *origin = NULL;
+	LeafState	stored;
 
 	doc->id = unconstify(char *, id);
 	doc->path = docrep_revtree_path(state->tree, node);
@@ -151,10 +154,19 @@ fill_doc(DocTable *table, Snapshot snapshot, const char *id, DocState *state, in
 	{
 		doc->body = state->doc;
 		atts = state->atts;
+		origin = state->origin;
 	}
-	else if (!docrep_leaf_read(table, snapshot, id, &leaf->rev, &doc->body, &atts,
-							   &doc->modified))
-		return leaf->deleted;
+	else if (docrep_leaf_state(table, snapshot, id, &leaf->rev, &stored))
+	{
+		doc->body = stored.doc;
+		atts = stored.atts;
+		doc->modified = stored.modified;
+		origin = stored.origin;
+	}
+	else if (!leaf->deleted)
+		return false;
+	doc->has_origin = true;
+	doc->origin = origin ? *origin : *docrep_table_node(table);
 	fill_atts(table, snapshot, atts, doc);
 	return true;
 }
@@ -490,6 +502,7 @@ docrep_doc_to_write(DocrepDoc *doc, DocWrite *write)
 	write->path = doc->path;
 	write->deleted = doc->deleted;
 	write->modified = doc->modified;
+	write->origin = doc->has_origin ? &doc->origin : NULL;
 	write->body = doc->body;
 	if (write->body == NULL && doc->json != NULL)
 	{
@@ -549,6 +562,7 @@ docrep_batch_write(DocTable *table, DocrepDocs *docs, const DocrepWriteOrigin *o
 	DocrepDoc **targets = palloc(Max(docs->n, 1) * sizeof(DocrepDoc *));
 	int			n = 0;
 
+	docrep_origins_complete(docs, origin ? origin->source : NULL);
 	for (int i = 0; i < docs->n; i++)
 	{
 		if (!docs->docs[i].unreadable && !docs->docs[i].withheld)
@@ -556,6 +570,7 @@ docrep_batch_write(DocTable *table, DocrepDocs *docs, const DocrepWriteOrigin *o
 		if (docrep_doc_to_write(&docs->docs[i], &writes[n]))
 			targets[n++] = &docs->docs[i];
 	}
+	docrep_origins_localize(table, writes, n);
 	docrep_constraints_immediate();
 	docrep_write_revisions(table, writes, n, true);
 	check_contents(table, writes, n);

@@ -25,6 +25,8 @@ typedef struct DocrepDoc
 	char	   *json;			/* ... the body as JSON text (not NUL-terminated); */
 	int			jsonlen;		/* both NULL: {} */
 	TimestampTz modified;		/* 0: not known */
+	bool		has_origin;		/* it is known ... */
+	pg_uuid_t	origin;			/* ... which node first wrote it (docrep.node, of any database) */
 	DocAtts		atts;			/* contents: at hand (data), else to be read from the
 								 * source's peer (open_att), unless at_target */
 	bool		atts_at_target; /* every attachment that is not at hand is a stub or

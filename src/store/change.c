@@ -282,39 +282,62 @@ docrep_change_old_atts(DocTable *table, DocChange *change)
 	return isnull ? NULL : DatumGetJsonbPCopy(d);
 }
 
+const pg_uuid_t *
+docrep_change_old_origin(DocTable *table, DocChange *change)
+{
+	bool		isnull;
+	Datum		d = old_attribute(table, change, table->info.a_origin, Anum_dead_origin, &isnull);
+
+	return docrep_uuid_copy(d, isnull);
+}
+
+/* A losing leaf that is stored; a live one must be. */
+static void
+find_losing_leaf(DocTable *table, DocChange *change, const Rev *rev, LeafState *leaf)
+{
+	RevNode    *node = &change->tree->nodes[docrep_revtree_find(change->tree, rev)];
+
+	CommandCounterIncrement();
+	if (docrep_leaf_state(table, GetLatestSnapshot(), change->id, rev, leaf))
+		return;
+	leaf->modified = change->old_modified;
+	leaf->deleted = node->deleted;
+	if (!node->deleted)
+		docrep_leaf_missing(change->id, rev);
+}
+
 /*
- * The body of a leaf and its attachments, wherever it is now: just come in, in
+ * A leaf with its body and attachments, wherever it is now: just come in, in
  * the stored row, or among the losing leaves.
  */
 static void
-find_body(DocTable *table, DocChange *change, const Rev *rev,
-		  Jsonb **doc, Jsonb **atts, TimestampTz *modified)
+find_leaf(DocTable *table, DocChange *change, const Rev *rev, LeafState *leaf)
 {
+	memset(leaf, 0, sizeof(*leaf));
 	for (int i = change->nwrites - 1; i >= 0; i--)
 	{
 		DocWrite   *w = change->writes[i];
 
 		if (docrep_rev_eq(&w->rev, rev))
 		{
-			*doc = w->body;
-			*atts = change->write_atts ? docrep_atts_to_column(&change->write_atts[i]) : NULL;
-			*modified = w->modified != 0 ? w->modified : GetCurrentTimestamp();
+			leaf->doc = w->body;
+			leaf->atts = change->write_atts ? docrep_atts_to_column(&change->write_atts[i]) : NULL;
+			leaf->modified = w->modified != 0 ? w->modified : GetCurrentTimestamp();
+			leaf->origin = w->origin;
+			leaf->deleted = w->deleted;
 			return;
 		}
 	}
-	*doc = NULL;
-	*atts = NULL;
-	*modified = change->old_modified;
 	if (change->exists && docrep_rev_eq(&change->old_winner, rev))
 	{
-		*doc = docrep_change_old_doc(table, change);
-		*atts = docrep_change_old_atts(table, change);
-		return;
+		leaf->doc = docrep_change_old_doc(table, change);
+		leaf->atts = docrep_change_old_atts(table, change);
+		leaf->modified = change->old_modified;
+		leaf->origin = docrep_change_old_origin(table, change);
+		leaf->deleted = !change->was_live;
 	}
-	CommandCounterIncrement();
-	docrep_leaf_body(table, GetLatestSnapshot(), change->id,
-					 &change->tree->nodes[docrep_revtree_find(change->tree, rev)], doc, atts,
-					 modified);
+	else
+		find_losing_leaf(table, change, rev, leaf);
 }
 
 static bool
@@ -346,10 +369,15 @@ plan_leaves(DocTable *table, DocChange *change)
 		else
 		{
 			LeafRow    *row = palloc0(sizeof(LeafRow));
+			LeafState	leaf;
 
+			find_leaf(table, change, &node->rev, &leaf);
 			row->rev = node->rev;
 			row->deleted = node->deleted;
-			find_body(table, change, &node->rev, &row->doc, &row->atts, &row->modified);
+			row->doc = leaf.doc;
+			row->atts = leaf.atts;
+			row->modified = leaf.modified;
+			row->origin = leaf.origin;
 			if (!node->deleted || !body_is_empty(row->doc) || row->atts)
 				change->leaf_inserts = lappend(change->leaf_inserts, row);
 		}
@@ -425,6 +453,7 @@ void
 docrep_change_finish(DocTable *table, DocChange *change, bool anything_new)
 {
 	RevTree    *tree = change->tree;
+	LeafState	leaf;
 	int32		winner;
 
 	change->action = CHANGE_NONE;
@@ -436,7 +465,11 @@ docrep_change_finish(DocTable *table, DocChange *change, bool anything_new)
 	change->now_live = !tree->nodes[winner].deleted;
 	if (change->write_atts)
 		docrep_change_store_contents(table, &change, 1);
-	find_body(table, change, &change->winner, &change->doc, &change->atts, &change->modified);
+	find_leaf(table, change, &change->winner, &leaf);
+	change->doc = leaf.doc;
+	change->atts = leaf.atts;
+	change->modified = leaf.modified;
+	change->origin = leaf.origin;
 	if (change->nold_leaves > 1 || has_branches(tree))
 		plan_leaves(table, change);
 	pack_tree(table, change);
@@ -519,6 +552,8 @@ docrep_change_dead_values(DocTable *table, const DocChange *change, Datum *value
 	nulls[Anum_dead_attachments - 1] = change->atts == NULL;
 	if (change->atts)
 		values[Anum_dead_attachments - 1] = JsonbPGetDatum(change->atts);
+	values[Anum_dead_origin - 1] = UUIDPGetDatum(change->origin);
+	nulls[Anum_dead_origin - 1] = change->origin == NULL;
 	values[Anum_dead_rev - 1] = change->rev_datum;
 	values[Anum_dead_seq - 1] = Int64GetDatum(change->seq);
 	values[Anum_dead_modified - 1] = TimestampTzGetDatum(change->modified);
@@ -562,6 +597,9 @@ write_leaves(DocTable *table, DocChange *change)
 			values[Anum_leaf_attachments - 1] = JsonbPGetDatum(row->atts);
 		values[Anum_leaf_deleted - 1] = BoolGetDatum(row->deleted);
 		values[Anum_leaf_modified - 1] = TimestampTzGetDatum(row->modified);
+		values[Anum_leaf_origin - 1] = UUIDPGetDatum(row->origin);
+		nulls[Anum_leaf_origin - 1] = row->origin == NULL;
+		values[Anum_leaf_merged - 1] = BoolGetDatum(row->merged);
 		docrep_companion_insert(table, docrep_leaf_rel(table), values, nulls);
 	}
 }
@@ -648,7 +686,8 @@ docrep_change_write_companions(DocTable *table, DocChange *change)
 
 DocWrite *
 docrep_gather_leaves(DocTable *table, const char *id, RevTree *tree, const Rev *winner,
-					 Jsonb *winner_doc, Jsonb *winner_atts, TimestampTz modified, int *n)
+					 Jsonb *winner_doc, Jsonb *winner_atts, TimestampTz modified,
+					 const pg_uuid_t *origin, int *n)
 {
 	int32	   *leaves;
 	DocWrite   *writes;
@@ -660,17 +699,27 @@ docrep_gather_leaves(DocTable *table, const char *id, RevTree *tree, const Rev *
 	{
 		RevNode    *node = &tree->nodes[leaves[i]];
 		Jsonb	   *atts = winner_atts;
+		LeafState	leaf;
 
 		writes[i].id = id;
 		writes[i].deleted = node->deleted;
 		writes[i].path = docrep_revtree_path(tree, leaves[i]);
 		writes[i].modified = modified;
+		writes[i].origin = origin;
 		if (docrep_rev_eq(&node->rev, winner))
 			writes[i].body = winner_doc;
 		else
 		{
-			docrep_leaf_body(table, GetLatestSnapshot(), id, node,
-							 &writes[i].body, &atts, &writes[i].modified);
+			atts = NULL;
+			if (docrep_leaf_state(table, GetLatestSnapshot(), id, &node->rev, &leaf))
+			{
+				writes[i].body = leaf.doc;
+				atts = leaf.atts;
+				writes[i].modified = leaf.modified;
+				writes[i].origin = leaf.origin;
+			}
+			else if (!node->deleted)
+				docrep_leaf_missing(id, &node->rev);
 			(void) docrep_leaf_delete(table, id, &node->rev);
 		}
 		docrep_atts_from_column(atts, &writes[i].atts);

@@ -29,7 +29,9 @@ typedef struct LeafRow
 	Jsonb	   *doc;			/* NULL: {} */
 	Jsonb	   *atts;			/* NULL: none */
 	bool		deleted;
+	bool		merged;			/* says the same as the winner: no conflict */
 	TimestampTz modified;
+	const pg_uuid_t *origin;	/* NULL: this database */
 } LeafRow;
 
 typedef struct DocChange
@@ -61,6 +63,7 @@ typedef struct DocChange
 	Jsonb	   *doc;			/* the winner's body; NULL: {} */
 	Jsonb	   *atts;			/* its attachments; NULL: none */
 	TimestampTz modified;
+	const pg_uuid_t *origin;	/* which node first wrote it; NULL: this database */
 	int64		seq;
 	Datum		rev_datum;
 	Datum		tree_datum;
@@ -114,6 +117,9 @@ extern Jsonb *docrep_change_old_doc(DocTable *table, DocChange *change);
 /* The attachments in the stored row, or NULL. */
 extern Jsonb *docrep_change_old_atts(DocTable *table, DocChange *change);
 
+/* Who first wrote the stored row's revision; NULL: this database. */
+extern const pg_uuid_t *docrep_change_old_origin(DocTable *table, DocChange *change);
+
 /* Write the change's losing leaves and, if the document is or was a tombstone, that row. */
 extern void docrep_change_write_companions(DocTable *table, DocChange *change);
 
@@ -131,7 +137,7 @@ extern void docrep_change_arrive(DocTable *table, DocChange *change, Datum doc);
  */
 extern DocWrite *docrep_gather_leaves(DocTable *table, const char *id, RevTree *tree,
 									  const Rev *winner, Jsonb *winner_doc, Jsonb *winner_atts,
-									  TimestampTz modified, int *n);
+									  TimestampTz modified, const pg_uuid_t *origin, int *n);
 
 /* Revision bytes copied into CurrentMemoryContext. */
 extern Rev	docrep_rev_copy(const Rev *rev);

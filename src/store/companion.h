@@ -31,16 +31,22 @@
 #define Anum_dead_tree		6
 #define Anum_dead_trunk		7
 #define Anum_dead_attachments	8
-#define Natts_dead			8
+#define Anum_dead_origin	9
+#define Natts_dead			9
 
-/* columns of leaf_<uuid> */
+/*
+ * Columns of leaf_<uuid>.  merged: a live leaf that counts for no conflict, as it says
+ * the same as the winner.
+ */
 #define Anum_leaf_id		1
 #define Anum_leaf_rev		2
 #define Anum_leaf_doc		3
 #define Anum_leaf_deleted	4
 #define Anum_leaf_modified	5
 #define Anum_leaf_attachments	6
-#define Natts_leaf			6
+#define Anum_leaf_origin	7
+#define Anum_leaf_merged	8
+#define Natts_leaf			8
 
 /*
  * Columns of att_<uuid>.  Part 0 of a file is its header, and holds the data

@@ -4,9 +4,10 @@
  *		Which documents are in conflict: what the views docrep.conflicts and
  *		docrep.tables are made of.
  *
- * A document is in conflict if it has more than one live leaf.  Then its winner
- * is live, and every other live leaf has a row in the companion of losing
- * leaves, whose index brings those of one document together.
+ * A document is in conflict if it has more than one live leaf that is not merged
+ * with the winner.  Then its winner is live, and every other live leaf has a row in
+ * the companion of losing leaves, in which a partial index finds just these: one
+ * conflict among millions of documents costs one look.
  *
  *-------------------------------------------------------------------------
  */
@@ -18,6 +19,7 @@
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "store/companion.h"
+#include "store/origins.h"
 #include "store/rev_type.h"
 #include "store/sql_support.h"
 #include "store/state.h"
@@ -46,7 +48,7 @@ begin_scan(ConflictScan *s, DocTable *table)
 
 	s->table = table;
 	s->snapshot = GetActiveSnapshot();
-	s->index = index_open(table->info.leaf_pk_oid, AccessShareLock);
+	s->index = index_open(table->info.leaf_open_oid, AccessShareLock);
 	s->slot = table_slot_create(leaf, NULL);
 	s->scan = docrep_index_beginscan(leaf, s->index, s->snapshot, 0);
 	s->last_id = NULL;
@@ -80,7 +82,9 @@ next_document(ConflictScan *s)
 		bool		visible;
 
 		CHECK_FOR_INTERRUPTS();
-		if (DatumGetBool(slot_getattr(s->slot, Anum_leaf_deleted, &isnull)))
+		/* what the index was made for, if its owner has made it again */
+		if (DatumGetBool(slot_getattr(s->slot, Anum_leaf_deleted, &isnull)) ||
+			DatumGetBool(slot_getattr(s->slot, Anum_leaf_merged, &isnull)))
 			continue;
 		id = DatumGetTextPP(slot_getattr(s->slot, Anum_leaf_id, &isnull));
 		if (s->last_id && same_id(id, s->last_id))
@@ -96,7 +100,26 @@ next_document(ConflictScan *s)
 	return NULL;
 }
 
-/* A row for every live leaf of a document, the winner first. */
+/* A row for a live leaf. */
+static void
+put_leaf(ConflictScan *s, const char *id, const Rev *rev, bool is_winner, const LeafState *leaf,
+		 Tuplestorestate *store, TupleDesc desc)
+{
+	Datum		values[7];
+	bool		nulls[7] = {false};
+
+	values[0] = CStringGetTextDatum(id);
+	values[1] = docrep_rev_datum(rev);
+	values[2] = BoolGetDatum(is_winner);
+	values[3] = BoolGetDatum(false);
+	values[4] = leaf->doc ? JsonbPGetDatum(leaf->doc) :
+		DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"));
+	values[5] = TimestampTzGetDatum(leaf->modified);
+	values[6] = CStringGetTextDatum(docrep_origin_text(s->table, leaf->origin));
+	tuplestore_putvalues(store, desc, values, nulls);
+}
+
+/* A row for every live leaf of a document that is not merged, the winner first. */
 static void
 put_document(ConflictScan *s, const char *id, Tuplestorestate *store, TupleDesc desc)
 {
@@ -110,26 +133,15 @@ put_document(ConflictScan *s, const char *id, Tuplestorestate *store, TupleDesc 
 	for (int32 i = 0; i < n; i++)
 	{
 		const RevNode *node = &state.tree->nodes[leaves[i]];
+		LeafState	leaf = {.doc = state.doc, .modified = state.modified, .origin = state.origin};
 		bool		is_winner = leaves[i] == state.winner;
-		Jsonb	   *doc = state.doc;
-		Jsonb	   *atts;
-		TimestampTz modified = state.modified;
-		Datum		values[7];
-		bool		nulls[7] = {false, false, false, false, false, false, true};
 
 		if (node->deleted)
 			continue;
-		if (!is_winner)
-			docrep_leaf_body(s->table, s->snapshot, id, node, &doc, &atts, &modified);
-		values[0] = CStringGetTextDatum(id);
-		values[1] = docrep_rev_datum(&node->rev);
-		values[2] = BoolGetDatum(is_winner);
-		values[3] = BoolGetDatum(false);
-		values[4] = doc ? JsonbPGetDatum(doc) :
-			DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"));
-		values[5] = TimestampTzGetDatum(modified);
-		values[6] = (Datum) 0;
-		tuplestore_putvalues(store, desc, values, nulls);
+		if (!is_winner && !docrep_leaf_state(s->table, s->snapshot, id, &node->rev, &leaf))
+			docrep_leaf_missing(id, &node->rev);
+		if (!leaf.merged)
+			put_leaf(s, id, &node->rev, is_winner, &leaf, store, desc);
 	}
 }
 

@@ -17,6 +17,7 @@
 #include "store/change.h"
 #include "store/errcodes.h"
 #include "store/internal_sql.h"
+#include "store/origins.h"
 #include "store/rejected.h"
 #include "store/sql_support.h"
 #include "utils/builtins.h"
@@ -145,9 +146,9 @@ keep_one(DocTable *table, const DocrepDoc *doc, const DocrepWriteOrigin *origin,
 {
 	static SPIPlanPtr plan = NULL;
 	Oid			types[] = {UUIDOID, BYTEAOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID,
-	BYTEAOID, BYTEAOID, BOOLOID, TIMESTAMPTZOID, JSONBOID, BOOLOID};
-	Datum		values[14];
-	char		nulls[15] = "              ";
+	BYTEAOID, BYTEAOID, BOOLOID, TIMESTAMPTZOID, JSONBOID, BOOLOID, UUIDOID};
+	Datum		values[15];
+	char		nulls[16] = "               ";
 	char		rev[REV_TEXT_SIZE];
 	const char *raw;
 	int			rawlen;
@@ -180,16 +181,19 @@ keep_one(DocTable *table, const DocrepDoc *doc, const DocrepWriteOrigin *origin,
 	if (atts == NULL)
 		nulls[12] = 'n';
 	values[13] = BoolGetDatum(doc->unreadable);
+	values[14] = UUIDPGetDatum(&doc->origin);
+	if (!doc->has_origin)
+		nulls[14] = 'n';
 	docrep_internal_execute(&plan,
 							"INSERT INTO docrep.rejected AS r (tbl, raw_id, rev, id, replication_id, source,"
-							" error, reason, raw, path, deleted, modified, attachments, unreadable)"
-							" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
+							" error, reason, raw, path, deleted, modified, attachments, unreadable, origin)"
+							" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
 							" ON CONFLICT (tbl, md5(raw_id), md5(rev)) DO UPDATE SET error = EXCLUDED.error,"
 							" reason = EXCLUDED.reason, at = EXCLUDED.at,"
 							" replication_id = coalesce(EXCLUDED.replication_id, r.replication_id),"
 							" source = coalesce(EXCLUDED.source, r.source),"
 							" attachments = EXCLUDED.attachments",
-							14, types, values, nulls, false, 0);
+							15, types, values, nulls, false, 0);
 }
 
 void
@@ -280,6 +284,10 @@ read_row(HeapTuple tuple, TupleDesc desc, RetryRow *row)
 	d = SPI_getbinval(tuple, desc, 6, &isnull);
 	row->doc.modified = isnull ? 0 : DatumGetTimestampTz(d);
 	row->error = SPI_getvalue(tuple, desc, 7);
+	d = SPI_getbinval(tuple, desc, 11, &isnull);
+	row->doc.has_origin = !isnull;
+	if (!isnull)
+		row->doc.origin = *DatumGetUUIDP(d);
 	d = SPI_getbinval(tuple, desc, 10, &isnull);
 	if (!isnull)
 		docrep_atts_from_column(DatumGetJsonbPCopy(d), &row->doc.atts);
@@ -323,7 +331,7 @@ read_rows(DocTable *table, const char *only_error, RetryCursor *cursor, int max,
 	docrep_internal_begin(&sql);
 	docrep_internal_execute(&plan,
 							"SELECT ctid::text, id, path, deleted, raw, modified, error, md5(raw_id), md5(rev),"
-							" attachments FROM docrep.rejected"
+							" attachments, origin FROM docrep.rejected"
 							" WHERE tbl = $1 AND ($2 IS NULL OR error = $2)"
 							" AND id IS NOT NULL AND NOT unreadable AND (md5(raw_id), md5(rev)) > ($3, $4)"
 							" ORDER BY tbl, md5(raw_id), md5(rev) FOR UPDATE SKIP LOCKED",
@@ -397,6 +405,7 @@ retry_batch(DocTable *table, const char *only_error, RetryCursor *cursor, int ma
 		else
 			note_outcome(&rows[i], rows[i].doc.sqlstate, rows[i].doc.reason);
 	}
+	docrep_origins_localize(table, writes, nwrites);
 	docrep_write_revisions(table, writes, nwrites, true);
 	for (int i = 0; i < nwrites; i++)
 	{

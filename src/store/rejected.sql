@@ -14,7 +14,8 @@ CREATE TABLE docrep.rejected (
 	modified timestamptz,
 	at timestamptz NOT NULL DEFAULT now(),
 	attachments jsonb,
-	unreadable boolean NOT NULL DEFAULT false
+	unreadable boolean NOT NULL DEFAULT false,
+	origin uuid
 );
 CREATE UNIQUE INDEX rejected_revision ON docrep.rejected (tbl, pg_catalog.md5(raw_id), pg_catalog.md5(rev));
 -- a publication FOR ALL TABLES holds this one too
@@ -23,6 +24,7 @@ CREATE INDEX rejected_retry ON docrep.rejected (tbl, error);
 COMMENT ON TABLE docrep.rejected IS 'Revisions that replication could not store, with what the source sent; read it through docrep.rejected_docs';
 COMMENT ON COLUMN docrep.rejected.path IS 'The revision and its ancestors, newest first, packed';
 COMMENT ON COLUMN docrep.rejected.attachments IS 'As _attachments of a document table; the files are in the table''s att_<uuid>, where docrep.compact() leaves them';
+COMMENT ON COLUMN docrep.rejected.origin IS 'Which node first wrote the revision, if that is known';
 COMMENT ON COLUMN docrep.rejected.unreadable IS 'The source could not read it as a document: raw is what came, and trying again is of no use';
 SELECT pg_catalog.pg_extension_config_dump('docrep.rejected', '');
 

@@ -152,7 +152,7 @@ merge_tombstone(DocTable *table, DocChange *tomb, DocChange *batched)
 	writes = docrep_gather_leaves(table, tomb->id, tomb->tree, &tomb->old_winner,
 								  docrep_change_old_doc(table, tomb),
 								  docrep_change_old_atts(table, tomb),
-								  tomb->old_modified, &n);
+								  tomb->old_modified, docrep_change_old_origin(table, tomb), &n);
 	docrep_row_delete(table, docrep_dead_rel(table), &tomb->tid);
 	CommandCounterIncrement();
 	docrep_write_merged(table, writes, n);
@@ -261,7 +261,7 @@ docrep_settle_delete(PG_FUNCTION_ARGS)
 	deletion.path.revs = &change.old_winner;
 	docrep_change_edit(table, &change, &deletion);
 	docrep_change_load_trunk(table, &change);
-	writes = docrep_gather_leaves(table, id, change.tree, &deletion.rev, NULL, NULL, 0, &n);
+	writes = docrep_gather_leaves(table, id, change.tree, &deletion.rev, NULL, NULL, 0, NULL, &n);
 	docrep_write_merged(table, writes, n);
 	docrep_table_close(table, NoLock);
 	return PointerGetDatum(NULL);

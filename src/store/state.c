@@ -83,6 +83,7 @@ docrep_state_from_slot(DocTable *table, bool in_dead, TupleTableSlot *slot,
 	state->trunk = NULL;
 	state->doc = NULL;
 	state->atts = NULL;
+	state->origin = NULL;
 	if (!state->tree->trunk_loaded)
 	{
 		d = slot_getattr(slot, in_dead ? Anum_dead_trunk : info->a_trunk, &isnull);
@@ -108,6 +109,8 @@ docrep_state_from_slot(DocTable *table, bool in_dead, TupleTableSlot *slot,
 		d = slot_getattr(slot, in_dead ? Anum_dead_attachments : info->a_attachments, &isnull);
 		if (!isnull)
 			state->atts = DatumGetJsonbPCopy(d);
+		d = slot_getattr(slot, in_dead ? Anum_dead_origin : info->a_origin, &isnull);
+		state->origin = docrep_uuid_copy(d, isnull);
 	}
 }
 
@@ -129,22 +132,53 @@ docrep_state_read(DocTable *table, Snapshot snapshot, const char *id,
 	return true;
 }
 
+const pg_uuid_t *
+docrep_uuid_copy(Datum value, bool isnull)
+{
+	pg_uuid_t  *copy;
+
+	if (isnull)
+		return NULL;
+	copy = palloc(sizeof(pg_uuid_t));
+	*copy = *DatumGetUUIDP(value);
+	return copy;
+}
+
 bool
-docrep_leaf_read(DocTable *table, Snapshot snapshot, const char *id,
-				 const Rev *rev, Jsonb **doc, Jsonb **atts, TimestampTz *modified)
+docrep_leaf_state(DocTable *table, Snapshot snapshot, const char *id,
+				  const Rev *rev, LeafState *leaf)
 {
 	TupleTableSlot *slot = docrep_leaf_find(table, snapshot, id, rev);
 	bool		isnull;
 	Datum		d;
 
+	memset(leaf, 0, sizeof(*leaf));
 	if (slot == NULL)
 		return false;
 	d = slot_getattr(slot, Anum_leaf_doc, &isnull);
-	*doc = isnull ? NULL : DatumGetJsonbPCopy(d);
+	leaf->doc = isnull ? NULL : DatumGetJsonbPCopy(d);
 	d = slot_getattr(slot, Anum_leaf_attachments, &isnull);
-	*atts = isnull ? NULL : DatumGetJsonbPCopy(d);
+	leaf->atts = isnull ? NULL : DatumGetJsonbPCopy(d);
+	leaf->deleted = DatumGetBool(slot_getattr(slot, Anum_leaf_deleted, &isnull));
+	leaf->modified = DatumGetTimestampTz(slot_getattr(slot, Anum_leaf_modified, &isnull));
+	d = slot_getattr(slot, Anum_leaf_origin, &isnull);
+	leaf->origin = docrep_uuid_copy(d, isnull);
+	leaf->merged = DatumGetBool(slot_getattr(slot, Anum_leaf_merged, &isnull));
+	return true;
+}
+
+bool
+docrep_leaf_read(DocTable *table, Snapshot snapshot, const char *id,
+				 const Rev *rev, Jsonb **doc, Jsonb **atts, TimestampTz *modified)
+{
+	LeafState	leaf;
+
+	if (!docrep_leaf_state(table, snapshot, id, rev, &leaf))
+		return false;
+	*doc = leaf.doc;
+	*atts = leaf.atts;
 	if (modified)
-		*modified = DatumGetTimestampTz(slot_getattr(slot, Anum_leaf_modified, &isnull));
+		*modified = leaf.modified;
 	return true;
 }
 
@@ -152,14 +186,18 @@ void
 docrep_leaf_body(DocTable *table, Snapshot snapshot, const char *id,
 				 const RevNode *leaf, Jsonb **doc, Jsonb **atts, TimestampTz *modified)
 {
-	char	   *text;
-
 	*doc = NULL;
 	*atts = NULL;
-	if (docrep_leaf_read(table, snapshot, id, &leaf->rev, doc, atts, modified) || leaf->deleted)
-		return;
-	text = palloc(2 * (Size) leaf->rev.len + 16);
-	docrep_rev_print(&leaf->rev, text);
+	if (!docrep_leaf_read(table, snapshot, id, &leaf->rev, doc, atts, modified) && !leaf->deleted)
+		docrep_leaf_missing(id, &leaf->rev);
+}
+
+void
+docrep_leaf_missing(const char *id, const Rev *rev)
+{
+	char	   *text = palloc(2 * (Size) rev->len + 16);
+
+	docrep_rev_print(rev, text);
 	ereport(ERROR,
 			(errcode(ERRCODE_DATA_CORRUPTED),
 			 errmsg("the body of revision %s of document \"%s\" is missing", text, id),

@@ -8,6 +8,7 @@
 #ifndef DOCREP_STORE_STATE_H
 #define DOCREP_STORE_STATE_H
 
+#include "compat.h"
 #include "datatype/timestamp.h"
 #include "revision/revtree.h"
 #include "store/table.h"
@@ -23,6 +24,7 @@ typedef struct DocState
 	int32		winner;			/* index in tree->nodes */
 	Jsonb	   *doc;			/* the winner's body; NULL: not asked for, or {} */
 	Jsonb	   *atts;			/* its column _attachments; NULL: not asked for, or none */
+	const pg_uuid_t *origin;	/* of the winner, when its body is asked for; NULL: this database */
 	bytea	   *trunk;			/* stored trunk, or NULL; detoasted when asked for */
 	ItemPointerData tid;		/* in rel or dead */
 } DocState;
@@ -57,6 +59,23 @@ extern RevTree *docrep_tree_from_datum(const Rev *rev, Datum tree, bool isnull);
 extern bool docrep_leaf_read(DocTable *table, Snapshot snapshot, const char *id,
 							 const Rev *rev, Jsonb **doc, Jsonb **atts, TimestampTz *modified);
 
+/* All of a losing leaf's row; false: not a stored leaf. */
+typedef struct LeafState
+{
+	Jsonb	   *doc;			/* NULL: {} */
+	Jsonb	   *atts;			/* NULL: none */
+	bool		deleted;
+	bool		merged;
+	TimestampTz modified;
+	const pg_uuid_t *origin;	/* NULL: this database */
+} LeafState;
+
+extern bool docrep_leaf_state(DocTable *table, Snapshot snapshot, const char *id,
+							  const Rev *rev, LeafState *leaf);
+
+/* A column of type uuid, copied; NULL for SQL's. */
+extern const pg_uuid_t *docrep_uuid_copy(Datum value, bool isnull);
+
 /*
  * The same of a node that is a losing leaf.  A deleted one that is not stored
  * has no body; a live one must be stored, and is not in a table that was
@@ -65,6 +84,9 @@ extern bool docrep_leaf_read(DocTable *table, Snapshot snapshot, const char *id,
 extern void docrep_leaf_body(DocTable *table, Snapshot snapshot, const char *id,
 							 const RevNode *leaf, Jsonb **doc, Jsonb **atts,
 							 TimestampTz *modified);
+
+/* Raise: a live leaf has no row. */
+DOCREP_NORETURN extern void docrep_leaf_missing(const char *id, const Rev *rev);
 
 /*
  * Where row security applies to the role: which of these ids it may see

@@ -255,6 +255,39 @@ find_sha_index(Relation att)
 	return result;
 }
 
+/* The index by which documents in conflict are found; what it holds is looked at again. */
+static Oid
+find_open_index(Relation leaf)
+{
+	List	   *indexes = RelationGetIndexList(leaf);
+	ListCell   *lc;
+	Oid			result = InvalidOid;
+
+	foreach(lc, indexes)
+	{
+		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+		Form_pg_index form = index->rd_index;
+
+		if (form->indisvalid && form->indnkeyatts == 1 &&
+			form->indkey.values[0] == Anum_leaf_id &&
+			index->rd_rel->relam == BTREE_AM_OID && index->rd_indoption[0] == 0 &&
+			index->rd_indcollation[0] == C_COLLATION_OID &&
+			RelationGetIndexPredicate(index) != NIL)
+			result = RelationGetRelid(index);
+		index_close(index, AccessShareLock);
+		if (OidIsValid(result))
+			break;
+	}
+	list_free(indexes);
+	if (!OidIsValid(result))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("companion \"%s\" has lost its index of conflicts",
+						RelationGetRelationName(leaf)),
+				 errhint("Create it again: on (_id), with WHERE NOT deleted AND NOT merged.")));
+	return result;
+}
+
 static Oid
 docrep_type(const char *name)
 {
@@ -316,17 +349,18 @@ docrep_table_check_columns(Relation rel, DocTableInfo *info)
 	info->a_tree = find_column(rel, "_tree", docrep_type("revtree"));
 	info->a_trunk = find_column(rel, "_trunk", BYTEAOID);
 	info->a_attachments = find_column(rel, "_attachments", JSONBOID);
+	info->a_origin = find_column(rel, "_origin", UUIDOID);
 }
 
 void
 docrep_companion_check(Relation rel, CompanionKind kind)
 {
-	static const char *const dead_names[] = {"_id", "doc", "_rev", "_seq", "_modified", "_tree", "_trunk", "_attachments"};
-	static const char *const leaf_names[] = {"_id", "rev", "doc", "deleted", "modified", "_attachments"};
+	static const char *const dead_names[] = {"_id", "doc", "_rev", "_seq", "_modified", "_tree", "_trunk", "_attachments", "_origin"};
+	static const char *const leaf_names[] = {"_id", "rev", "doc", "deleted", "modified", "_attachments", "_origin", "merged"};
 	static const char *const att_names[] = {"file", "part", "sha256", "length", "md5", "at", "data"};
 	const Oid	rev = docrep_type("rev");
-	const Oid	dead_types[] = {TEXTOID, JSONBOID, rev, INT8OID, TIMESTAMPTZOID, docrep_type("revtree"), BYTEAOID, JSONBOID};
-	const Oid	leaf_types[] = {TEXTOID, rev, JSONBOID, BOOLOID, TIMESTAMPTZOID, JSONBOID};
+	const Oid	dead_types[] = {TEXTOID, JSONBOID, rev, INT8OID, TIMESTAMPTZOID, docrep_type("revtree"), BYTEAOID, JSONBOID, UUIDOID};
+	const Oid	leaf_types[] = {TEXTOID, rev, JSONBOID, BOOLOID, TIMESTAMPTZOID, JSONBOID, UUIDOID, BOOLOID};
 	const Oid	att_types[] = {INT8OID, INT4OID, BYTEAOID, INT8OID, BYTEAOID, TIMESTAMPTZOID, BYTEAOID};
 
 	switch (kind)
@@ -417,6 +451,7 @@ fill_info(DocTableInfo *info, Relation rel, const char *uuid_text)
 	leaf = table_open(info->leaf_relid, AccessShareLock);
 	docrep_companion_check(leaf, COMPANION_LEAF);
 	info->leaf_pk_oid = find_companion_index(leaf, Anum_leaf_id, Anum_leaf_rev, "(_id, rev)");
+	info->leaf_open_oid = find_open_index(leaf);
 	table_close(leaf, NoLock);
 	att = table_open(info->att_relid, AccessShareLock);
 	docrep_companion_check(att, COMPANION_ATT);

@@ -40,6 +40,7 @@ typedef struct DocTableInfo
 	Oid			dead_pk_oid;
 	Oid			dead_seqidx_oid;
 	Oid			leaf_pk_oid;
+	Oid			leaf_open_oid;	/* index on _id of live leaves that are not merged */
 	Oid			att_pk_oid;
 	Oid			att_sha_oid;	/* unique index on complete contents' sha256 */
 	int			revs_limit;
@@ -50,7 +51,8 @@ typedef struct DocTableInfo
 				a_modified,
 				a_tree,
 				a_trunk,
-				a_attachments;
+				a_attachments,
+				a_origin;
 } DocTableInfo;
 
 /* An open document table.  Valid in the transaction that opened it. */
@@ -62,6 +64,8 @@ typedef struct DocTable
 	bool		owns_rel;		/* close it with the table */
 	bool		row_security;	/* policies apply to the current role */
 	struct Companions *companions;	/* companion.c: opened on demand */
+	bool		node_known;
+	pg_uuid_t	node;			/* this database's uuid, once it was asked for (node.h) */
 } DocTable;
 
 /*

@@ -135,11 +135,13 @@ create_companions(const pg_uuid_t *uuid)
 	execute(psprintf("CREATE TABLE %s (_id text COLLATE \"C\" PRIMARY KEY, doc jsonb,"
 					 " _rev docrep.rev NOT NULL, _seq bigint NOT NULL UNIQUE,"
 					 " _modified timestamptz NOT NULL, _tree docrep.revtree, _trunk bytea,"
-					 " _attachments jsonb)", dead));
+					 " _attachments jsonb, _origin uuid)", dead));
 	execute(psprintf("ALTER TABLE %s ALTER _trunk SET STORAGE EXTERNAL", dead));
 	execute(psprintf("CREATE TABLE %s (_id text COLLATE \"C\" NOT NULL, rev docrep.rev NOT NULL,"
 					 " doc jsonb, deleted boolean NOT NULL, modified timestamptz NOT NULL,"
-					 " _attachments jsonb, PRIMARY KEY (_id, rev))", leaf));
+					 " _attachments jsonb, _origin uuid, merged boolean NOT NULL DEFAULT false,"
+					 " PRIMARY KEY (_id, rev))", leaf));
+	execute(psprintf("CREATE INDEX ON %s (_id) WHERE NOT deleted AND NOT merged", leaf));
 
 	/*
 	 * A part fills a page, so it is never compressed nor moved out.  The columns
@@ -339,7 +341,7 @@ column_depends(Oid relid, AttrNumber attno, Oid extension)
 static void
 ensure_column_dependencies(Relation rel)
 {
-	static const char *const columns[] = {"_seq", "_modified", "_trunk", "_attachments"};
+	static const char *const columns[] = {"_seq", "_modified", "_trunk", "_attachments", "_origin"};
 	Oid			extension = get_extension_oid("docrep", false);
 
 	for (size_t i = 0; i < lengthof(columns); i++)
@@ -543,7 +545,7 @@ create_main_table(const char *qualified, const pg_uuid_t *uuid)
 	execute(psprintf("CREATE TABLE %s (_id text COLLATE \"C\" PRIMARY KEY, doc jsonb NOT NULL,"
 					 " _rev docrep.rev NOT NULL, _seq bigint NOT NULL UNIQUE,"
 					 " _modified timestamptz NOT NULL, _tree docrep.revtree, _trunk bytea,"
-					 " _attachments jsonb)",
+					 " _attachments jsonb, _origin uuid)",
 					 qualified));
 	execute(psprintf("ALTER TABLE %s ALTER _trunk SET STORAGE EXTERNAL", qualified));
 	execute(psprintf("CREATE TRIGGER \"" DOCREP_TRACK_TRIGGER "\" BEFORE INSERT OR UPDATE OR DELETE"

@@ -82,6 +82,7 @@ set_bookkeeping(const DocTableInfo *info, NewColumns *cols, DocChange *change,
 		trunk = slot_getattr(old, info->a_trunk, &isnull);
 	set_column(cols, info->a_trunk, trunk, isnull);
 	set_column(cols, info->a_attachments, JsonbPGetDatum(change->atts), change->atts == NULL);
+	set_column(cols, info->a_origin, UUIDPGetDatum(change->origin), change->origin == NULL);
 }
 
 /*
@@ -186,7 +187,7 @@ static void
 check_insert_columns(Relation rel, const DocTableInfo *info, TupleTableSlot *slot)
 {
 	const AttrNumber attnos[] = {info->a_seq, info->a_modified, info->a_tree, info->a_trunk,
-	info->a_attachments};
+	info->a_attachments, info->a_origin};
 
 	/* native logical replication brings the publisher's: they are not ours */
 	if (SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA)
@@ -230,6 +231,7 @@ first_revision(const DocTableInfo *info, DocWrite *write, NewColumns *cols)
 	set_column(cols, info->a_tree, (Datum) 0, true);
 	set_column(cols, info->a_trunk, (Datum) 0, true);
 	set_column(cols, info->a_attachments, (Datum) 0, true);
+	set_column(cols, info->a_origin, (Datum) 0, true);
 }
 
 /* The edit that a row makes; what is wrong with its attachments is raised. */
@@ -452,7 +454,7 @@ static void
 check_update_columns(TriggerData *td, const DocTableInfo *info, DocWrite *write)
 {
 	const AttrNumber attnos[] = {info->a_seq, info->a_modified, info->a_tree, info->a_trunk,
-	info->a_attachments};
+	info->a_attachments, info->a_origin};
 	TupleDesc	desc = RelationGetDescr(td->tg_relation);
 	TupleTableSlot *old = td->tg_trigslot;
 	TupleTableSlot *new = td->tg_newslot;

@@ -8,7 +8,7 @@ GRANT SELECT ON docrep.conflicts TO PUBLIC;
 COMMENT ON VIEW docrep.conflicts IS
 	'Every live revision, the winner included, of documents that have more than one; of tables that the role may read';
 COMMENT ON COLUMN docrep.conflicts.is_winner IS 'is this the revision that the document table shows?';
-COMMENT ON COLUMN docrep.conflicts.origin IS 'where the revision came from; not known yet';
+COMMENT ON COLUMN docrep.conflicts.origin IS 'which node first wrote the revision: its uuid (docrep.node_uuid()), or the URL of a source that has none';
 
 CREATE VIEW docrep.tables AS
 	SELECT t.tbl, t.uuid,

@@ -44,6 +44,9 @@ PG_FUNCTION_INFO_V1(docrep_peer_fence);
 static int	last_write = 0;		/* the last that is committed */
 static int	current_write = 0;	/* of this transaction, or 0 */
 
+/* what peer_open has agreed on; a client that has not called it gets what all understand */
+static int	client_protocol = DOCREP_WIRE_PROTOCOL_MIN;
+
 /* Follow what becomes of a numbered write. */
 static void
 note_end_of_write(XactEvent event, void *arg)
@@ -71,6 +74,12 @@ check_write_number(int number)
 				 errmsg("write %d of a peer cannot follow write %d", number, last_write),
 				 errdetail("A write between them failed or never came.")));
 	current_write = number;
+}
+
+bool
+docrep_wire_client_knows_origins(void)
+{
+	return client_protocol >= DOCREP_WIRE_ORIGINS;
 }
 
 /* Refuse a NULL where a value is needed. */
@@ -119,6 +128,7 @@ docrep_peer_open(PG_FUNCTION_ARGS)
 	docrep_serve_prepare();
 	(void) docrep_serve_find(name, create, uuid);
 	last_write = 0;
+	client_protocol = protocol;
 	values[0] = Int32GetDatum(protocol);
 	values[1] = UUIDPGetDatum(uuid);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(tupdesc),
@@ -205,7 +215,7 @@ docrep_peer_fetch(PG_FUNCTION_ARGS)
 	MemoryContextSwitchTo(caller);
 	if (docs.n == 0)
 		SRF_RETURN_DONE(funcctx);
-	result = docrep_wire_pack_docs(&docs);
+	result = docrep_wire_pack_docs(&docs, docrep_wire_client_knows_origins());
 	SRF_RETURN_NEXT(funcctx, PointerGetDatum(result));
 }
 

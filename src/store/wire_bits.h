@@ -25,6 +25,7 @@
 #define WIRE_BODY		0x04	/* a body follows; in a row of changes: documents */
 #define WIRE_ATTS		0x08	/* attachments follow; of documents only */
 #define WIRE_UNREADABLE	0x10	/* why it is no document follows; of documents only */
+#define WIRE_ORIGIN		0x20	/* 16 bytes follow: who first wrote it; of documents only */
 
 /* flags of attachments; one of the last three, or none, says where the content is */
 #define WIRE_ATT_DIGEST		0x01	/* a digest follows */

@@ -43,19 +43,23 @@
 
 /* the protocol that peer_open negotiates: which functions there are, and how they speak */
 #define DOCREP_WIRE_PROTOCOL_MIN	2
-#define DOCREP_WIRE_PROTOCOL		4
+#define DOCREP_WIRE_PROTOCOL		5
 /* 2: with attachments; without them (1) it would lose them */
 #define DOCREP_WIRE_LEASES			3	/* from here on: peer_swap_local, peer_fence */
 #define DOCREP_WIRE_FILTERS			4	/* from here on: peer_changes with a filter, peer_filter */
+#define DOCREP_WIRE_ORIGINS			5	/* from here on: documents say who first wrote them */
 
 /* a frame of a fetched batch holds about this much of bodies */
 #define DOCREP_WIRE_FRAME			(256 * 1024)
 
 /*
  * Packing.  The result is allocated in CurrentMemoryContext and is a complete
- * bytea.
+ * bytea.  origins: the other side understands who first wrote a document.
  */
-extern bytea *docrep_wire_pack_changes(const DocrepChanges *changes);
+extern bytea *docrep_wire_pack_changes(const DocrepChanges *changes, bool origins);
+
+/* Does the client of this session, which has called peer_open, understand origins? */
+extern bool docrep_wire_client_knows_origins(void);
 
 /*
  * All ids and revisions of a batch; or, with missing_only, those whose
@@ -65,7 +69,7 @@ extern bytea *docrep_wire_pack_changes(const DocrepChanges *changes);
 extern bytea *docrep_wire_pack_revs(const DocrepChanges *changes, bool missing_only,
 									int *nrevs);
 extern bytea *docrep_wire_pack_missing(const DocrepChanges *changes);
-extern bytea *docrep_wire_pack_docs(const DocrepDocs *docs);
+extern bytea *docrep_wire_pack_docs(const DocrepDocs *docs, bool origins);
 extern bytea *docrep_wire_pack_written(const DocrepDocs *docs);
 extern bytea *docrep_wire_pack_ids(const char *const *ids, int n);
 

@@ -170,7 +170,7 @@ put_att(StringInfo buf, const DocAtt *att)
 
 /* A revision with ancestry, body and attachments; its id comes before it or is known. */
 static void
-put_doc(StringInfo buf, const DocrepDoc *doc)
+put_doc(StringInfo buf, const DocrepDoc *doc, bool origins)
 {
 	bool		has_body = !doc->unreadable && (doc->body != NULL || doc->json != NULL);
 
@@ -178,10 +178,13 @@ put_doc(StringInfo buf, const DocrepDoc *doc)
 						 (doc->modified != 0 ? WIRE_MODIFIED : 0) |
 						 (has_body ? WIRE_BODY : 0) |
 						 (doc->atts.n > 0 ? WIRE_ATTS : 0) |
-						 (doc->unreadable ? WIRE_UNREADABLE : 0));
+						 (doc->unreadable ? WIRE_UNREADABLE : 0) |
+						 (origins && doc->has_origin ? WIRE_ORIGIN : 0));
 	put_path(buf, &doc->path);
 	if (doc->modified != 0)
 		put_int64(buf, doc->modified);
+	if (origins && doc->has_origin)
+		appendBinaryStringInfo(buf, (const char *) doc->origin.data, UUID_LEN);
 	if (doc->unreadable)
 		put_unreadable(buf, doc);
 	if (has_body)
@@ -195,7 +198,7 @@ put_doc(StringInfo buf, const DocrepDoc *doc)
 }
 
 bytea *
-docrep_wire_pack_changes(const DocrepChanges *changes)
+docrep_wire_pack_changes(const DocrepChanges *changes, bool origins)
 {
 	StringInfoData buf;
 
@@ -216,7 +219,7 @@ docrep_wire_pack_changes(const DocrepChanges *changes)
 		for (int j = 0; j < row->nrevs; j++)
 			put_rev(&buf, &row->revs[j]);
 		for (int j = 0; row->docs != NULL && j < row->nrevs; j++)
-			put_doc(&buf, &row->docs[j]);
+			put_doc(&buf, &row->docs[j], origins);
 	}
 	put_text(&buf, changes->last_seq, strlen(changes->last_seq));
 	put_int64(&buf, changes->pending);
@@ -296,7 +299,7 @@ docrep_wire_pack_missing(const DocrepChanges *changes)
 }
 
 bytea *
-docrep_wire_pack_docs(const DocrepDocs *docs)
+docrep_wire_pack_docs(const DocrepDocs *docs, bool origins)
 {
 	StringInfoData buf;
 
@@ -305,7 +308,7 @@ docrep_wire_pack_docs(const DocrepDocs *docs)
 	for (int i = 0; i < docs->n; i++)
 	{
 		put_text(&buf, docs->docs[i].id, strlen(docs->docs[i].id));
-		put_doc(&buf, &docs->docs[i]);
+		put_doc(&buf, &docs->docs[i], origins);
 	}
 	return end_message(&buf);
 }

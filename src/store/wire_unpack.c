@@ -310,13 +310,19 @@ get_doc(Reader *in, MemoryContext cxt, DocrepDoc *doc)
 {
 	uint8		flags = *take(in, 1);
 
-	if ((flags & ~(WIRE_DELETED | WIRE_MODIFIED | WIRE_BODY | WIRE_ATTS | WIRE_UNREADABLE)) != 0 ||
+	if ((flags & ~(WIRE_DELETED | WIRE_MODIFIED | WIRE_BODY | WIRE_ATTS | WIRE_UNREADABLE |
+				   WIRE_ORIGIN)) != 0 ||
 		((flags & WIRE_BODY) && (flags & WIRE_UNREADABLE)))
 		malformed("A document has unknown flags.");
 	doc->deleted = (flags & WIRE_DELETED) != 0;
 	get_path(in, cxt, &doc->path);
 	if (flags & WIRE_MODIFIED)
 		doc->modified = get_modified(in);
+	if (flags & WIRE_ORIGIN)
+	{
+		memcpy(doc->origin.data, take(in, UUID_LEN), UUID_LEN);
+		doc->has_origin = true;
+	}
 	if (flags & WIRE_UNREADABLE)
 		get_unreadable(in, cxt, doc);
 	if (flags & WIRE_BODY)

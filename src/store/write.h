@@ -20,6 +20,7 @@ typedef struct DocWrite
 	RevPath		path;			/* as they are: the revision and its ancestors, newest
 								 * first (n >= 1). edits: n = 0, or the _rev that was given */
 	TimestampTz modified;		/* 0: now */
+	const pg_uuid_t *origin;	/* which node first wrote the revision; NULL: this database */
 	DocAtts		atts;			/* of the revision.  Missing stub: sqlstate DR412; a
 								 * digest that does not fit the content: DR400 */
 	bool		keep_atts;		/* an edit that does not speak of attachments (plain
