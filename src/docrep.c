@@ -9,6 +9,7 @@
 
 #include "compat.h"
 #include "docrep.h"
+#include "filter/user_context.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "peer/peer.h"
@@ -79,7 +80,7 @@ _PG_init(void)
 	docrep_seqs_define_gucs();
 	docrep_tombstones_define_gucs();
 	docrep_peer_define_gucs();
-	docrep_replicator_define_gucs();
+	docrep_user_context_define_gucs();
 	docrep_scheduler_define_gucs();
 	docrep_node_name_define_gucs();
 	MarkGUCPrefixReserved("docrep");

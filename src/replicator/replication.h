@@ -38,6 +38,7 @@ typedef struct Replication
 	char	   *user_name;		/* user_ctx.name, or NULL */
 	char	  **user_roles;		/* user_ctx.roles */
 	int			nuser_roles;
+	bool		roles_given;	/* the document says user_ctx.roles; else they come from the role */
 	bool		user_is_admin;	/* design documents may be written to a local target */
 	bool		retry_cycles;	/* retry: "cycles" */
 	bool		disabled;		/* it shall not run now */
@@ -71,14 +72,6 @@ extern Replication *docrep_replication_parse(Jsonb *document);
  * of an administrator has no name and no roles (user_ctx.c).
  */
 extern Replication *docrep_replication_parse_task(Jsonb *document);
-
-/*
- * Is the role an administrator: a superuser, or a member of one of
- * docrep.admin_roles?  In a transaction.
- */
-extern bool docrep_role_is_admin(Oid role);
-
-extern void docrep_replicator_define_gucs(void);	/* docrep.admin_roles */
 
 /*
  * Fill id and full_id from what defines the replication; node_uuid and the

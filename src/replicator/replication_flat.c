@@ -89,6 +89,7 @@ put_owner(StringInfo out, const Replication *replication)
 	docrep_json_put_int(out, "role", replication->role);
 	docrep_json_put_text(out, "user_name", replication->user_name);
 	put_texts(out, "user_roles", replication->user_roles, replication->nuser_roles);
+	docrep_json_put_bool(out, "roles_given", replication->roles_given);
 	docrep_json_put_bool(out, "user_is_admin", replication->user_is_admin);
 	docrep_json_put_bool(out, "retry_cycles", replication->retry_cycles);
 	docrep_json_put_bool(out, "disabled", replication->disabled);
@@ -102,6 +103,7 @@ get_owner(JsonbContainer *flat, Replication *replication)
 	replication->role = (Oid) docrep_json_member_int(flat, "role", InvalidOid);
 	replication->user_name = docrep_json_member_text(flat, "user_name");
 	replication->user_roles = get_texts(flat, "user_roles", &replication->nuser_roles);
+	replication->roles_given = docrep_json_member_bool(flat, "roles_given", false);
 	replication->user_is_admin = docrep_json_member_bool(flat, "user_is_admin", false);
 	replication->retry_cycles = docrep_json_member_bool(flat, "retry_cycles", false);
 	replication->disabled = docrep_json_member_bool(flat, "disabled", false);

@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "filter/user_context.h"
 #include "miscadmin.h"
 #include "replicator/engine.h"
 #include "store/errcodes.h"
@@ -340,6 +341,8 @@ docrep_replication_run(Replication *replication, const ReplicationHooks *hooks)
 	char	   *result;
 	bool		again;
 
+	docrep_user_context_set_roles(replication->roles_given ? replication->user_roles : NULL,
+								  replication->nuser_roles);
 	do
 	{
 		again = false;

@@ -14,71 +14,15 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
-#include "catalog/pg_auth_members.h"
 #include "catalog/pg_authid.h"
 #include "compat.h"
+#include "filter/user_context.h"
 #include "miscadmin.h"
 #include "replicator/json_members.h"
 #include "replicator/user_ctx.h"
 #include "store/errcodes.h"
 #include "utils/acl.h"
-#include "utils/catcache.h"
-#include "utils/guc.h"
 #include "utils/syscache.h"
-#include "utils/varlena.h"
-
-/* What CouchDB calls the role of administrators. */
-#define ADMIN_ROLE	"_admin"
-
-static char *admin_roles = NULL;	/* docrep.admin_roles */
-
-/* ---------- administrators ---------- */
-
-bool
-docrep_role_is_admin(Oid role)
-{
-	List	   *names;
-	ListCell   *cell;
-	bool		result = false;
-
-	if (superuser_arg(role))
-		return true;
-	if (!SplitIdentifierString(pstrdup(admin_roles ? admin_roles : ""), ',', &names))
-		return false;
-	foreach(cell, names)
-	{
-		Oid			admins = get_role_oid(lfirst(cell), true);
-
-		result = result || (OidIsValid(admins) && is_member_of_role(role, admins));
-	}
-	list_free(names);
-	return result;
-}
-
-/* Is it a list of names? */
-static bool
-check_admin_roles(char **newval, void **extra, GucSource source)
-{
-	List	   *names;
-
-	if (SplitIdentifierString(pstrdup(*newval), ',', &names))
-		return true;
-	GUC_check_errdetail("List syntax is invalid.");
-	return false;
-}
-
-void
-docrep_replicator_define_gucs(void)
-{
-	DefineCustomStringVariable("docrep.admin_roles",
-							   "Roles whose members are administrators of replication.",
-							   "A comma-separated list. Members may give a replication CouchDB's role "
-							   "\"_admin\". Superusers always may.",
-							   &admin_roles,
-							   "",
-							   PGC_SUSET, 0,
-							   check_admin_roles, NULL, NULL);
-}
 
 /* ---------- roles ---------- */
 
@@ -162,29 +106,10 @@ add_role(Replication *replication, char *name, int *cap)
 static void
 add_memberships(Replication *replication, Oid member, int *cap)
 {
-	List	   *roles = list_make1_oid(member);
+	ListCell   *cell;
 
-	for (int i = 0; i < list_length(roles); i++)
-	{
-		CatCList   *list = SearchSysCacheList1(AUTHMEMMEMROLE,
-											   ObjectIdGetDatum(list_nth_oid(roles, i)));
-
-		for (int j = 0; j < list->n_members; j++)
-		{
-			Form_pg_auth_members of = (Form_pg_auth_members) GETSTRUCT(&list->members[j]->tuple);
-
-			roles = list_append_unique_oid(roles, of->roleid);
-		}
-		ReleaseSysCacheList(list);
-		if (i > 0)
-		{
-			char	   *name = GetUserNameFromId(list_nth_oid(roles, i), true);
-
-			if (name)
-				add_role(replication, name, cap);
-		}
-	}
-	list_free(roles);
+	foreach(cell, docrep_role_memberships(member))
+		add_role(replication, lfirst(cell), cap);
 }
 
 /*
@@ -210,7 +135,7 @@ read_roles(Replication *replication, JsonbContainer *roles, Oid writer, int *cap
 					 errdetail("Element %d is %s.", (int) i, docrep_json_type_name(value))));
 		name = docrep_json_text(value);
 		role = get_role_oid(name, true);
-		if (!any && strcmp(name, ADMIN_ROLE) == 0)
+		if (!any && strcmp(name, DOCREP_ADMIN_ROLE) == 0)
 			forbidden("replication field \"user_ctx\" gives a role that its writer does not have",
 					  psprintf("Role \"%s\" is neither a superuser nor a member of one of docrep.admin_roles.",
 							   GetUserNameFromId(writer, false)));
@@ -218,7 +143,7 @@ read_roles(Replication *replication, JsonbContainer *roles, Oid writer, int *cap
 			forbidden("replication field \"user_ctx\" gives a role that its writer does not have",
 					  psprintf("Role \"%s\" is not a member of \"%s\".",
 							   GetUserNameFromId(writer, false), name));
-		if (strcmp(name, ADMIN_ROLE) == 0)
+		if (strcmp(name, DOCREP_ADMIN_ROLE) == 0)
 			replication->user_is_admin = true;
 		add_role(replication, name, cap);
 	}
@@ -237,7 +162,7 @@ fill_in(Replication *replication, Oid writer, bool task, int *cap)
 	if (task)
 		return;
 	if (admin)
-		add_role(replication, pstrdup(ADMIN_ROLE), cap);
+		add_role(replication, pstrdup(DOCREP_ADMIN_ROLE), cap);
 	replication->user_is_admin = admin;
 	add_memberships(replication, writer, cap);
 }
@@ -277,6 +202,7 @@ docrep_user_ctx_read(Replication *replication, JsonbContainer *root, bool task)
 					(errcode(ERRCODE_DOCREP_BAD_REQUEST),
 					 errmsg("replication field \"user_ctx.roles\" must be an array of strings"),
 					 errdetail("It is %s.", docrep_json_type_name(&value))));
+		replication->roles_given = true;
 		read_roles(replication, value.val.binary.data, writer, &cap);
 	}
 }

@@ -25,9 +25,8 @@
 
 PG_FUNCTION_INFO_V1(docrep_info);
 
-/* The table's name, with its schema where the search_path does not find it. */
-static char *
-table_name(Relation rel)
+char *
+docrep_table_display_name(Relation rel)
 {
 	if (RelationIsVisible(RelationGetRelid(rel)))
 		return pstrdup(quote_identifier(RelationGetRelationName(rel)));
@@ -124,7 +123,7 @@ docrep_info(PG_FUNCTION_ARGS)
 	RawBuilder	props;
 
 	docrep_raw_init(&object, true, 12);
-	docrep_raw_add_text(&object, "db_name", table_name(table->rel));
+	docrep_raw_add_text(&object, "db_name", docrep_table_display_name(table->rel));
 	docrep_raw_add_int64(&object, "doc_count", count_live(table->rel));
 	docrep_raw_add_int64(&object, "doc_del_count", count_dead(table));
 	docrep_raw_add_int64(&object, "update_seq", docrep_seq_horizon(&table->info) - 1);

@@ -105,6 +105,12 @@ extern Oid	docrep_table_by_uuid(const pg_uuid_t *uuid);
 extern Oid	docrep_table_by_name(const char *name, bool missing_ok);
 
 /*
+ * The table's name as it is shown, quoted, with its schema where the search_path does not find
+ * it; allocated.
+ */
+extern char *docrep_table_display_name(Relation rel);
+
+/*
  * Create a document table owned by the current role and return its oid.  name
  * may be schema-qualified.  DR412 if it exists.
  */
