@@ -111,6 +111,19 @@ read_update_seq(const CouchJson *answer)
 	return value.kind == CJ_NUMBER && docrep_cj_int64(&value, &seq) ? seq : -1;
 }
 
+/* Keep that sequence as it is. */
+static void
+keep_seq(CouchPeer *peer, const CouchJson *answer)
+{
+	MemoryContext caller = MemoryContextSwitchTo(peer->base.cxt);
+	CouchJson	value = docrep_cj_get(answer, "update_seq");
+
+	if (peer->update_seq_text != NULL)
+		pfree(peer->update_seq_text);
+	peer->update_seq_text = docrep_couch_seq(&value);
+	MemoryContextSwitchTo(caller);
+}
+
 /*
  * GET /db.  False: there is no such database.  *start gets the instance's start
  * time (in the peer's context), or NULL.
@@ -138,6 +151,7 @@ ask_database(CouchPeer *peer, bool opening, char **start)
 		if (docrep_cj_get(&answer, "db_name").kind != CJ_STRING)
 			docrep_couch_malformed(peer, doing, "it has no \"db_name\"");
 		peer->update_seq = read_update_seq(&answer);
+		keep_seq(peer, &answer);
 		peer->asked_at = GetCurrentTimestamp();
 		*start = keep_text(peer, &answer, "instance_start_time");
 		/* from 2.0 to 3.2 it says nothing */

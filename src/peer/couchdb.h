@@ -30,6 +30,7 @@ typedef struct CouchPeer
 	char	   *instance_start_time;	/* NULL: says nothing ("0", or not given) */
 	char	   *process_start;	/* of servers that give this as instance_start_time */
 	int64		update_seq;		/* if it is a number; else -1 */
+	char	   *update_seq_text;	/* as it is, or NULL */
 	TimestampTz asked_at;		/* when the database was asked for these */
 
 	/* the source's side: couchdb_source.h */

@@ -80,9 +80,8 @@ set_kind(CouchPeer *peer, const DocrepChangesRequest *request)
 
 /* ---------- changes ---------- */
 
-/* The number that a sequence is, or begins with ("20-g1AAAA"); -1: none. */
-static int64
-seq_number(const char *seq)
+int64
+docrep_couch_seq_number(const char *seq)
 {
 	CouchJson	value = {CJ_NUMBER, seq, strspn(seq, "0123456789")};
 	int64		number;
@@ -101,7 +100,7 @@ static bool
 gone_back(const CouchPeer *peer, const char *since)
 {
 	return peer->update_seq >= 0 && strchr(since, '-') == NULL &&
-		seq_number(since) > peer->update_seq;
+		docrep_couch_seq_number(since) > peer->update_seq;
 }
 
 /*
@@ -111,9 +110,9 @@ gone_back(const CouchPeer *peer, const char *since)
 static bool
 answer_went_back(CouchPeer *peer, const char *since, const char *last_seq)
 {
-	int64		end = seq_number(last_seq);
+	int64		end = docrep_couch_seq_number(last_seq);
 
-	if (end < 0 || end >= seq_number(since))
+	if (end < 0 || end >= docrep_couch_seq_number(since))
 		return false;
 	if (strchr(last_seq, '-') != NULL)
 	{
@@ -147,6 +146,15 @@ docrep_couch_check_source(CouchPeer *peer, const char *since)
 				 errhint("The replication starts over.")));
 }
 
+/* The latest of the source's own sequences that a request knows of. */
+static const char *
+end_of(const DocrepChangesRequest *request)
+{
+	const CouchPass *pass = request->doc_ids ? docrep_couch_pass_parse(request->since) : NULL;
+
+	return pass ? pass->through : request->since;
+}
+
 /* Have a feed under way that answers the request. */
 static void
 ensure_feed(CouchPeer *peer, const DocrepChangesRequest *request)
@@ -154,9 +162,9 @@ ensure_feed(CouchPeer *peer, const DocrepChangesRequest *request)
 	CouchFeed  *feed = peer->feed;
 	const char *since = request->since;
 
-	if (set_kind(peer, request) && feed != NULL && strcmp(feed->at.data, since) == 0)
+	if (set_kind(peer, request) && feed != NULL && strcmp(feed->given.data, since) == 0)
 		return;
-	if (!peer->is_source && gone_back(peer, since))
+	if (!peer->is_source && gone_back(peer, end_of(request)))
 	{
 		log_start_over(peer);
 		since = COUCH_SEQ_START;
@@ -181,20 +189,22 @@ has_room(const CouchFeed *feed, const DocrepChanges *out)
 	return out->n < feed->max_rows && out->bytes < feed->max_bytes;
 }
 
-/* Everything up to here has been taken: given, or not let through. */
-static const char *
-where_it_is(const CouchFeed *feed, const DocrepChanges *out)
+/* The sequence that is given of a pass whose call is at "at". */
+static void
+set_pass_seq(CouchFeed *feed, const char *at, bool at_end)
 {
-	if (feed->dropped.len > 0)
-		return feed->dropped.data;
-	return out->n > 0 ? out->rows[out->n - 1].seq : feed->at.data;
+	char	   *seq = at_end ? feed->pass->through : docrep_couch_pass_seq(feed, at);
+
+	docrep_couch_set_seq(&feed->given, seq);
+	if (!at_end)
+		pfree(seq);
 }
 
 /* Where the batch ends, and whether the feed does, or there is no more of it for now. */
 static void
 finish_batch(CouchFeed *feed, DocrepChanges *out)
 {
-	const char *seq = where_it_is(feed, out);
+	const char *seq = docrep_couch_feed_position(feed, out);
 
 	if (feed->mode != COUCHFEED_BATCHES && !feed->ended)
 		out->at_end = has_room(feed, out);
@@ -202,11 +212,15 @@ finish_batch(CouchFeed *feed, DocrepChanges *out)
 		out->at_end = feed->ended && (feed->limit == 0 || feed->rows < feed->limit);
 	if (out->at_end && feed->ended && feed->last_seq != NULL)
 		seq = feed->last_seq;
-	out->last_seq = MemoryContextStrdup(out->cxt, seq);
+	docrep_couch_set_seq(&feed->given, seq);
+	if (feed->pass != NULL)
+		set_pass_seq(feed, seq, out->at_end);
+	out->last_seq = MemoryContextStrdup(out->cxt, feed->given.data);
 	out->pending = out->at_end ? 0 : -1;
-	if (feed->ended && feed->pending >= 0)
+	if (feed->ended && feed->pending >= 0 && feed->pass == NULL)
 		out->pending = feed->pending;
-	docrep_couch_set_seq(&feed->at, out->last_seq);
+	/* a pass's own place, where its call is made again from, is not its end */
+	docrep_couch_set_seq(&feed->at, feed->pass == NULL ? out->last_seq : pstrdup(seq));
 	resetStringInfo(&feed->dropped);
 }
 
@@ -258,6 +272,26 @@ take_peeked(CouchFeed *feed, DocrepChanges *out)
 	feed->news = false;
 }
 
+/* What the call has taught about changes. */
+static void
+note_ratio(CouchFeed *feed)
+{
+	if (feed->rows > 0)
+		feed->peer->first_ratio = (double) feed->firsts / feed->rows;
+}
+
+/* A call has ended.  False: that was all.  Else it is the next one's turn. */
+static bool
+next_call(CouchFeed *feed)
+{
+	if (!docrep_couch_pass_next(feed))
+		return false;
+	note_ratio(feed);
+	docrep_couch_feed_choose(feed);
+	docrep_couch_feed_call(feed);
+	return true;
+}
+
 /*
  * Fill the batch from the feed, until it is full or the answer is complete, or (of one that
  * waits) nothing more is there.
@@ -272,7 +306,8 @@ fill_batch(CouchFeed *feed, DocrepChanges *out)
 	feed->out = out;
 	if (feed->mode == COUCHFEED_STREAM)
 		take_present(feed, out);
-	while (!feed->ended && docrep_couch_feed_wants_more(feed) && !is_all_for_now(feed, out))
+	while ((!feed->ended || next_call(feed)) && docrep_couch_feed_wants_more(feed) &&
+		   !is_all_for_now(feed, out))
 	{
 		if (feed->call == NULL)
 		{
@@ -285,7 +320,7 @@ fill_batch(CouchFeed *feed, DocrepChanges *out)
 			(void) docrep_http_step(peer->http, 0);
 		else
 		{
-			const char *seq = where_it_is(feed, out);
+			const char *seq = docrep_couch_feed_position(feed, out);
 
 			if (seq != feed->at.data)
 				docrep_couch_set_seq(&feed->at, seq);
@@ -330,8 +365,8 @@ go_on(CouchPeer *peer, const DocrepChanges *out)
 	/* one that has ended is made again by the next wait, after a look at the database */
 	if (feed->mode == COUCHFEED_STREAM)
 		return;
-	if ((feed->ended || all) && feed->rows > 0)
-		peer->first_ratio = (double) feed->firsts / feed->rows;
+	if (feed->ended || all)
+		note_ratio(feed);
 	if (!out->at_end && all)
 		(void) docrep_couch_feed_begin(peer, out->last_seq, COUCHFEED_BATCHES);
 	else if (feed->ended)
@@ -357,7 +392,7 @@ docrep_couch_recv_changes(DocrepPeer *base, DocrepChanges *out)
 		feed->max_bytes = request->max_bytes;
 		fill_batch(feed, out);
 		finish_batch(feed, out);
-		if (must_start_over(peer, feed->from.data, out))
+		if (must_start_over(peer, feed->pass ? feed->pass->since : feed->from.data, out))
 		{
 			log_start_over(peer);
 			since = COUCH_SEQ_START;

@@ -60,6 +60,17 @@ docrep_couch_set_seq(StringInfo seq, const char *value)
 
 /* ---------- a call ---------- */
 
+const char *
+docrep_couch_feed_position(const CouchFeed *feed, const DocrepChanges *out)
+{
+	if (feed->dropped.len > 0)
+		return feed->dropped.data;
+	/* the last row of a batch may be of another call of the pass */
+	if (out->n == 0 || (feed->pass != NULL && feed->rows == 0))
+		return feed->at.data;
+	return out->rows[out->n - 1].seq;
+}
+
 bool
 docrep_couch_feed_wants_more(const CouchFeed *feed)
 {
@@ -88,12 +99,16 @@ keep_or_drop(CouchFeed *feed)
 static void
 take_row(CouchFeed *feed, const CouchJson *row)
 {
+	const char *before = feed->at.data;
+
 	feed->refused = docrep_couch_filter_row_error(feed->peer->kind, row);
 	if (feed->refused != NULL)
 	{
 		feed->bad = "it breaks off with an error";
 		return;
 	}
+	if (feed->out != NULL)
+		before = docrep_couch_feed_position(feed, feed->out);
 	/* from here on it is not for the client to go on after a failure */
 	feed->call->again = NULL;
 	feed->rows++;
@@ -101,13 +116,13 @@ take_row(CouchFeed *feed, const CouchJson *row)
 		feed->bad = "it has more rows than were asked for";
 	else if (feed->out != NULL)
 	{
-		feed->bad = docrep_couch_add_row(row, feed->at.data, feed->with_docs, feed->out);
+		feed->bad = docrep_couch_add_row(row, before, feed->with_docs, feed->out);
 		if (feed->bad == NULL)
 			keep_or_drop(feed);
 	}
 	else
 	{
-		feed->bad = docrep_couch_add_row(row, feed->at.data, false, &feed->peeked);
+		feed->bad = docrep_couch_add_row(row, before, false, &feed->peeked);
 		feed->news = true;
 	}
 }
@@ -246,7 +261,10 @@ docrep_couch_feed_call(CouchFeed *feed)
 	char	   *path;
 
 	docrep_http_drop(feed->call);
+	feed->call = NULL;
 	caller = MemoryContextSwitchTo(feed->cxt);
+	if (feed->undecided)
+		docrep_couch_pass_begin(feed);
 	/* one that waits may make calls for ever: nothing is left behind */
 	path = feed_path(feed);
 	feed->call = docrep_http_call(feed->peer->http, feed->cxt, has_body ? "POST" : "GET", path);
@@ -255,11 +273,12 @@ docrep_couch_feed_call(CouchFeed *feed)
 	feed->call->final_500 = filtered;
 	if (has_body)
 	{
-		if (feed->body.data == NULL)
-		{
-			initStringInfo(&feed->body);
-			docrep_couch_filter_body(&feed->body, kind);
-		}
+		int			first;
+		int			n;
+
+		docrep_couch_pass_ids(feed, &first, &n);
+		resetStringInfo(&feed->body);
+		docrep_couch_filter_body(&feed->body, kind, first, n);
 		feed->call->body = feed->body.data;
 		feed->call->bodylen = feed->body.len;
 	}
@@ -302,11 +321,11 @@ docrep_couch_feed_drop(CouchPeer *peer)
 }
 
 /*
- * How much a feed asks for.  The first call finds out what changes are like.  Some
- * servers do not count the rows of a feed of a few documents.
+ * The first call finds out what changes are like.  Some servers do not count the rows of a
+ * feed of a few documents.
  */
-static void
-choose_call(CouchFeed *feed)
+void
+docrep_couch_feed_choose(CouchFeed *feed)
 {
 	const CouchFeedKind *kind = feed->peer->kind;
 	double		ratio = feed->peer->first_ratio;
@@ -317,6 +336,21 @@ choose_call(CouchFeed *feed)
 	feed->with_docs = kind->docs_wanted && feed->mode == COUCHFEED_BATCHES && ratio > DOCS_ABOVE;
 	if (kind->doc_ids == NULL)
 		feed->limit = Min(kind->batch, INT_MAX / BATCHES_A_CALL) * (one ? 1 : BATCHES_A_CALL);
+}
+
+/* Go on with a pass, if that is what a sequence says, or have it decided whether there is to be one. */
+static void
+begin_pass(CouchFeed *feed, const char *since)
+{
+	const CouchFeedKind *kind = feed->peer->kind;
+	CouchPass  *pass = kind && kind->doc_ids ? docrep_couch_pass_parse(since) : NULL;
+
+	if (pass == NULL)
+		feed->undecided = docrep_couch_pass_may_be(feed);
+	else if (feed->mode == COUCHFEED_BATCHES)
+		docrep_couch_pass_resume(feed, pass);
+	else
+		docrep_couch_set_seq(&feed->at, pass->since);
 }
 
 CouchFeed *
@@ -332,17 +366,23 @@ docrep_couch_feed_begin(CouchPeer *peer, const char *since, CouchFeedMode mode)
 	feed->peer = peer;
 	feed->mode = mode;
 	feed->trial = mode == COUCHFEED_STREAM && !peer->streams;
-	choose_call(feed);
+	docrep_couch_feed_choose(feed);
 	feed->pending = -1;
 	initStringInfo(&feed->at);
 	initStringInfo(&feed->from);
+	initStringInfo(&feed->given);
 	initStringInfo(&feed->dropped);
+	initStringInfo(&feed->body);
 	appendStringInfoString(&feed->at, since);
+	appendStringInfoString(&feed->given, since);
 	feed->peek_cxt = AllocSetContextCreate(cxt, "docrep feed row", ALLOCSET_SMALL_SIZES);
 	docrep_changes_init(&feed->peeked, feed->peek_cxt);
 	peer->feed = feed;
+	begin_pass(feed, since);
 	MemoryContextSwitchTo(caller);
-	docrep_couch_feed_call(feed);
+	/* to decide it the source is asked, which is not for a request to wait for */
+	if (!feed->undecided)
+		docrep_couch_feed_call(feed);
 	return feed;
 }
 
@@ -417,6 +457,8 @@ start_over(CouchFeed *feed)
 			(errmsg("%s refuses the sequence of the last checkpoint: its changes are read from the beginning",
 					feed->peer->base.display)));
 	docrep_couch_set_seq(&feed->at, COUCH_SEQ_START);
+	docrep_couch_set_seq(&feed->given, COUCH_SEQ_START);
+	docrep_couch_pass_start_over(feed);
 	return true;
 }
 

@@ -127,7 +127,7 @@ docrep_couch_filter_path(StringInfo path, const CouchFeedKind *kind, bool pouchd
 }
 
 void
-docrep_couch_filter_body(StringInfo out, const CouchFeedKind *kind)
+docrep_couch_filter_body(StringInfo out, const CouchFeedKind *kind, int first, int n)
 {
 	if (kind->doc_ids == NULL)
 	{
@@ -135,11 +135,11 @@ docrep_couch_filter_body(StringInfo out, const CouchFeedKind *kind)
 		return;
 	}
 	appendStringInfoString(out, "{\"doc_ids\":[");
-	for (int i = 0; i < kind->ndoc_ids; i++)
+	for (int i = 0; i < n; i++)
 	{
 		if (i > 0)
 			appendStringInfoChar(out, ',');
-		docrep_couch_put_string(out, kind->doc_ids[i]);
+		docrep_couch_put_string(out, kind->doc_ids[first + i]);
 	}
 	appendStringInfoString(out, "]}");
 }

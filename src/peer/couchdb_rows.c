@@ -149,7 +149,7 @@ docrep_couch_add_row(const CouchJson *row, const char *at, bool with_docs, Docre
 	value = docrep_cj_get(row, "seq");
 	change->seq = docrep_couch_seq(&value);
 	if (change->seq == NULL)
-		change->seq = out->n > 1 ? out->rows[out->n - 2].seq : pstrdup(at);
+		change->seq = pstrdup(at);
 	value = docrep_cj_get(row, "changes");
 	problem = read_revs(&value, change);
 	change->deleted = docrep_cj_get(row, "deleted").kind == CJ_TRUE;

@@ -7,6 +7,7 @@
  * couchdb_feed.c		the changes feed, as it arrives
  * couchdb_rows.c		its rows
  * couchdb_filter.c	which rows: what the source is asked, and what is seen to here
+ * couchdb_ids.c		many documents by their ids
  * couchdb_wait.c		waiting: streams and long polls
  * couchdb_park.c		where others can wait
  * couchdb_fetch.c		_bulk_get and open_revs: taking what comes
@@ -71,6 +72,15 @@ typedef enum CouchFeedMode
 	COUCHFEED_STREAM			/* feed=continuous: rows as they come */
 } CouchFeedMode;
 
+/* A long list of ids that is read in several calls: couchdb_ids.c. */
+typedef struct CouchPass
+{
+	char	   *since;			/* where every call begins */
+	char	   *through;		/* where the source was before the first one */
+	int			first;			/* of the call: number of its first id */
+	char	   *at;				/* of one that is taken up again: where its call was */
+} CouchPass;
+
 /* A feed: calls of _changes that go on where the last one broke off. */
 typedef struct CouchFeed
 {
@@ -85,6 +95,9 @@ typedef struct CouchFeed
 	StringInfoData body;		/* of the calls, if they are filtered */
 	StringInfoData at;			/* everything up to here has been handed out */
 	StringInfoData from;		/* where the call began */
+	StringInfoData given;		/* the sequence that was handed out last: "at", or a pass's */
+	CouchPass  *pass;			/* or NULL */
+	bool		undecided;		/* whether it is to be one; there is no call yet */
 	CouchFeedMode mode;
 	bool		trial;			/* a stream that is to show that it is one */
 	bool		alive;			/* a byte of it has come */
@@ -125,6 +138,10 @@ extern bool docrep_couch_feed_in_trouble(const CouchFeed *feed);
 extern bool docrep_couch_feed_was_silent(const CouchFeed *feed);
 /* May another row be taken? */
 extern bool docrep_couch_feed_wants_more(const CouchFeed *feed);
+/* Everything up to here has been taken by the call: given, or not let through. */
+extern const char *docrep_couch_feed_position(const CouchFeed *feed, const DocrepChanges *out);
+/* How much the calls from here on ask for. */
+extern void docrep_couch_feed_choose(CouchFeed *feed);
 /* Replace a sequence. */
 extern void docrep_couch_set_seq(StringInfo seq, const char *value);
 
@@ -135,6 +152,29 @@ extern void docrep_couch_set_seq(StringInfo seq, const char *value);
  * not, or if its server is another process and would not know.
  */
 extern void docrep_couch_check_source(CouchPeer *peer, const char *since);
+
+/* The number that a sequence is, or begins with ("20-g1AAAA"); -1: none. */
+extern int64 docrep_couch_seq_number(const char *seq);
+
+/* ---------- couchdb_ids.c ---------- */
+
+/* A sequence of a pass, allocated; NULL: it is another. */
+extern CouchPass *docrep_couch_pass_parse(const char *seq);
+/* ... and back, of one whose call is at "at", allocated. */
+extern char *docrep_couch_pass_seq(const CouchFeed *feed, const char *at);
+
+/* Are there more ids than a call may have? */
+extern bool docrep_couch_pass_may_be(const CouchFeed *feed);
+/* Look at the source, and let the feed be a pass if that is less work. */
+extern void docrep_couch_pass_begin(CouchFeed *feed);
+/* Go on with one. */
+extern void docrep_couch_pass_resume(CouchFeed *feed, CouchPass *pass);
+/* A call has ended: false, if that was the last one.  Else the next one is to be made. */
+extern bool docrep_couch_pass_next(CouchFeed *feed);
+/* The source does not know where it began. */
+extern void docrep_couch_pass_start_over(CouchFeed *feed);
+/* The ids that the call is to name. */
+extern void docrep_couch_pass_ids(const CouchFeed *feed, int *first, int *n);
 
 /* ---------- couchdb_filter.c ---------- */
 
@@ -148,11 +188,12 @@ extern void docrep_couch_filter_set(CouchFeedKind *kind, const struct DocrepFilt
 /* Is a row that the source gives not wanted? */
 extern bool docrep_couch_filter_drops(const CouchFeedKind *kind, const DocrepChange *change);
 
-/* Does the source filter?  Then what goes into the path, and perhaps the body, of a call. */
+/* Does the source filter?  Then what goes into the path, and perhaps the body (of ids: n of
+ * them), of a call. */
 extern bool docrep_couch_filter_at_source(const CouchFeedKind *kind);
 extern bool docrep_couch_filter_has_body(const CouchFeedKind *kind);
 extern void docrep_couch_filter_path(StringInfo path, const CouchFeedKind *kind, bool pouchdb);
-extern void docrep_couch_filter_body(StringInfo out, const CouchFeedKind *kind);
+extern void docrep_couch_filter_body(StringInfo out, const CouchFeedKind *kind, int first, int n);
 
 /* An error that comes in place of a row, or NULL. */
 extern char *docrep_couch_filter_row_error(const CouchFeedKind *kind, const CouchJson *row);

@@ -49,6 +49,7 @@ is(pulled(filter => 'app/by_type', query_params => { type => 'user' }), 'users 3
 is(pulled(filter => 'app/large', query_params => { n => 290 }), 'orders 10, users 10', '... with a number as its parameter');
 is(pulled(filter => '_view', query_params => { view => 'app/threes' }), 'orders 100, users 100', 'a view');
 is(pulled(doc_ids => [ 'orders/1', 'gone', 'nowhere' ]), 'gone deleted 1, orders 1', 'doc_ids');
+is(pulled(doc_ids => [ map { ("orders/$_", "nowhere$_") } 1 .. 5500 ]), 'orders 300', 'more doc_ids than one call has');
 is(pulled(selector => { type => 'user', n => { '$gt' => 100 } }), 'users 200', 'a selector');
 is(pulled(paths => [ 'orders/*', 'users-1' ]), 'orders 300, users 1', 'paths');
 is(pulled(paths => [ 'orders/*', 'gone' ], prevent_deletions => $true), 'orders 300', 'no deletions');

@@ -303,7 +303,7 @@ sub feed_rows
 		return $feed->{test} ? grep { $feed->{test}->($id, $docs->{$id}, $_) } @leaves : @leaves;
 	};
 	my @ids = sort { $docs->{$a}{seq} <=> $docs->{$b}{seq} }
-	  grep { $docs->{$_}{seq} > $feed->{since} && (!$feed->{ids} || $feed->{ids}{$_}) && $leaves->($_) } keys %$docs;
+	  grep { $docs->{$_} && $docs->{$_}{seq} > $feed->{since} && $leaves->($_) } keys %{ $feed->{ids} // $docs };
 	my $pending = 0;
 	my $interval = $feed->{query}{seq_interval} // 1;
 	my $n = 0;
