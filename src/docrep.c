@@ -8,7 +8,6 @@
 #include "postgres.h"
 
 #include "compat.h"
-#include "docrep.h"
 #include "filter/user_context.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -18,6 +17,7 @@
 #include "scheduler/jobs.h"
 #include "scheduler/node_name.h"
 #include "storage/ipc.h"
+#include "store/preload.h"
 #include "store/seqs.h"
 #include "store/tombstones.h"
 #include "utils/guc.h"
@@ -31,8 +31,6 @@ PG_MODULE_MAGIC;
 #define MAX_LEASES		4096
 
 void		_PG_init(void);
-
-bool		docrep_preloaded = false;
 
 static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
 

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * http_curl.c
- *		The client's side that faces libcurl: handles, sockets, callbacks.
+ *		The client's side that faces libcurl: handles.
  *
  * Nothing in this file raises or pallocs (docrep_http_curl_open apart): curl
  * would not survive a longjmp through its frames, and may call back at any
@@ -18,10 +18,7 @@
  */
 #include "postgres.h"
 
-#include <fcntl.h>
 #include <signal.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "peer/http_internal.h"
 #include "storage/fd.h"
@@ -52,326 +49,6 @@ allow_signals(const sigset_t *old)
 	sigprocmask(SIG_SETMASK, old, NULL);
 }
 
-/* ---------- buffers ---------- */
-
-/* Append; false if it would hold more than max, or there is no memory. */
-bool
-docrep_http_buffer_append(HttpBuffer *buffer, const char *data, Size len, Size max)
-{
-	Size		used = buffer->end - buffer->start;
-
-	if (used + len > max)
-		return false;
-	if (buffer->end + len > buffer->size)
-	{
-		if (used > 0 && buffer->start > 0)
-			memmove(buffer->data, buffer->data + buffer->start, used);
-		buffer->start = 0;
-		buffer->end = used;
-	}
-	if (used + len > buffer->size)
-	{
-		Size		size = Max(buffer->size * 2, 16 * 1024);
-		char	   *larger;
-
-		while (size < used + len)
-			size *= 2;
-		larger = realloc(buffer->data, size);
-		if (larger == NULL)
-			return false;
-		buffer->data = larger;
-		buffer->size = size;
-	}
-	memcpy(buffer->data + buffer->end, data, len);
-	buffer->end += len;
-	return true;
-}
-
-void
-docrep_http_buffer_free(HttpBuffer *buffer)
-{
-	free(buffer->data);
-	memset(buffer, 0, sizeof(HttpBuffer));
-}
-
-/* ---------- sockets and the timer ---------- */
-
-/* curl says what it waits for at a socket. */
-static int
-on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *of_socket)
-{
-	DocrepHttp *http = arg;
-	uint32		events = 0;
-	int			i;
-
-	if (what == CURL_POLL_IN || what == CURL_POLL_INOUT)
-		events |= WL_SOCKET_READABLE;
-	if (what == CURL_POLL_OUT || what == CURL_POLL_INOUT)
-		events |= WL_SOCKET_WRITEABLE;
-	for (i = 0; i < http->nsockets; i++)
-		if (http->sockets[i].fd == fd)
-			break;
-	if (what == CURL_POLL_REMOVE)
-	{
-		/* connections tell when they are closed; what else curl opens does not */
-		if (i < http->nsockets)
-			http->sockets[i] = http->sockets[--http->nsockets];
-		if (fd >= http->max_fd || !http->is_connection[fd])
-			docrep_io_forget(fd);
-		return 0;
-	}
-	if (i == http->max_sockets)
-	{
-		int			n = Max(16, http->max_sockets * 2);
-		HttpSocket *larger = realloc(http->sockets, n * sizeof(HttpSocket));
-
-		if (larger == NULL)
-		{
-			http->out_of_memory = true;
-			return -1;
-		}
-		http->sockets = larger;
-		http->max_sockets = n;
-	}
-	if (i == http->nsockets)
-		http->nsockets++;
-	http->sockets[i].fd = fd;
-	http->sockets[i].events = events;
-	return 0;
-}
-
-/* curl wants to be called after some time; -1: no more. */
-static int
-on_timer(CURLM *multi, long timeout, void *arg)
-{
-	DocrepHttp *http = arg;
-
-	http->curl_due = timeout < 0 ? 0 :
-		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout);
-	return 0;
-}
-
-/* Remember that a descriptor is a connection's; without memory it is not, at a small cost. */
-static void
-mark_connection(DocrepHttp *http, int fd)
-{
-	if (fd >= http->max_fd)
-	{
-		int			n = (fd / 256 + 1) * 256;
-		bool	   *larger = realloc(http->is_connection, n * sizeof(bool));
-
-		if (larger == NULL)
-			return;
-		memset(larger + http->max_fd, 0, (n - http->max_fd) * sizeof(bool));
-		http->is_connection = larger;
-		http->max_fd = n;
-	}
-	http->is_connection[fd] = true;
-}
-
-/* curl wants a socket for an address, which is what a name has become. */
-static curl_socket_t
-on_open(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
-{
-	HttpTransfer *t = arg;
-	int			fd;
-
-	if (!docrep_host_rules_allow(t->rules, (struct sockaddr *) &address->addr))
-	{
-		t->refused = true;
-		return CURL_SOCKET_BAD;
-	}
-	fd = socket(address->family, address->socktype, address->protocol);
-	if (fd < 0)
-	{
-		if (errno == EMFILE || errno == ENFILE)
-			t->no_fd = true;
-		return CURL_SOCKET_BAD;
-	}
-	(void) fcntl(fd, F_SETFD, FD_CLOEXEC);
-	docrep_socket_options_apply(&t->http->socket_options, fd);
-	mark_connection(t->http, fd);
-	return fd;
-}
-
-/* A connection ends; it may outlive the transfer that has opened it. */
-static int
-on_close(void *arg, curl_socket_t fd)
-{
-	DocrepHttp *http = arg;
-
-	if (fd < http->max_fd)
-		http->is_connection[fd] = false;
-	docrep_io_forget(fd);
-	return close(fd);
-}
-
-/* ---------- what arrives ---------- */
-
-/* The value of a header line if it has this name, else NULL.  *len: of the value. */
-static const char *
-header_value(const char *line, Size size, const char *name, Size *len)
-{
-	Size		n = strlen(name);
-	const char *value = line + n + 1;
-
-	if (size <= n || line[n] != ':' || pg_strncasecmp(line, name, n) != 0)
-		return NULL;
-	*len = size - n - 1;
-	while (*len > 0 && (*value == ' ' || *value == '\t'))
-		value++, (*len)--;
-	while (*len > 0 && (value[*len - 1] == '\r' || value[*len - 1] == '\n' ||
-						value[*len - 1] == ' ' || value[*len - 1] == '\t'))
-		(*len)--;
-	return value;
-}
-
-/* Copy a header's value; one that does not fit or holds NUL counts as empty. */
-static void
-keep_value(char *to, Size size, const char *value, Size len)
-{
-	to[0] = '\0';
-	if (len >= size || memchr(value, 0, len) != NULL)
-		return;
-	memcpy(to, value, len);
-	to[len] = '\0';
-}
-
-/* Note that a cookie came, and how long AuthSession lives. */
-static void
-keep_cookie(HttpHeaders *h, const char *value, Size len)
-{
-	char		text[1024];
-	bool		session = len >= 12 && strncmp(value, "AuthSession=", 12) == 0;
-	char	   *age;
-
-	h->cookie = true;
-	/* what a client may keep for a while ends with the attributes */
-	if (len >= sizeof(text))
-	{
-		value += len - (sizeof(text) - 1);
-		len = sizeof(text) - 1;
-	}
-	memcpy(text, value, len);
-	text[len] = '\0';
-	for (char *p = text; *p != '\0'; p++)
-		*p = pg_ascii_tolower((unsigned char) *p);
-	age = strstr(text, "max-age=");
-	if (age != NULL && (session || h->cookie_age == 0))
-		h->cookie_age = atoi(age + 8);
-}
-
-static size_t
-on_header(char *line, size_t size, size_t count, void *arg)
-{
-	HttpTransfer *t = arg;
-	HttpHeaders *h = &t->headers;
-	Size		n = size * count;
-	const char *value;
-	Size		len;
-
-	t->last_byte = GetCurrentTimestamp();
-	docrep_http_touch(t);
-	if (h->complete)
-		return n;				/* of a trailer */
-	if (h->bytes == 0)
-		t->window_start = t->last_byte;
-	t->window_bytes += n;
-	h->bytes += n;
-	if (h->bytes > HTTP_MAX_HEADERS)
-	{
-		t->headers_too_large = true;
-		return 0;
-	}
-	if (n >= 5 && strncmp(line, "HTTP/", 5) == 0)
-	{
-		Size		bytes = h->bytes;
-		const char *space = memchr(line, ' ', n);
-
-		memset(h, 0, sizeof(HttpHeaders));
-		h->length = -1;
-		h->bytes = bytes;
-		if (space != NULL)
-			for (space++; space < line + n && *space >= '0' && *space <= '9' &&
-				 h->status < 1000; space++)
-				h->status = h->status * 10 + (*space - '0');
-	}
-	else if (n <= 2 && (line[0] == '\r' || line[0] == '\n'))
-		h->complete = h->status >= 200;
-	else if ((value = header_value(line, n, "Content-Type", &len)) != NULL)
-		keep_value(h->type, sizeof(h->type), value, len);
-	else if ((value = header_value(line, n, "Content-Encoding", &len)) != NULL)
-		keep_value(h->encoding, sizeof(h->encoding), value, len);
-	else if ((value = header_value(line, n, "Content-Length", &len)) != NULL)
-	{
-		char		number[32];
-
-		keep_value(number, sizeof(number), value, len);
-		h->length = number[0] ? strtoll(number, NULL, 10) : -1;
-	}
-	else if ((value = header_value(line, n, "Set-Cookie", &len)) != NULL)
-		keep_cookie(h, value, len);
-	else if ((value = header_value(line, n, "WWW-Authenticate", &len)) != NULL)
-		h->basic = h->basic || (len >= 5 && pg_strncasecmp(value, "Basic", 5) == 0);
-	return n;
-}
-
-static size_t
-on_body(char *data, size_t size, size_t count, void *arg)
-{
-	HttpTransfer *t = arg;
-	Size		n = size * count;
-	HttpBuffer *in = &t->in;
-
-	t->last_byte = GetCurrentTimestamp();
-	docrep_http_touch(t);
-	t->window_bytes += n;
-	/* more than is kept of what nobody will read in full */
-	if (t->judged && t->verdict != HTTP_STANDS)
-		return n;
-	if ((t->in_use && in->end + n > in->size) ||
-		(in->end - in->start > 0 && in->end - in->start + n > HTTP_BUFFER))
-	{
-		t->in_paused = true;
-		t->window_bytes -= n;
-		return CURL_WRITEFUNC_PAUSE;
-	}
-	return docrep_http_buffer_append(in, data, n, SIZE_MAX / 4) ? n : 0;
-}
-
-/* ---------- what is sent ---------- */
-
-static size_t
-on_read(char *to, size_t size, size_t count, void *arg)
-{
-	HttpTransfer *t = arg;
-	Size		n = Min(size * count, t->out.end - t->out.start);
-
-	t->last_byte = GetCurrentTimestamp();
-	if (n == 0)
-	{
-		if (t->out_end)
-			return 0;
-		t->out_paused = true;
-		return CURL_READFUNC_PAUSE;
-	}
-	memcpy(to, t->out.data + t->out.start, n);
-	t->out.start += n;
-	return n;
-}
-
-/* curl wants to send again from the beginning: a connection it had kept was dead. */
-static int
-on_seek(void *arg, curl_off_t offset, int origin)
-{
-	HttpTransfer *t = arg;
-
-	if (origin != SEEK_SET || offset != 0 || t->out_lost > 0)
-		return CURL_SEEKFUNC_CANTSEEK;
-	t->out.start = 0;
-	return CURL_SEEKFUNC_OK;
-}
-
 /* ---------- clients ---------- */
 
 void
@@ -397,9 +74,9 @@ docrep_http_curl_open(DocrepHttp *http)
 	if (http->multi == NULL || http->share == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	curl_share_setopt(http->share, CURLSHOPT_SHARE, CURL_LOCK_DATA_COOKIE);
-	curl_multi_setopt(http->multi, CURLMOPT_SOCKETFUNCTION, on_socket);
+	curl_multi_setopt(http->multi, CURLMOPT_SOCKETFUNCTION, docrep_http_on_socket);
 	curl_multi_setopt(http->multi, CURLMOPT_SOCKETDATA, http);
-	curl_multi_setopt(http->multi, CURLMOPT_TIMERFUNCTION, on_timer);
+	curl_multi_setopt(http->multi, CURLMOPT_TIMERFUNCTION, docrep_http_on_timer);
 	curl_multi_setopt(http->multi, CURLMOPT_TIMERDATA, http);
 	curl_multi_setopt(http->multi, CURLMOPT_PIPELINING, (long) CURLPIPE_NOTHING);
 	curl_multi_setopt(http->multi, CURLMOPT_MAXCONNECTS, (long) n);
@@ -567,9 +244,9 @@ set_connection(HttpTransfer *t)
 	curl_easy_setopt(e, CURLOPT_TCP_NODELAY, http->socket_options.nodelay != 0 ? 1L : 0L);
 	curl_easy_setopt(e, CURLOPT_TCP_KEEPALIVE, http->socket_options.keepalive != 0 ? 1L : 0L);
 	curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS, (long) http->options.connection_timeout);
-	curl_easy_setopt(e, CURLOPT_OPENSOCKETFUNCTION, on_open);
+	curl_easy_setopt(e, CURLOPT_OPENSOCKETFUNCTION, docrep_http_on_open);
 	curl_easy_setopt(e, CURLOPT_OPENSOCKETDATA, t);
-	curl_easy_setopt(e, CURLOPT_CLOSESOCKETFUNCTION, on_close);
+	curl_easy_setopt(e, CURLOPT_CLOSESOCKETFUNCTION, docrep_http_on_close);
 	curl_easy_setopt(e, CURLOPT_CLOSESOCKETDATA, http);
 	if (t->own_server)
 	{
@@ -590,9 +267,9 @@ set_request(HttpTransfer *t)
 	{
 		curl_easy_setopt(e, CURLOPT_UPLOAD, 1L);
 		curl_easy_setopt(e, CURLOPT_INFILESIZE_LARGE, (curl_off_t) call->stream_length);
-		curl_easy_setopt(e, CURLOPT_READFUNCTION, on_read);
+		curl_easy_setopt(e, CURLOPT_READFUNCTION, docrep_http_on_read);
 		curl_easy_setopt(e, CURLOPT_READDATA, t);
-		curl_easy_setopt(e, CURLOPT_SEEKFUNCTION, on_seek);
+		curl_easy_setopt(e, CURLOPT_SEEKFUNCTION, docrep_http_on_seek);
 		curl_easy_setopt(e, CURLOPT_SEEKDATA, t);
 		curl_easy_setopt(e, CURLOPT_UPLOAD_BUFFERSIZE, 64 * 1024L);
 	}
@@ -607,9 +284,9 @@ set_request(HttpTransfer *t)
 	if (strcmp(call->method, "HEAD") != 0)
 		curl_easy_setopt(e, CURLOPT_CUSTOMREQUEST, call->method);
 	curl_easy_setopt(e, CURLOPT_HTTPHEADER, t->headers_out);
-	curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, on_header);
+	curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, docrep_http_on_header);
 	curl_easy_setopt(e, CURLOPT_HEADERDATA, t);
-	curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_body);
+	curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, docrep_http_on_body);
 	curl_easy_setopt(e, CURLOPT_WRITEDATA, t);
 	curl_easy_setopt(e, CURLOPT_BUFFERSIZE, t->http->polls ? 2 * 1024L : 64 * 1024L);
 	curl_easy_setopt(e, CURLOPT_ERRORBUFFER, t->error);

@@ -5,7 +5,9 @@
  *
  * http.c			clients and calls: life, queue, time
  * http_step.c		handing over, waiting, sending
- * http_curl.c		curl: handles, sockets, callbacks
+ * http_curl.c		curl: handles
+ * http_sockets.c	its sockets
+ * http_callbacks.c	what arrives and what is sent
  * http_decode.c	Content-Encoding
  * http_auth.c		_session cookies, Basic, IAM tokens
  * http_policy.c	what an answer or a failure means: repeat, redirect, renew
@@ -230,6 +232,16 @@ struct DocrepHttp
 	TimestampTz hold_until;		/* no launch before; 0: none */
 	TimestampTz last_launch;
 };
+
+/* http_sockets.c, http_callbacks.c: what curl calls, set up by http_curl.c */
+extern int docrep_http_on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *of_socket);
+extern int docrep_http_on_timer(CURLM *multi, long timeout, void *arg);
+extern curl_socket_t docrep_http_on_open(void *arg, curlsocktype purpose, struct curl_sockaddr *address);
+extern int docrep_http_on_close(void *arg, curl_socket_t fd);
+extern size_t docrep_http_on_header(char *line, size_t size, size_t count, void *arg);
+extern size_t docrep_http_on_body(char *data, size_t size, size_t count, void *arg);
+extern size_t docrep_http_on_read(char *to, size_t size, size_t count, void *arg);
+extern int docrep_http_on_seek(void *arg, curl_off_t offset, int origin);
 
 /* http_curl.c: nothing here raises or pallocs but docrep_http_curl_open */
 extern void docrep_http_curl_open(DocrepHttp *http);

@@ -14,6 +14,7 @@
 #include "replicator/json_members.h"
 #include "scheduler/jobs.h"
 #include "store/errcodes.h"
+#include "store/preload.h"
 #include "store/table.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"

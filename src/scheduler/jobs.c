@@ -13,6 +13,7 @@
 #include "pgstat.h"
 #include "scheduler/pool.h"
 #include "storage/latch.h"
+#include "store/preload.h"
 #include "store/table.h"
 #include "utils/timestamp.h"
 

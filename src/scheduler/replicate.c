@@ -11,6 +11,7 @@
 #include "miscadmin.h"
 #include "scheduler/jobs.h"
 #include "store/errcodes.h"
+#include "store/preload.h"
 #include "store/table.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"

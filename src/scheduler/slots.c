@@ -10,7 +10,6 @@
 #include <limits.h>
 
 #include "common/hashfn.h"
-#include "docrep.h"
 #include "miscadmin.h"
 #include "scheduler/pool.h"
 #include "scheduler/slots.h"

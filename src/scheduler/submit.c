@@ -7,8 +7,8 @@
  */
 #include "postgres.h"
 
-#include "docrep.h"
 #include "scheduler/pool.h"
+#include "store/preload.h"
 
 /* Is the job this task's already? */
 static bool

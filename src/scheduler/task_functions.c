@@ -19,6 +19,7 @@
 #include "store/document.h"
 #include "store/errcodes.h"
 #include "store/internal_sql.h"
+#include "store/preload.h"
 #include "store/rev_type.h"
 #include "store/sql_support.h"
 #include "utils/array.h"

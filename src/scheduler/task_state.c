@@ -8,11 +8,11 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "docrep.h"
 #include "miscadmin.h"
 #include "scheduler/jobs.h"
 #include "scheduler/tasks.h"
 #include "store/internal_sql.h"
+#include "store/preload.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 

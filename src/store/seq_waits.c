@@ -10,10 +10,10 @@
  */
 #include "postgres.h"
 
-#include "docrep.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/proc.h"
+#include "store/preload.h"
 #include "store/seq_entries.h"
 #include "store/seqs.h"
 #include "utils/memutils.h"

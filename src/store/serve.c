@@ -18,6 +18,7 @@
 #include "store/errcodes.h"
 #include "store/fence.h"
 #include "store/local_docs.h"
+#include "store/preload.h"
 #include "store/seqs.h"
 #include "store/serve.h"
 #include "utils/acl.h"

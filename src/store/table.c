@@ -21,12 +21,12 @@
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
-#include "docrep.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "parser/parse_func.h"
 #include "store/companion.h"
 #include "store/errcodes.h"
+#include "store/preload.h"
 #include "store/table.h"
 #include "compat.h"
 #include "store/table_ddl.h"
@@ -51,17 +51,6 @@ typedef struct CompanionEntry
 	Oid			companion;		/* key */
 	Oid			relid;
 } CompanionEntry;
-
-void
-docrep_require_preload(void)
-{
-	if (!docrep_preloaded)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("docrep must be loaded through shared_preload_libraries"),
-				 errdetail("Its changes feed needs shared memory that only a server start can set up."),
-				 errhint("Add docrep to shared_preload_libraries in postgresql.conf and restart the server.")));
-}
 
 static void
 invalidate(Datum arg, Oid relid)

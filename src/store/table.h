@@ -116,7 +116,4 @@ extern char *docrep_table_display_name(Relation rel);
  */
 extern Oid	docrep_table_create(const char *name, int revs_limit);
 
-/* "docrep.create_table" and friends raise this when the library was not preloaded. */
-extern void docrep_require_preload(void);
-
 #endif							/* DOCREP_STORE_TABLE_H */

@@ -40,6 +40,7 @@
 #include "store/epochs.h"
 #include "store/errcodes.h"
 #include "store/internal_sql.h"
+#include "store/preload.h"
 #include "store/seqs.h"
 #include "store/sql_support.h"
 #include "store/table.h"

@@ -26,6 +26,7 @@
 #include "store/companion.h"
 #include "store/document.h"
 #include "store/errcodes.h"
+#include "store/preload.h"
 #include "store/rev_type.h"
 #include "store/seqs.h"
 #include "utils/builtins.h"
