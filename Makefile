@@ -92,12 +92,13 @@ all install uninstall stage installcheck:
 
 clean:
 	rm -rf stage tmp_check docrep--*.sql docrep.so .build
+	rm -f docrep_js
 	find src -name '*.o' -o -name '*.d' -o -name '*.bc' | xargs rm -f
 
 else
 
 # One directory a floor; each calls only those before it.
-FLOORS = revision store filter peer replicator scheduler
+FLOORS = revision js store filter peer replicator scheduler
 SRCS := $(wildcard src/docrep.c $(foreach f,$(FLOORS),src/$(f)/*.c))
 OBJS := $(SRCS:.c=.o)
 
@@ -110,7 +111,20 @@ SQL_FRAGMENTS := $(SQL_FIRST) \
 EXTENSION_SQL := docrep--$(DOCREP_VERSION).sql
 DATA = $(wildcard sql/docrep--*--*.sql)
 DATA_built = $(EXTENSION_SQL)
-EXTRA_CLEAN = stage tmp_check .build $(OBJS:.o=.d)
+EXTRA_CLEAN = stage tmp_check .build docrep_js $(OBJS:.o=.d) $(wildcard src/js/engine/*.o src/js/engine/*.d)
+
+# The helper program for JavaScript, if SpiderMonkey (the newest of those that it is
+# known to work with) and libseccomp are there; without, docrep is built without.
+MOZJS := $(firstword $(foreach v,128 115 102,$(if \
+	$(shell pkg-config --exists mozjs-$(v) libseccomp 2>/dev/null && echo yes),mozjs-$(v))))
+ifneq (,$(MOZJS))
+JS_PROGRAM = docrep_js
+JS_SRCS := $(wildcard src/js/engine/*.cc)
+JS_OBJS := $(JS_SRCS:.cc=.o)
+JS_CXXFLAGS = -std=gnu++17 -O2 -g -Wall -Wextra -Wno-unused-parameter -Wno-dangling-pointer \
+	-fno-exceptions -fno-rtti -fPIE -fstack-protector-strong -D_FORTIFY_SOURCE=2 -MMD -MP
+JS_LDFLAGS = -pie -Wl,-z,relro,-z,now -Wl,--as-needed
+endif
 
 PG_CPPFLAGS = -DDOCREP_VERSION='"$(DOCREP_VERSION)"' -Isrc -I$(libpq_srcdir) -MMD -MP
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare
@@ -128,7 +142,7 @@ override autodepend :=
 include $(PGXS)
 
 # What was built for another server or with other flags is built again.
-BUILD_ID := $(shell $(PG_CONFIG) --version) $(CC) $(CFLAGS) $(CPPFLAGS)
+BUILD_ID := $(shell $(PG_CONFIG) --version) $(CC) $(CFLAGS) $(CPPFLAGS) $(MOZJS)
 ifneq ($(strip $(BUILD_ID)),$(strip $(shell cat .build 2>/dev/null)))
 $(shell printf '%s\n' '$(subst ','\'',$(strip $(BUILD_ID)))' > .build)
 endif
@@ -139,6 +153,28 @@ $(OBJS): .build
 $(EXTENSION_SQL): $(SQL_FRAGMENTS) docrep.control Makefile
 	@{ for f in $(SQL_FRAGMENTS); do printf '\n-- %s\n' $$f; cat $$f || exit 1; done; } > $@.tmp
 	@mv $@.tmp $@
+
+ifneq (,$(JS_PROGRAM))
+all: $(JS_PROGRAM)
+
+$(JS_PROGRAM): $(JS_OBJS)
+	$(CXX) $(JS_CXXFLAGS) $(JS_LDFLAGS) -o $@ $(JS_OBJS) $(shell pkg-config --libs $(MOZJS) libseccomp)
+
+$(JS_OBJS): %.o: %.cc .build
+	$(CXX) $(JS_CXXFLAGS) $(shell pkg-config --cflags $(MOZJS) libseccomp) -c -o $@ $<
+
+-include $(JS_OBJS:.o=.d)
+
+install: install-js
+.PHONY: install-js
+install-js: installdirs $(JS_PROGRAM)
+	$(INSTALL_PROGRAM) $(JS_PROGRAM) '$(DESTDIR)$(pkglibdir)/$(JS_PROGRAM)'
+endif
+
+uninstall: uninstall-js
+.PHONY: uninstall-js
+uninstall-js:
+	rm -f '$(DESTDIR)$(pkglibdir)/docrep_js'
 
 # The same files as "make install", below the checkout.
 .PHONY: stage

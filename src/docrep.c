@@ -10,6 +10,7 @@
 #include "compat.h"
 #include "filter/user_context.h"
 #include "fmgr.h"
+#include "js/js.h"
 #include "miscadmin.h"
 #include "peer/peer.h"
 #include "replicator/replication.h"
@@ -75,6 +76,7 @@ _PG_init(void)
 		return;
 
 	docrep_preloaded = true;
+	docrep_js_define_gucs();
 	docrep_seqs_define_gucs();
 	docrep_tombstones_define_gucs();
 	docrep_peer_define_gucs();

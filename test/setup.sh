@@ -29,6 +29,23 @@ find_pg_config() {
 	done
 }
 
+# The package of SpiderMonkey that this release of the distribution has; of those that
+# it could be, the newest.
+mozjs_package() {
+	local version
+	for version in 128 115 102; do
+		if apt-cache show "libmozjs-$version-dev" >/dev/null 2>&1; then
+			echo "libmozjs-$version-dev"
+			return
+		fi
+	done
+	case $(. /etc/os-release && echo "$ID ${VERSION_ID:-}") in
+		"debian 12" | "ubuntu 22.04") echo libmozjs-102-dev ;;
+		"ubuntu 24.04") echo libmozjs-115-dev ;;
+		*) echo libmozjs-128-dev ;;
+	esac
+}
+
 find_missing() {
 	local config bindir libdir include major=N
 	missing=()
@@ -44,6 +61,12 @@ find_missing() {
 	# Third-party software for test/interop; its packages npm installs when they are needed.
 	need nodejs command -v node
 	need npm command -v npm
+
+	# The engine for JavaScript, which docrep can do without, but not its tests.
+	need g++ command -v g++
+	need pkg-config command -v pkg-config
+	need libseccomp-dev test -f /usr/include/seccomp.h
+	need "$(mozjs_package)" sh -c 'ls -d /usr/include/mozjs-* /usr/include/*/mozjs-* | grep -qE "mozjs-(102|115|128)$"'
 
 	config=$(find_pg_config)
 	if [ -z "$config" ] && [ -n "${PG_CONFIG:-}" ]; then
