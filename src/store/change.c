@@ -19,6 +19,8 @@
 #include "store/companion.h"
 #include "store/document.h"
 #include "store/errcodes.h"
+#include "store/policy.h"
+#include "store/resolution.h"
 #include "store/rev_type.h"
 #include "store/seqs.h"
 #include "utils/builtins.h"
@@ -62,11 +64,21 @@ docrep_change_begin(DocTable *table, DocChange *change, const char *id,
 	change->tree->revs_limit = table->info.revs_limit;
 	change->old_winner = state.tree->nodes[state.winner].rev;
 	change->old_modified = state.modified;
+	change->old_seq = state.seq;
 	change->nold_leaves = docrep_revtree_leaves(state.tree, &leaves);
 	change->old_leaves = palloc(Max(change->nold_leaves, 1) * sizeof(Rev));
 	for (int i = 0; i < change->nold_leaves; i++)
+	{
 		change->old_leaves[i] = state.tree->nodes[leaves[i]].rev;
+		change->nold_live += state.tree->nodes[leaves[i]].deleted ? 0 : 1;
+	}
 	pfree(leaves);
+	if (change->nold_live > 1)
+	{
+		CommandCounterIncrement();
+		change->old_marked = docrep_leaf_find(table, GetLatestSnapshot(), id,
+											  &change->old_winner) != NULL;
+	}
 }
 
 /* A column of the stored row: by the document table's number, or dead's. */
@@ -110,9 +122,8 @@ docrep_change_load_trunk(DocTable *table, DocChange *change)
 						change->id)));
 }
 
-/* Take a write in, with its attachments (n = 0: none). */
-static void
-add_write(DocChange *change, DocWrite *write, const DocAtts *atts)
+void
+docrep_change_add(DocChange *change, DocWrite *write, const DocAtts *atts)
 {
 	if (atts->n > 0 && change->write_atts == NULL)
 		change->write_atts = palloc0((change->nwrites + 1) * sizeof(DocAtts));
@@ -173,7 +184,7 @@ docrep_change_merge(DocTable *table, DocChange *change, DocWrite *write)
 	write->rev = docrep_rev_copy(&write->path.revs[0]);
 	write->known = result == REVMERGE_KNOWN;
 	if (!write->known)
-		add_write(change, write, &atts);
+		docrep_change_add(change, write, &atts);
 	return true;
 }
 
@@ -245,7 +256,8 @@ docrep_change_edit(DocTable *table, DocChange *change, DocWrite *write)
 	write->rev.hex = true;
 	write->rev.bytes = hash;
 	docrep_revtree_add(tree, base, &write->rev, write->deleted);
-	add_write(change, write, &atts);
+	docrep_change_add(change, write, &atts);
+	change->nadded += write->closing ? 1 : 0;
 	change->edit = true;
 	return true;
 }
@@ -264,12 +276,25 @@ rev_in(const Rev *rev, const Rev *list, int n)
 }
 
 Jsonb *
-docrep_change_old_doc(DocTable *table, DocChange *change)
+docrep_change_row_doc(DocTable *table, DocChange *change)
 {
 	bool		isnull;
 	Datum		d = old_attribute(table, change, table->info.a_doc, Anum_dead_doc, &isnull);
 
 	return isnull ? NULL : DatumGetJsonbPCopy(d);
+}
+
+Jsonb *
+docrep_change_old_doc(DocTable *table, DocChange *change)
+{
+	LeafState	leaf;
+
+	if (!change->old_marked)
+		return docrep_change_row_doc(table, change);
+	CommandCounterIncrement();
+	if (!docrep_leaf_state(table, GetLatestSnapshot(), change->id, &change->old_winner, &leaf))
+		docrep_leaf_missing(change->id, &change->old_winner);
+	return leaf.doc;
 }
 
 Jsonb *
@@ -306,12 +331,8 @@ find_losing_leaf(DocTable *table, DocChange *change, const Rev *rev, LeafState *
 		docrep_leaf_missing(change->id, rev);
 }
 
-/*
- * A leaf with its body and attachments, wherever it is now: just come in, in
- * the stored row, or among the losing leaves.
- */
-static void
-find_leaf(DocTable *table, DocChange *change, const Rev *rev, LeafState *leaf)
+void
+docrep_change_leaf(DocTable *table, DocChange *change, const Rev *rev, LeafState *leaf)
 {
 	memset(leaf, 0, sizeof(*leaf));
 	for (int i = change->nwrites - 1; i >= 0; i--)
@@ -346,6 +367,59 @@ body_is_empty(Jsonb *doc)
 	return doc == NULL || JB_ROOT_COUNT(doc) == 0;
 }
 
+/* The row that a losing leaf gets. */
+static LeafRow *
+make_leaf_row(const RevNode *node, const LeafState *leaf, bool merged)
+{
+	LeafRow    *row = palloc0(sizeof(LeafRow));
+
+	row->rev = node->rev;
+	row->deleted = node->deleted;
+	row->doc = leaf->doc;
+	row->atts = leaf->atts;
+	row->modified = leaf->modified;
+	row->origin = leaf->origin;
+	row->merged = merged;
+	return row;
+}
+
+/* What has been found out about a live leaf, or NULL. */
+static const DocVersion *
+find_version(const DocChange *change, const Rev *rev)
+{
+	for (int i = 0; i < change->nversions; i++)
+	{
+		if (docrep_rev_eq(&change->versions[i].rev, rev))
+			return &change->versions[i];
+	}
+	return NULL;
+}
+
+/* A losing leaf's row, if it has to be written. */
+static void
+plan_leaf(DocTable *table, DocChange *change, const RevNode *node)
+{
+	const DocVersion *version = find_version(change, &node->rev);
+	bool		merged = version && version->merged;
+	LeafState	leaf;
+
+	if (change->nold_leaves > 1 && rev_in(&node->rev, change->old_leaves + 1,
+										  change->nold_leaves - 1))
+	{
+		if (version == NULL || version->leaf.merged == merged)
+			return;
+		change->leaf_deletes = lappend(change->leaf_deletes,
+									   unconstify(Rev *, &version->rev));
+	}
+	if (version)
+		leaf = version->leaf;
+	else
+		docrep_change_leaf(table, change, &node->rev, &leaf);
+	if (!node->deleted || !body_is_empty(leaf.doc) || leaf.atts)
+		change->leaf_inserts = lappend(change->leaf_inserts,
+									   make_leaf_row(node, &leaf, merged));
+}
+
 /*
  * Which rows of losing leaves come and go.  Every losing leaf that is live
  * has one; a deleted one only if it has a body or attachments.
@@ -360,33 +434,60 @@ plan_leaves(DocTable *table, DocChange *change)
 
 	for (int32 i = 1; i < n; i++)
 	{
-		RevNode    *node = &tree->nodes[leaves[i]];
-
-		losers[i - 1] = node->rev;
-		if (change->nold_leaves > 1 && rev_in(&node->rev, change->old_leaves + 1,
-											  change->nold_leaves - 1))
-			continue;
-		else
-		{
-			LeafRow    *row = palloc0(sizeof(LeafRow));
-			LeafState	leaf;
-
-			find_leaf(table, change, &node->rev, &leaf);
-			row->rev = node->rev;
-			row->deleted = node->deleted;
-			row->doc = leaf.doc;
-			row->atts = leaf.atts;
-			row->modified = leaf.modified;
-			row->origin = leaf.origin;
-			if (!node->deleted || !body_is_empty(row->doc) || row->atts)
-				change->leaf_inserts = lappend(change->leaf_inserts, row);
-		}
+		losers[i - 1] = tree->nodes[leaves[i]].rev;
+		plan_leaf(table, change, &tree->nodes[leaves[i]]);
 	}
 	for (int i = 1; i < change->nold_leaves; i++)
 	{
 		if (!rev_in(&change->old_leaves[i], losers, Max(n - 1, 0)))
 			change->leaf_deletes = lappend(change->leaf_deletes, &change->old_leaves[i]);
 	}
+}
+
+/*
+ * A conflict that is left, with policy mark: the row shows it, and the winner's body
+ * (without its attachments, which stay with the row) is kept with those of the losing leaves.
+ */
+static void
+plan_mark(DocTable *table, DocChange *change, const LeafState *winner)
+{
+	bool		same;
+
+	change->marked = change->now_live && change->unresolved > 1 && change->nversions > 1 &&
+		(table->info.conflict_policy & DOCREP_POLICY_MARK) != 0;
+	same = change->marked && change->old_marked &&
+		docrep_rev_eq(&change->winner, &change->old_winner);
+	if (change->old_marked && !same)
+		change->leaf_deletes = lappend(change->leaf_deletes, &change->old_winner);
+	if (!change->marked)
+		return;
+	if (!same)
+	{
+		LeafRow    *row = palloc0(sizeof(LeafRow));
+
+		row->rev = change->winner;
+		row->doc = winner->doc;
+		row->merged = true;
+		row->modified = winner->modified;
+		row->origin = winner->origin;
+		change->leaf_inserts = lappend(change->leaf_inserts, row);
+	}
+	change->doc = docrep_conflict_marker(change->versions, change->nversions);
+}
+
+/* Has looking at it again changed nothing that is stored? */
+static bool
+is_as_stored(DocTable *table, DocChange *change)
+{
+	Jsonb	   *row;
+
+	if (!change->again || change->nwrites > 0 || change->leaf_inserts != NIL ||
+		change->leaf_deletes != NIL || change->marked != change->old_marked)
+		return false;
+	if (!change->marked)
+		return true;
+	row = docrep_change_row_doc(table, change);
+	return row && compareJsonbContainers(&row->root, &change->doc->root) == 0;
 }
 
 static bool
@@ -455,26 +556,37 @@ docrep_change_finish(DocTable *table, DocChange *change, bool anything_new)
 	RevTree    *tree = change->tree;
 	LeafState	leaf;
 	int32		winner;
+	bool		branches;
 
 	change->action = CHANGE_NONE;
 	if (!anything_new)
 		return;
+	if (change->write_atts)
+		docrep_change_store_contents(table, &change, 1);
+	branches = change->nold_leaves > 1 || has_branches(tree);
+	if (branches)
+		docrep_change_resolve(table, change);
 	docrep_revtree_stem(tree, table->info.revs_limit);
 	winner = docrep_revtree_winner(tree);
 	change->winner = tree->nodes[winner].rev;
 	change->now_live = !tree->nodes[winner].deleted;
-	if (change->write_atts)
-		docrep_change_store_contents(table, &change, 1);
-	find_leaf(table, change, &change->winner, &leaf);
+	docrep_change_leaf(table, change, &change->winner, &leaf);
 	change->doc = leaf.doc;
 	change->atts = leaf.atts;
 	change->modified = leaf.modified;
 	change->origin = leaf.origin;
-	if (change->nold_leaves > 1 || has_branches(tree))
+	if (branches)
+	{
 		plan_leaves(table, change);
+		plan_mark(table, change, &leaf);
+		if (is_as_stored(table, change))
+			return;
+	}
 	pack_tree(table, change);
 	change->rev_datum = docrep_rev_datum(&change->winner);
-	change->seq = docrep_seq_take(&table->info);
+	/* nothing that others would want to know of */
+	change->seq = change->again && change->nwrites == 0 ? change->old_seq :
+		docrep_seq_take(&table->info);
 	if (change->exists && change->was_live)
 		change->action = change->now_live ? CHANGE_UPDATE : CHANGE_DELETE;
 	else
@@ -528,7 +640,7 @@ docrep_change_arrive(DocTable *table, DocChange *change, Datum doc)
 			compareJsonbContainers(&got->root, &change->doc->root) == 0;
 	if (same)
 		return;
-	if (change->edit && change->nwrites == 1 &&
+	if (change->edit && change->nwrites - change->nadded == 1 && !change->marked &&
 		docrep_rev_eq(&change->writes[0]->rev, &change->winner))
 		rehash_edit(table, change, DatumGetJsonbPCopy(doc));
 	else

@@ -11,6 +11,7 @@
 
 #include "access/htup.h"
 #include "nodes/pg_list.h"
+#include "store/resolver.h"
 #include "store/write.h"
 
 typedef enum ChangeAction
@@ -45,9 +46,13 @@ typedef struct DocChange
 	HeapTuple	old_tuple;		/* a copy of the stored row */
 	RevTree    *tree;			/* before, then after */
 	Rev			old_winner;
-	Rev		   *old_leaves;
+	Rev		   *old_leaves;		/* live ones first */
 	int			nold_leaves;
+	int			nold_live;
+	bool		old_marked;		/* its row shows the conflict, and the winner's body is among
+								 * those of the losing leaves */
 	TimestampTz old_modified;
+	int64		old_seq;
 
 	/* what comes in; not owned */
 	DocWrite  **writes;
@@ -55,12 +60,22 @@ typedef struct DocChange
 	DocAtts    *write_atts;		/* of each write, with their digests; owned.  NULL: no
 								 * write has any */
 	bool		edit;			/* made by docrep_change_edit */
+	bool		keep_conflict;	/* an edit of a marked row that leaves doc as it is */
+	bool		again;			/* nothing comes in: what is stored is looked at with the policy
+								 * of today */
+	int			nadded;			/* of the writes: added by docrep_change_resolve */
+
+	/* what is in conflict: resolution.c */
+	DocVersion *versions;		/* live leaves, winner first, if the policy wanted to know */
+	int			nversions;
+	int			unresolved;		/* live leaves that are not merged */
 
 	/* what is to be stored */
 	ChangeAction action;
 	bool		now_live;
 	Rev			winner;
-	Jsonb	   *doc;			/* the winner's body; NULL: {} */
+	Jsonb	   *doc;			/* what the row shows: the winner's body; NULL: {} */
+	bool		marked;			/* or, if it is in conflict and the policy says so, that */
 	Jsonb	   *atts;			/* its attachments; NULL: none */
 	TimestampTz modified;
 	const pg_uuid_t *origin;	/* which node first wrote it; NULL: this database */
@@ -111,11 +126,21 @@ extern void docrep_change_dead_values(DocTable *table, const DocChange *change,
 /* Load the trunk into change->tree, if it is not there. */
 extern void docrep_change_load_trunk(DocTable *table, DocChange *change);
 
-/* The body in the stored row. */
+/* The stored winner's body, which is in the row unless that shows a conflict. */
 extern Jsonb *docrep_change_old_doc(DocTable *table, DocChange *change);
 
 /* The attachments in the stored row, or NULL. */
 extern Jsonb *docrep_change_old_atts(DocTable *table, DocChange *change);
+
+/* What the row shows. */
+extern Jsonb *docrep_change_row_doc(DocTable *table, DocChange *change);
+
+/* A leaf, wherever it is now: just come in, in the stored row, or among the losing ones. */
+extern void docrep_change_leaf(DocTable *table, DocChange *change, const Rev *rev,
+							   LeafState *leaf);
+
+/* Take a write in, with its attachments (n = 0: none), whose revision is in the tree. */
+extern void docrep_change_add(DocChange *change, DocWrite *write, const DocAtts *atts);
 
 /* Who first wrote the stored row's revision; NULL: this database. */
 extern const pg_uuid_t *docrep_change_old_origin(DocTable *table, DocChange *change);

@@ -237,6 +237,16 @@ check_row(Check *check, bool in_dead, TupleTableSlot *slot)
 		report(check, id, "the document is live and among the tombstones at once");
 }
 
+/* Does the row of a winner hold the body of a document that shows as a conflict? */
+static bool
+is_mark(TupleTableSlot *slot, const DocState *state)
+{
+	bool		isnull;
+
+	return DatumGetBool(slot_getattr(slot, Anum_leaf_merged, &isnull)) && state->live &&
+		docrep_revtree_live_leaves(state->tree) > 1;
+}
+
 /* A row of a losing leaf belongs to a document in whose tree it is a losing leaf. */
 static void
 check_leaf_row(Check *check, TupleTableSlot *slot)
@@ -260,7 +270,8 @@ check_leaf_row(Check *check, TupleTableSlot *slot)
 		docrep_state_from_slot(check->table, in_dead, row, 0, &state);
 		node = docrep_revtree_find(state.tree, &rev);
 	}
-	if (node < 0 || node == state.winner || state.tree->nodes[node].nchildren > 0)
+	if (node < 0 || state.tree->nodes[node].nchildren > 0 ||
+		(node == state.winner && !is_mark(slot, &state)))
 	{
 		char		text[REV_TEXT_SIZE];
 

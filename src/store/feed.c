@@ -152,6 +152,8 @@ fill_row(DocFeed *feed, Stream *s, int flags, DocFeedRow *row)
 	row->id = stream_id(feed, s);
 	row->passes = NULL;
 	docrep_state_from_slot(feed->table, s->in_dead, s->slot, flags, &row->state);
+	if (flags & DOCSTATE_BODY)
+		docrep_state_unmark(feed->table, feed->snapshot, row->id, &row->state);
 }
 
 /* The next row of the merged streams, before row security. */

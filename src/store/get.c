@@ -104,6 +104,34 @@ get_open_revs(OpenDoc *doc, Jsonb *open_revs, bool latest, const DocShow *asked)
 	return docrep_raw_finish(&result);
 }
 
+/* Raise DR409: the table's policy is that conflicts are seen. */
+static void
+in_conflict(OpenDoc *doc)
+{
+	StringInfoData versions;
+	int32	   *leaves;
+	int			n = docrep_revtree_leaves(doc->state.tree, &leaves);
+
+	initStringInfo(&versions);
+	for (int i = 0; i < n; i++)
+	{
+		const RevNode *node = &doc->state.tree->nodes[leaves[i]];
+		char		text[REV_TEXT_SIZE];
+		LeafState	leaf;
+
+		if (node->deleted || (i > 0 && docrep_leaf_state(doc->table, doc->snapshot, doc->id,
+														  &node->rev, &leaf) && leaf.merged))
+			continue;
+		docrep_rev_print(&node->rev, text);
+		appendStringInfo(&versions, "%s%s", i > 0 ? ", " : "", text);
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_DOCREP_CONFLICT),
+			 errmsg("document \"%s\" is in conflict", doc->id),
+			 errdetail("Its versions are %s.", versions.data),
+			 errhint("Read them by rev, with open_revs or with conflicts => true, and resolve the conflict with docrep.resolve() or an edit.")));
+}
+
 /* get without open_revs: the revision asked for, or the winner if it is live, or NULL. */
 static Jsonb *
 get_one(OpenDoc *doc, const Rev *rev, bool latest, const DocShow *show)
@@ -122,6 +150,8 @@ get_one(OpenDoc *doc, const Rev *rev, bool latest, const DocShow *show)
 	}
 	else if (doc->state.tree->nodes[leaf].deleted)
 		return NULL;
+	else if (doc->state.marked && !show->conflicts)
+		in_conflict(doc);
 	return docrep_open_doc_json(doc, leaf, show);
 }
 

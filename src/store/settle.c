@@ -21,6 +21,7 @@
 #include "store/companion.h"
 #include "store/document.h"
 #include "store/errcodes.h"
+#include "store/resolution.h"
 #include "store/rev_type.h"
 #include "store/seqs.h"
 #include "utils/builtins.h"
@@ -228,6 +229,7 @@ docrep_settle_insert(PG_FUNCTION_ARGS)
 		DocChange	tomb;
 
 		docrep_state_from_slot(table, false, slot, DOCSTATE_BODY, &row);
+		docrep_state_unmark(table, GetLatestSnapshot(), id, &row);
 		docrep_change_begin(table, &tomb, id, true, dead, true);
 		settle_row(table, &row, &tomb);
 	}
@@ -260,6 +262,7 @@ docrep_settle_delete(PG_FUNCTION_ARGS)
 	deletion.path.n = 1;
 	deletion.path.revs = &change.old_winner;
 	docrep_change_edit(table, &change, &deletion);
+	docrep_change_close_deleted(table, &change);
 	docrep_change_load_trunk(table, &change);
 	writes = docrep_gather_leaves(table, id, change.tree, &deletion.rev, NULL, NULL, 0, NULL, &n);
 	docrep_write_merged(table, writes, n);
@@ -273,6 +276,7 @@ docrep_settle_delete(PG_FUNCTION_ARGS)
 static void
 purge_all(DocTable *table, DocChange *change)
 {
+	/* a marked row's winner has one, too */
 	for (int i = 0; i < change->nold_leaves; i++)
 		(void) docrep_leaf_delete(table, change->id, &change->old_leaves[i]);
 	if (!change->was_live)

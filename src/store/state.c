@@ -84,6 +84,7 @@ docrep_state_from_slot(DocTable *table, bool in_dead, TupleTableSlot *slot,
 	state->doc = NULL;
 	state->atts = NULL;
 	state->origin = NULL;
+	state->marked = false;
 	if (!state->tree->trunk_loaded)
 	{
 		d = slot_getattr(slot, in_dead ? Anum_dead_trunk : info->a_trunk, &isnull);
@@ -114,6 +115,18 @@ docrep_state_from_slot(DocTable *table, bool in_dead, TupleTableSlot *slot,
 	}
 }
 
+void
+docrep_state_unmark(DocTable *table, Snapshot snapshot, const char *id, DocState *state)
+{
+	LeafState	leaf;
+
+	if (!state->live || docrep_revtree_live_leaves(state->tree) < 2 ||
+		!docrep_leaf_state(table, snapshot, id, &state->tree->nodes[state->winner].rev, &leaf))
+		return;
+	state->doc = leaf.doc;
+	state->marked = true;
+}
+
 bool
 docrep_state_read(DocTable *table, Snapshot snapshot, const char *id,
 				  int flags, DocState *state)
@@ -129,6 +142,8 @@ docrep_state_read(DocTable *table, Snapshot snapshot, const char *id,
 	if (slot == NULL)
 		return false;
 	docrep_state_from_slot(table, in_dead, slot, flags, state);
+	if (flags & DOCSTATE_BODY)
+		docrep_state_unmark(table, snapshot, id, state);
 	return true;
 }
 

@@ -25,6 +25,7 @@ typedef struct DocState
 	Jsonb	   *doc;			/* the winner's body; NULL: not asked for, or {} */
 	Jsonb	   *atts;			/* its column _attachments; NULL: not asked for, or none */
 	const pg_uuid_t *origin;	/* of the winner, when its body is asked for; NULL: this database */
+	bool		marked;			/* the row shows a conflict; doc, if asked for, is the true one */
 	bytea	   *trunk;			/* stored trunk, or NULL; detoasted when asked for */
 	ItemPointerData tid;		/* in rel or dead */
 } DocState;
@@ -48,6 +49,13 @@ extern bool docrep_state_read(DocTable *table, Snapshot snapshot, const char *id
 struct TupleTableSlot;
 extern void docrep_state_from_slot(DocTable *table, bool in_dead, struct TupleTableSlot *slot,
 								   int flags, DocState *state);
+
+/*
+ * A row that was taken apart with its body shows a conflict, perhaps: then doc becomes what
+ * the winner says.  The snapshot is the one that the row was found with.
+ */
+extern void docrep_state_unmark(DocTable *table, Snapshot snapshot, const char *id,
+								DocState *state);
 
 /* The tree of a row: NULL datum stands for the single revision rev. */
 extern RevTree *docrep_tree_from_datum(const Rev *rev, Datum tree, bool isnull);

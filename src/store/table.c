@@ -26,6 +26,7 @@
 #include "parser/parse_func.h"
 #include "store/companion.h"
 #include "store/errcodes.h"
+#include "store/policy.h"
 #include "store/preload.h"
 #include "store/table.h"
 #include "compat.h"
@@ -419,6 +420,20 @@ fill_companions(DocTableInfo *info, Relation rel)
 	}
 }
 
+/* What the hot paths need of the table's settings; a policy that makes no sense is none. */
+static void
+fill_settings(DocTableInfo *info)
+{
+	TableSettings *settings = docrep_settings_read(&info->uuid);
+	const char *problem;
+
+	info->revs_limit = settings->revs_limit;
+	info->conflict_policy = docrep_policy_steps(settings->conflict_policy,
+												settings->resolver != NULL, &problem);
+	if (problem)
+		info->conflict_policy = 0;
+}
+
 static void
 fill_info(DocTableInfo *info, Relation rel, const char *uuid_text)
 {
@@ -447,7 +462,7 @@ fill_info(DocTableInfo *info, Relation rel, const char *uuid_text)
 	info->att_pk_oid = find_companion_index(att, Anum_att_file, Anum_att_part, "(file, part)");
 	info->att_sha_oid = find_sha_index(att);
 	table_close(att, NoLock);
-	info->revs_limit = docrep_settings_read(&info->uuid)->revs_limit;
+	fill_settings(info);
 }
 
 const DocTableInfo *

@@ -44,6 +44,7 @@ typedef struct DocTableInfo
 	Oid			att_pk_oid;
 	Oid			att_sha_oid;	/* unique index on complete contents' sha256 */
 	int			revs_limit;
+	int			conflict_policy;	/* DOCREP_POLICY_* (policy.h); 0: keep */
 	AttrNumber	a_id,
 				a_doc,
 				a_rev,

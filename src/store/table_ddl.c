@@ -500,7 +500,7 @@ PG_FUNCTION_INFO_V1(docrep_on_drop);
 Datum
 docrep_on_drop(PG_FUNCTION_ARGS)
 {
-	static const char *const tables[] = {"local_docs", "epochs", "table_settings", "rejected"};
+	static const char *const tables[] = {"local_docs", "epochs", "table_settings", "rejected", "resolutions"};
 	InternalSql sql;
 
 	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))

@@ -84,6 +84,8 @@ set_bookkeeping(const DocTableInfo *info, NewColumns *cols, DocChange *change,
 	set_column(cols, info->a_trunk, trunk, isnull);
 	set_column(cols, info->a_attachments, JsonbPGetDatum(change->atts), change->atts == NULL);
 	set_column(cols, info->a_origin, UUIDPGetDatum(change->origin), change->origin == NULL);
+	if (change->marked)
+		set_column(cols, info->a_doc, JsonbPGetDatum(change->doc), false);
 }
 
 /*
@@ -510,7 +512,7 @@ update_id(TriggerData *td, const DocTableInfo *info, const char *old_id, DocWrit
 		write->keep_atts = false;
 	}
 	docrep_change_finish(table, &change, true);
-	if (change.now_live)
+	if (change.now_live || change.old_marked)
 		ereport(ERROR,
 				(errcode(ERRCODE_DOCREP_CONFLICT),
 				 errmsg("the _id of document \"%s\" cannot be changed while it has conflicts", old_id),
@@ -522,6 +524,16 @@ update_id(TriggerData *td, const DocTableInfo *info, const char *old_id, DocWrit
 	over_tombstone(td->tg_relation, info, write, NULL, cols);
 }
 
+/* Does an UPDATE of a row that shows a conflict, and not its document, leave doc as it is? */
+static bool
+leaves_marker(DocTable *table, DocChange *change, const DocWrite *write)
+{
+	Jsonb	   *row = change->old_marked ? docrep_change_row_doc(table, change) : NULL;
+
+	return row && write->body &&
+		compareJsonbContainers(&row->root, &write->body->root) == 0;
+}
+
 static void
 update_same_id(TriggerData *td, const DocTableInfo *info, DocWrite *write, NewColumns *cols)
 {
@@ -529,6 +541,11 @@ update_same_id(TriggerData *td, const DocTableInfo *info, DocWrite *write, NewCo
 	DocChange	change;
 
 	docrep_change_begin(table, &change, write->id, false, td->tg_trigslot, false);
+	if (leaves_marker(table, &change, write))
+	{
+		write->body = docrep_change_old_doc(table, &change);
+		change.keep_conflict = true;
+	}
 	write->path.n = 1;
 	write->path.revs = &change.old_winner;
 	edit_or_raise(table, &change, write);
@@ -574,7 +591,7 @@ track_update(TriggerData *td, const DocTableInfo *info)
 			update_id(td, info, old_id, &write, &cols);
 		if (id_changed)
 			set_column(&cols, info->a_id, CStringGetTextDatum(write.id), false);
-		if (doc_changed)
+		if (doc_changed && !cols.replaces[info->a_doc - 1])
 			set_column(&cols, info->a_doc, JsonbPGetDatum(write.body), false);
 	}
 	return heap_modify_tuple(td->tg_newtuple, desc, cols.values, cols.nulls, cols.replaces);

@@ -16,7 +16,7 @@ CREATE VIEW docrep.tables AS
 		(i ->> 'doc_del_count')::bigint AS doc_del_count,
 		(i ->> 'update_seq')::bigint AS update_seq,
 		COALESCE(s.revs_limit, 1000) AS revs_limit,
-		'keep'::text AS conflict_policy,
+		COALESCE(s.conflict_policy, 'keep') AS conflict_policy,
 		docrep.conflict_count(t.tbl) AS conflict_count
 	FROM docrep.document_tables t
 		LEFT JOIN docrep.table_settings s ON s.tbl = t.uuid,

@@ -51,6 +51,7 @@ typedef struct WriteJob
 	int			ngroups;
 	bool		edits;
 	bool		isolate;
+	bool		again;			/* docrep_write_again */
 } WriteJob;
 
 DocWriteHook docrep_write_hook = NULL;
@@ -150,6 +151,12 @@ prepare_change(WriteJob *job, DocGroup *group, DocChange *change)
 		slot = docrep_lock_row(table, DOC_IN_DEAD, id);
 	}
 	docrep_change_begin(table, change, id, in_dead, slot, true);
+	if (job->again)
+	{
+		change->again = true;
+		group->writes[0]->sqlstate = 0;
+		return change->nold_live > 1;
+	}
 	for (int i = 0; i < group->n; i++)
 	{
 		DocWrite   *write = group->writes[i];
@@ -233,6 +240,8 @@ run_range(WriteJob *job, int lo, int hi)
 	for (int i = 0; i < n; i++)
 	{
 		docrep_change_finish(table, &changes[i], anything_new[i]);
+		if (job->again)
+			job->groups[lo + i].writes[0]->unresolved = changes[i].unresolved;
 		has[changes[i].action] = true;
 	}
 
@@ -252,7 +261,11 @@ run_range(WriteJob *job, int lo, int hi)
 		if (changes[i].action == CHANGE_DEAD || changes[i].seen)
 			docrep_change_write_companions(table, &changes[i]);
 		else if (changes[i].action != CHANGE_NONE)
+		{
 			not_arrived(job, &changes[i]);
+			if (job->again)
+				job->groups[lo + i].writes[0]->sqlstate = ERRCODE_DOCREP_FORBIDDEN;
+		}
 	}
 }
 
@@ -483,6 +496,7 @@ run_job(DocTable *table, DocWrite *writes, int n, bool edits, bool isolate, bool
 	job.table = table;
 	job.edits = edits;
 	job.isolate = isolate;
+	job.again = false;
 	make_groups(&job, writes, n);
 	if (isolate)
 		write_all(&job);
@@ -500,6 +514,18 @@ void
 docrep_write_merged(DocTable *table, DocWrite *writes, int n)
 {
 	run_job(table, writes, n, false, false, false);
+}
+
+void
+docrep_write_again(DocTable *table, DocWrite *writes, int n)
+{
+	WriteJob	job = {.table = table, .isolate = true, .again = true};
+
+	if (n == 0)
+		return;
+	PreventCommandIfReadOnly("a write to a document table");
+	make_groups(&job, writes, n);
+	write_all(&job);
 }
 
 void

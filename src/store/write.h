@@ -30,11 +30,14 @@ typedef struct DocWrite
 	bool		has_atts;		/* set by docrep_document_parse: the document has a member
 								 * _attachments */
 
+	bool		closing;		/* an edit: ends a losing leaf beside another edit */
+
 	/* out */
 	Rev			rev;			/* the revision now stored (bytes allocated) */
 	int			sqlstate;		/* 0: stored, or there already */
 	char	   *reason;			/* with sqlstate */
 	bool		known;			/* nothing was written: the revision was there */
+	int			unresolved;		/* of docrep_write_again: versions that are in conflict still */
 } DocWrite;
 
 /*
@@ -56,6 +59,12 @@ extern void docrep_write_merged(DocTable *table, DocWrite *writes, int n);
  * document always gets sqlstate DR409 in its DocWrite.  isolate as above.
  */
 extern void docrep_write_edits(DocTable *table, DocWrite *writes, int n, bool isolate);
+
+/*
+ * Apply the table's conflict policy to what is stored of these documents (only their
+ * ids are given), as if it had come in now.  Those that could not be written have their sqlstate.
+ */
+extern void docrep_write_again(DocTable *table, DocWrite *writes, int n);
 
 /*
  * What a floor above has to say of what comes to be written by docrep_write_revisions

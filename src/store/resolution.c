@@ -1,0 +1,416 @@
+/*-------------------------------------------------------------------------
+ *
+ * resolution.c
+ *		Conflicts as a change meets them: what the table's policy makes of them.
+ *
+ * A resolution is computed from the live leaves alone, by rules that give the same on
+ * every database, so that several that resolve a conflict at once make the same revisions.
+ * The winner (CouchDB's choice) is never closed with a tombstone, unless the document is to
+ * be deleted: databases that choose differently can never lose the document by it.
+ * See README.md, "Conflicts".
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "commands/async.h"
+#include "store/companion.h"
+#include "store/document.h"
+#include "store/policy.h"
+#include "store/resolution.h"
+#include "store/table_settings.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+/* What a resolution comes to. */
+typedef struct Choice
+{
+	bool		deleted;		/* all versions are closed */
+	Jsonb	   *doc;
+	DocAtts		atts;
+	TimestampTz modified;
+	const pg_uuid_t *origin;
+} Choice;
+
+/* ---------- comparing ---------- */
+
+static bool
+same_body(Jsonb *a, Jsonb *b)
+{
+	bool		a_empty = a == NULL || JB_ROOT_COUNT(a) == 0;
+	bool		b_empty = b == NULL || JB_ROOT_COUNT(b) == 0;
+
+	if (a_empty || b_empty)
+		return a_empty && b_empty;
+	return compareJsonbContainers(&a->root, &b->root) == 0;
+}
+
+static bool
+same_text(const char *a, const char *b)
+{
+	return a && b && strcmp(a, b) == 0;
+}
+
+/* Equal attachments: names, digests and types; both lists are in order of names. */
+static bool
+same_atts(const DocAtts *a, const DocAtts *b)
+{
+	if (a->n != b->n)
+		return false;
+	for (int i = 0; i < a->n; i++)
+	{
+		const DocAtt *x = &a->atts[i];
+		const DocAtt *y = &b->atts[i];
+
+		if (!same_text(x->name, y->name) || !same_text(x->digest, y->digest) ||
+			!same_text(x->content_type, y->content_type))
+			return false;
+	}
+	return true;
+}
+
+static bool
+same_version(const LeafState *a, const LeafState *b)
+{
+	DocAtts		x;
+	DocAtts		y;
+
+	if (!same_body(a->doc, b->doc))
+		return false;
+	if (a->atts == NULL && b->atts == NULL)
+		return true;
+	docrep_atts_from_column(a->atts, &x);
+	docrep_atts_from_column(b->atts, &y);
+	return same_atts(&x, &y);
+}
+
+/* ---------- adding revisions ---------- */
+
+/* Add a revision that follows a leaf. */
+static void
+add_revision(DocChange *change, const Rev *parent, DocWrite *write, const DocAtts *atts)
+{
+	uint8	   *hash = palloc(REV_HASH_LEN);
+
+	docrep_revision_hash(parent, write->deleted, write->body, atts, hash);
+	write->id = change->id;
+	write->rev.gen = parent->gen + 1;
+	write->rev.len = REV_HASH_LEN;
+	write->rev.hex = true;
+	write->rev.bytes = hash;
+	docrep_revtree_add(change->tree, docrep_revtree_find(change->tree, parent), &write->rev,
+					   write->deleted);
+	docrep_change_add(change, write, atts);
+	change->nadded++;
+}
+
+void
+docrep_change_close_leaf(DocChange *change, const Rev *leaf, TimestampTz modified)
+{
+	DocWrite   *write = palloc0(sizeof(DocWrite));
+	DocAtts		none = {0};
+
+	write->deleted = true;
+	write->modified = modified;
+	add_revision(change, leaf, write, &none);
+}
+
+/* Can a revision follow this one? */
+static bool
+can_follow(const Rev *rev)
+{
+	return rev->gen < REV_MAX_GENERATION;
+}
+
+/* ---------- what goes along with an edit ---------- */
+
+/* Index of a revision that is a live leaf, or -1. */
+static int32
+live_leaf(const RevTree *tree, const Rev *rev)
+{
+	int32		node = docrep_revtree_find(tree, rev);
+
+	return node >= 0 && tree->nodes[node].nchildren == 0 && !tree->nodes[node].deleted ? node : -1;
+}
+
+/*
+ * The stored winner has been superseded: leaves that said the same as it go with it; if it
+ * was shown as a conflict and is now edited here, all others, too.  *unmerged gets the
+ * number of versions that were in conflict before.
+ */
+static void
+close_with_winner(DocTable *table, DocChange *change, int *unmerged)
+{
+	int32		winner = docrep_revtree_find(change->tree, &change->old_winner);
+	bool		superseded = winner < 0 || change->tree->nodes[winner].nchildren > 0;
+	bool		all = superseded && change->edit && change->old_marked && !change->keep_conflict;
+
+	*unmerged = 1;
+	for (int i = 1; i < change->nold_live; i++)
+	{
+		const Rev  *rev = &change->old_leaves[i];
+		LeafState	leaf;
+		bool		merged;
+
+		merged = docrep_leaf_state(table, GetLatestSnapshot(), change->id, rev, &leaf) &&
+			leaf.merged;
+		if (!merged)
+			(*unmerged)++;
+		if (superseded && (merged || all) && can_follow(rev) &&
+			live_leaf(change->tree, rev) >= 0)
+			docrep_change_close_leaf(change, rev,
+									 change->nwrites > 0 ? change->writes[0]->modified : 0);
+	}
+}
+
+void
+docrep_change_close_deleted(DocTable *table, DocChange *change)
+{
+	int			unmerged;
+
+	CommandCounterIncrement();
+	close_with_winner(table, change, &unmerged);
+	for (int i = change->old_marked ? 0 : 1; i < change->nold_leaves; i++)
+	{
+		int32		node = docrep_revtree_find(change->tree, &change->old_leaves[i]);
+
+		if (node < 0 || change->tree->nodes[node].nchildren > 0)
+			(void) docrep_leaf_delete(table, change->id, &change->old_leaves[i]);
+	}
+}
+
+/* ---------- the policy ---------- */
+
+/* The live leaves, winner first, with what they say; merged is set where it is. */
+static void
+read_versions(DocTable *table, DocChange *change)
+{
+	bool		identical = (table->info.conflict_policy & DOCREP_POLICY_IDENTICAL) != 0;
+	int32	   *leaves;
+	int32		n = docrep_revtree_leaves(change->tree, &leaves);
+
+	change->versions = palloc0(Max(n, 1) * sizeof(DocVersion));
+	change->nversions = 0;
+	for (int32 i = 0; i < n; i++)
+	{
+		const RevNode *node = &change->tree->nodes[leaves[i]];
+		DocVersion *version = &change->versions[change->nversions];
+
+		if (node->deleted)
+			break;				/* live ones come first */
+		version->rev = node->rev;
+		docrep_change_leaf(table, change, &node->rev, &version->leaf);
+		version->merged = identical && i > 0 &&
+			same_version(&change->versions[0].leaf, &version->leaf);
+		change->nversions++;
+	}
+	pfree(leaves);
+}
+
+static int
+count_unmerged(const DocChange *change)
+{
+	int			n = 0;
+
+	for (int i = 0; i < change->nversions; i++)
+		n += change->versions[i].merged ? 0 : 1;
+	return n;
+}
+
+/* The choice is one of the versions. */
+static void
+choose_version(const DocVersion *version, Choice *choice)
+{
+	choice->deleted = false;
+	choice->doc = version->leaf.doc;
+	docrep_atts_from_column(version->leaf.atts, &choice->atts);
+	choice->modified = version->leaf.modified;
+	choice->origin = version->leaf.origin;
+}
+
+/* The version that was written last; of several at once the one that CouchDB puts first. */
+static const DocVersion *
+latest_version(const DocChange *change)
+{
+	const DocVersion *latest = &change->versions[0];
+
+	for (int i = 1; i < change->nversions; i++)
+	{
+		if (change->versions[i].leaf.modified > latest->leaf.modified)
+			latest = &change->versions[i];
+	}
+	return latest;
+}
+
+/*
+ * What the resolver answered.  A body that one of the versions has is that version, with its
+ * attachments, time and origin; another one has the winner's attachments and origin and
+ * the time of the latest.
+ */
+static void
+choose_answer(const DocChange *change, Jsonb *body, bool deleted, Choice *choice)
+{
+	for (int i = 0; i < change->nversions && !deleted; i++)
+	{
+		if (same_body(body, change->versions[i].leaf.doc))
+		{
+			choose_version(&change->versions[i], choice);
+			return;
+		}
+	}
+	choose_version(&change->versions[0], choice);
+	choice->deleted = deleted;
+	choice->doc = body;
+	choice->modified = latest_version(change)->leaf.modified;
+}
+
+/* Go through the policy's steps; false: none of them has decided. */
+static bool
+decide(DocTable *table, DocChange *change, const char *policy, Choice *choice)
+{
+	int			steps = table->info.conflict_policy;
+
+	if (steps & DOCREP_POLICY_FUNCTION)
+	{
+		Jsonb	   *body;
+		bool		deleted;
+		ErrorData  *error;
+
+		switch (docrep_resolver_ask(table, change->id, change->versions, change->nversions,
+									&body, &deleted, &error))
+		{
+			case RESOLVER_ANSWERED:
+				choose_answer(change, body, deleted, choice);
+				return true;
+			case RESOLVER_FAILED:
+				docrep_rounds_problem(table, change->id, policy, error);
+				return false;
+			case RESOLVER_DECLINED:
+				break;
+		}
+	}
+	if (steps & DOCREP_POLICY_LATEST)
+	{
+		choose_version(latest_version(change), choice);
+		return true;
+	}
+	return false;
+}
+
+/*
+ * Make the choice the document.  If that is what the winner says, it stays as it is; else
+ * a revision that says it follows the winner.  All other live leaves are closed.
+ */
+static void
+apply_choice(DocChange *change, const Choice *choice)
+{
+	const DocVersion *winner = &change->versions[0];
+	DocAtts		winner_atts;
+
+	docrep_atts_from_column(winner->leaf.atts, &winner_atts);
+	if (choice->deleted)
+		docrep_change_close_leaf(change, &winner->rev, choice->modified);
+	else if (!same_body(choice->doc, winner->leaf.doc) || !same_atts(&choice->atts, &winner_atts))
+	{
+		DocWrite   *write = palloc0(sizeof(DocWrite));
+
+		write->body = choice->doc;
+		write->modified = choice->modified;
+		write->origin = choice->origin;
+		add_revision(change, &winner->rev, write, &choice->atts);
+	}
+	for (int i = 1; i < change->nversions; i++)
+		docrep_change_close_leaf(change, &change->versions[i].rev, choice->modified);
+}
+
+/* Let the policy resolve what it can. */
+static void
+apply_policy(DocTable *table, DocChange *change)
+{
+	const char *policy = docrep_settings_read(&table->info.uuid)->conflict_policy;
+	Choice		choice;
+
+	for (int i = 0; i < change->nversions; i++)
+	{
+		if (!can_follow(&change->versions[i].rev))
+			return;
+	}
+	if (!decide(table, change, policy, &choice) ||
+		!docrep_rounds_next(table, change->id, policy))
+		return;
+	apply_choice(change, &choice);
+	change->nversions = 0;
+	change->unresolved = choice.deleted ? 0 : 1;
+}
+
+/* ---------- telling ---------- */
+
+/* Tell who listens that the table has a new conflict; more of a transaction are told once. */
+static void
+notify_conflict(DocTable *table)
+{
+	Async_Notify("docrep_conflict",
+				 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(table->rel)),
+											RelationGetRelationName(table->rel)));
+}
+
+/* Somebody has acted, or the conflict ended elsewhere: what was counted is of no interest. */
+static void
+forget_rounds(DocTable *table, DocChange *change)
+{
+	if (table->info.conflict_policy == 0 || change->nold_leaves < 2)
+		return;
+	if (change->edit || change->nold_live > 1)
+		docrep_rounds_forget(table, change->id, false);
+	else if (change->nwrites > 0)
+		docrep_rounds_forget(table, change->id, true);
+}
+
+Jsonb *
+docrep_conflict_marker(const DocVersion *versions, int n)
+{
+	RawBuilder	marker;
+	RawBuilder	revs;
+
+	docrep_raw_init(&revs, false, n);
+	for (int i = 0; i < n; i++)
+	{
+		if (!versions[i].merged)
+			docrep_raw_add_rev(&revs, NULL, &versions[i].rev);
+	}
+	docrep_raw_init(&marker, true, 1);
+	docrep_raw_add_built(&marker, "Conflicts", &revs);
+	return docrep_raw_finish(&marker);
+}
+
+void
+docrep_change_resolve(DocTable *table, DocChange *change)
+{
+	int			unmerged = 1;
+	int32		live;
+
+	if (change->nold_live > 1)
+	{
+		CommandCounterIncrement();
+		close_with_winner(table, change, &unmerged);
+	}
+	live = docrep_revtree_live_leaves(change->tree);
+	change->unresolved = live;
+	if (live < 2 || change->edit)
+		forget_rounds(table, change);
+	if (live < 2)
+		return;
+	if (table->info.conflict_policy != 0 || change->again)
+	{
+		read_versions(table, change);
+		change->unresolved = count_unmerged(change);
+		if (change->unresolved > 1 && !change->edit && (change->nwrites > 0 || change->again))
+			apply_policy(table, change);
+	}
+	if (change->unresolved > 1 && change->unresolved > unmerged)
+		notify_conflict(table);
+}

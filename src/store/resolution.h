@@ -1,0 +1,49 @@
+/*-------------------------------------------------------------------------
+ *
+ * resolution.h
+ *		Conflicts as a change meets them: what the table's policy makes of them.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DOCREP_STORE_RESOLUTION_H
+#define DOCREP_STORE_RESOLUTION_H
+
+#include "store/change.h"
+
+/*
+ * All writes of a change are in, and the tree has, or had, more than one leaf.  Adds to the
+ * change what closes conflicts: tombstones of versions that said the same as the one that
+ * was edited and, if the change is not an edit, what the policy wants.  What is left is in
+ * change->versions, and change->unresolved tells how many there are.
+ */
+extern void docrep_change_resolve(DocTable *table, DocChange *change);
+
+/* Add the tombstone that closes a leaf. */
+extern void docrep_change_close_leaf(DocChange *change, const Rev *leaf, TimestampTz modified);
+
+/*
+ * A plain DELETE of a document with more live versions, once the deletion is in the tree:
+ * close those that go along, and remove the rows of leaves that are none any more.
+ */
+extern void docrep_change_close_deleted(DocTable *table, DocChange *change);
+
+/* What a conflicted document's row shows with policy mark. */
+extern Jsonb *docrep_conflict_marker(const DocVersion *versions, int n);
+
+/* ---------- resolution_rounds.c ---------- */
+
+/*
+ * May a conflict of the document be resolved once more without somebody doing something
+ * about it?  Counts it.  False: it has been too often; that is noted, and said the first time.
+ */
+extern bool docrep_rounds_next(DocTable *table, const char *id, const char *policy);
+
+/* Note why a conflict could not be resolved. */
+extern void docrep_rounds_problem(DocTable *table, const char *id, const char *policy,
+								  const ErrorData *error);
+
+/* Forget what is noted of a document; only_old: only if it is not of the last minutes. */
+extern void docrep_rounds_forget(DocTable *table, const char *id, bool only_old);
+extern void docrep_rounds_forget_all(DocTable *table);
+
+#endif							/* DOCREP_STORE_RESOLUTION_H */
