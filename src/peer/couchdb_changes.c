@@ -332,7 +332,7 @@ fill_batch(CouchFeed *feed, DocrepChanges *out)
 	}
 	feed->out = NULL;
 	if (feed->refused != NULL)
-		docrep_couch_filter_raise(peer, feed->refused);
+		docrep_couch_filter_raise(peer, doing, feed->refused);
 	if (feed->bad != NULL && feed->mode != COUCHFEED_STREAM)
 		docrep_couch_malformed(peer, doing, feed->bad);
 	/* what the connection does after a complete answer is of no interest */

@@ -29,6 +29,8 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+/* The longest error that ends rows. */
+#define TROUBLE_BYTES		(64 * 1024)
 /* The longest row: an id and its leaves, perhaps a document. */
 #define ROW_BYTES			(16 * 1024 * 1024)
 /* A server that waits sends a newline this often, in ms ... */
@@ -101,7 +103,7 @@ take_row(CouchFeed *feed, const CouchJson *row)
 {
 	const char *before = feed->at.data;
 
-	feed->refused = docrep_couch_filter_row_error(feed->peer->kind, row);
+	feed->refused = docrep_couch_filter_row_error(row);
 	if (feed->refused != NULL)
 	{
 		feed->bad = "it breaks off with an error";
@@ -138,6 +140,7 @@ take_end(CouchFeed *feed)
 	feed->ended = true;
 	if (docrep_cj_get(&rest, "results").kind != CJ_ARRAY)
 	{
+		feed->refused = docrep_couch_filter_row_error(&rest);
 		feed->bad = "it has no array \"results\"";
 		return;
 	}
@@ -167,6 +170,34 @@ take_line(CouchFeed *feed, const CouchJson *line)
 	}
 }
 
+/*
+ * Behind the rows, where no other can begin, a CouchDB puts the error that has ended them.
+ * It may come in pieces.
+ */
+static void
+take_trouble(CouchFeed *feed, const char *data, Size len)
+{
+	CouchJson	object;
+
+	if (len > TROUBLE_BYTES - feed->trouble.len)
+		feed->bad = docrep_cj_split_problem(feed->split);
+	if (feed->bad != NULL)
+		return;
+	appendBinaryStringInfo(&feed->trouble, data, (int) len);
+	if (!docrep_cj_value(feed->trouble.data, feed->trouble.len, &object))
+		return;
+	feed->bad = docrep_cj_split_problem(feed->split);
+	feed->refused = docrep_couch_filter_row_error(&object);
+}
+
+bool
+docrep_couch_feed_is_bad(CouchFeed *feed)
+{
+	if (feed->bad == NULL && feed->trouble.len > 0 && feed->call != NULL && feed->call->done)
+		feed->bad = docrep_cj_split_problem(feed->split);
+	return feed->bad != NULL;
+}
+
 /* Take rows as they come; what is not wanted yet stays with the client. */
 static Size
 consume_rows(DocrepHttpCall *call, const char *data, Size len)
@@ -178,6 +209,12 @@ consume_rows(DocrepHttpCall *call, const char *data, Size len)
 	bool		more = true;
 
 	feed->alive = true;
+	if (feed->trouble.len > 0)
+	{
+		take_trouble(feed, data, len);
+		left = 0;
+		more = false;
+	}
 	/* before the first row there may be nothing but blanks for long: take them */
 	while (more && docrep_couch_feed_wants_more(feed) && !feed->bad && !feed->too_large && !feed->ended)
 	{
@@ -198,7 +235,12 @@ consume_rows(DocrepHttpCall *call, const char *data, Size len)
 				take_end(feed);
 				break;
 			case COUCHSPLIT_BAD:
-				feed->bad = docrep_cj_split_problem(feed->split);
+				if (left > 0 && *p == '{')
+					take_trouble(feed, p, left);
+				else
+					feed->bad = docrep_cj_split_problem(feed->split);
+				left = 0;
+				more = false;
 				break;
 			case COUCHSPLIT_TOO_LARGE:
 				if (feed->with_docs)
@@ -301,6 +343,7 @@ docrep_couch_feed_call(CouchFeed *feed)
 		feed->call->silence = Max(FILTER_SILENCE, feed->peer->base.options.connection_timeout);
 	docrep_couch_set_seq(&feed->from, feed->at.data);
 	feed->rows = feed->firsts = 0;
+	resetStringInfo(&feed->trouble);
 	feed->ended = feed->too_large = feed->alive = false;
 	if (feed->last_seq != NULL)
 		pfree(feed->last_seq);
@@ -372,6 +415,7 @@ docrep_couch_feed_begin(CouchPeer *peer, const char *since, CouchFeedMode mode)
 	initStringInfo(&feed->from);
 	initStringInfo(&feed->given);
 	initStringInfo(&feed->dropped);
+	initStringInfo(&feed->trouble);
 	initStringInfo(&feed->body);
 	appendStringInfoString(&feed->at, since);
 	appendStringInfoString(&feed->given, since);
@@ -482,8 +526,9 @@ docrep_couch_feed_broke(CouchFeed *feed, const char *what)
 {
 	DocrepHttpCall *call = feed->call;
 
+	(void) docrep_couch_feed_is_bad(feed);
 	if (feed->refused != NULL)
-		docrep_couch_filter_raise(feed->peer, feed->refused);
+		docrep_couch_filter_raise(feed->peer, what, feed->refused);
 	if (feed->bad != NULL)
 		docrep_couch_malformed(feed->peer, what, feed->bad);
 	docrep_couch_filter_check_answer(feed->peer, call);

@@ -159,25 +159,29 @@ said_error(const CouchJson *object)
 }
 
 char *
-docrep_couch_filter_row_error(const CouchFeedKind *kind, const CouchJson *row)
+docrep_couch_filter_row_error(const CouchJson *row)
 {
-	if (!docrep_couch_filter_at_source(kind) || row->kind != CJ_OBJECT ||
-		docrep_cj_get(row, "id").kind != CJ_NONE)
+	if (row->kind != CJ_OBJECT || docrep_cj_get(row, "id").kind != CJ_NONE)
 		return NULL;
 	return said_error(row);
 }
 
 void
-docrep_couch_filter_raise(const CouchPeer *peer, const char *said)
+docrep_couch_filter_raise(const CouchPeer *peer, const char *doing, const char *said)
 {
-	const DocrepFilterSpec *filter = peer->kind->filter;
+	const DocrepFilterSpec *filter = peer->kind ? peer->kind->filter : NULL;
 
+	if (!docrep_couch_filter_at_source(peer->kind))
+		ereport(ERROR,
+				(errcode(ERRCODE_DOCREP_UNAVAILABLE),
+				 errmsg("%s failed at %s: %s", doing, peer->base.display, said)));
+	/* what a job's views show is the message */
 	ereport(ERROR,
 			(errcode(ERRCODE_DOCREP_INTERNAL),
-			 errmsg("filter \"%s\" failed at %s",
+			 errmsg("filter \"%s\" failed at %s: %s",
 					filter && filter->filter ? filter->filter :
-					filter && filter->selector ? "_selector" : "_doc_ids", peer->base.display),
-			 errdetail_internal("%s", said)));
+					filter && filter->selector ? "_selector" : "_doc_ids",
+					peer->base.display, said)));
 }
 
 void
@@ -197,7 +201,7 @@ docrep_couch_filter_check_answer(const CouchPeer *peer, const DocrepHttpCall *ca
 	if (said == NULL || (call->status == 404 && strstr(said, "Database does not exist") != NULL))
 		return;
 	if (call->status == 500)
-		docrep_couch_filter_raise(peer, said);
+		docrep_couch_filter_raise(peer, doing, said);
 	ereport(ERROR,
 			(errcode(ERRCODE_DOCREP_NOT_FOUND),
 			 errmsg("the filter \"%s\" does not exist at %s", kind->filter->filter,

@@ -116,7 +116,8 @@ typedef struct CouchFeed
 	char	   *last_seq;		/* as it says then, or NULL */
 	int64		pending;
 	const char *bad;			/* what is wrong with the answer, or NULL */
-	char	   *refused;		/* ... which says itself why a filter failed */
+	StringInfoData trouble;		/* what comes where no row can be: perhaps why it ends */
+	char	   *refused;		/* ... which says itself what is wrong */
 	StringInfoData dropped;		/* the seq of a row that was not let through, after those
 								 * that were; or empty */
 } CouchFeed;
@@ -134,6 +135,8 @@ extern void docrep_couch_feed_drop(CouchPeer *peer);
 extern bool docrep_couch_feed_is_short(const CouchFeed *feed);
 /* Does its answer say that the server is in trouble for now? */
 extern bool docrep_couch_feed_in_trouble(const CouchFeed *feed);
+/* Is anything wrong with what came of the call? */
+extern bool docrep_couch_feed_is_bad(CouchFeed *feed);
 /* Did nothing at all come of a call that was ended for its silence? */
 extern bool docrep_couch_feed_was_silent(const CouchFeed *feed);
 /* May another row be taken? */
@@ -196,9 +199,9 @@ extern void docrep_couch_filter_path(StringInfo path, const CouchFeedKind *kind,
 extern void docrep_couch_filter_body(StringInfo out, const CouchFeedKind *kind, int first, int n);
 
 /* An error that comes in place of a row, or NULL. */
-extern char *docrep_couch_filter_row_error(const CouchFeedKind *kind, const CouchJson *row);
-/* Raise it. */
-extern void docrep_couch_filter_raise(const CouchPeer *peer, const char *said)
+extern char *docrep_couch_filter_row_error(const CouchJson *row);
+/* Raise it: the filter's, if there is one, else the source's. */
+extern void docrep_couch_filter_raise(const CouchPeer *peer, const char *doing, const char *said)
 			pg_attribute_noreturn();
 /* Raise if a refusal is because of the filter: it is not there, or has thrown. */
 extern void docrep_couch_filter_check_answer(const CouchPeer *peer, const DocrepHttpCall *call);

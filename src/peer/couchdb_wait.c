@@ -190,7 +190,8 @@ tend_call(CouchPeer *peer, const char *since, TimestampTz deadline)
 				end_trial(feed);
 			return deadline;
 		}
-		if (feed->mode == COUCHFEED_STREAM && (why = why_unfit(feed)) != NULL)
+		/* a stream that says what is wrong is one */
+		if (feed->mode == COUCHFEED_STREAM && feed->refused == NULL && (why = why_unfit(feed)) != NULL)
 		{
 			give_up_streams(peer, since, why);
 			return deadline;
