@@ -331,6 +331,15 @@ find_losing_leaf(DocTable *table, DocChange *change, const Rev *rev, LeafState *
 		docrep_leaf_missing(change->id, rev);
 }
 
+/* One time for all that comes in with a change. */
+static TimestampTz
+time_of_change(DocChange *change)
+{
+	if (change->now == 0)
+		change->now = GetCurrentTimestamp();
+	return change->now;
+}
+
 void
 docrep_change_leaf(DocTable *table, DocChange *change, const Rev *rev, LeafState *leaf)
 {
@@ -343,7 +352,7 @@ docrep_change_leaf(DocTable *table, DocChange *change, const Rev *rev, LeafState
 		{
 			leaf->doc = w->body;
 			leaf->atts = change->write_atts ? docrep_atts_to_column(&change->write_atts[i]) : NULL;
-			leaf->modified = w->modified != 0 ? w->modified : GetCurrentTimestamp();
+			leaf->modified = w->modified != 0 ? w->modified : time_of_change(change);
 			leaf->origin = w->origin;
 			leaf->deleted = w->deleted;
 			return;

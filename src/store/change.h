@@ -59,6 +59,7 @@ typedef struct DocChange
 	int			nwrites;
 	DocAtts    *write_atts;		/* of each write, with their digests; owned.  NULL: no
 								 * write has any */
+	TimestampTz now;			/* of writes that do not say when they were made; 0: not asked yet */
 	bool		edit;			/* made by docrep_change_edit */
 	bool		keep_conflict;	/* an edit of a marked row that leaves doc as it is */
 	bool		again;			/* nothing comes in: what is stored is looked at with the policy

@@ -24,7 +24,9 @@
 #include "store/change_atts.h"
 #include "store/companion.h"
 #include "store/errcodes.h"
+#include "store/resolution.h"
 #include "store/seqs.h"
+#include "store/table_settings.h"
 #include "store/write.h"
 #include "utils/acl.h"
 #include "utils/lsyscache.h"
@@ -264,7 +266,10 @@ run_range(WriteJob *job, int lo, int hi)
 		{
 			not_arrived(job, &changes[i]);
 			if (job->again)
+			{
 				job->groups[lo + i].writes[0]->sqlstate = ERRCODE_DOCREP_FORBIDDEN;
+				job->groups[lo + i].writes[0]->reason = "a trigger or a row security policy of the table kept the row away";
+			}
 		}
 	}
 }
@@ -409,6 +414,34 @@ write_together(WriteJob *job, int lo, int hi)
 }
 
 /*
+ * A document could not be written.  If its table resolves or marks conflicts, it may be that,
+ * and not what came in, that a constraint or trigger refuses: then the conflict is stored
+ * as it is, and the error is a problem of the policy's.
+ */
+static bool
+write_without_policy(WriteJob *job, int at, const ErrorData *edata)
+{
+	DocTable   *table = job->table;
+	const char *id = job->groups[at].writes[0]->id;
+	int			policy = table->info.conflict_policy;
+	ErrorData  *again;
+
+	if (policy == 0 || job->edits || job->again)
+		return false;
+	table->info.conflict_policy = 0;
+	again = write_together(job, at, at + 1);
+	table->info.conflict_policy = policy;
+	if (again)
+	{
+		FreeErrorData(again);
+		return false;
+	}
+	docrep_rounds_problem(table, id, docrep_settings_read(&table->info.uuid)->conflict_policy,
+						  edata);
+	return true;
+}
+
+/*
  * Write all groups, each in the end stored or refused.
  *
  * When some cannot be written together, the row that was met last is the
@@ -441,7 +474,11 @@ write_all(WriteJob *job)
 			continue;
 		}
 		if (n == 1)
-			refuse_group(&job->groups[lo++], edata);
+		{
+			if (!write_without_policy(job, lo, edata))
+				refuse_group(&job->groups[lo], edata);
+			lo++;
+		}
 		else
 		{
 			met = docrep_batch_last_seen();
@@ -526,6 +563,14 @@ docrep_write_again(DocTable *table, DocWrite *writes, int n)
 	PreventCommandIfReadOnly("a write to a document table");
 	make_groups(&job, writes, n);
 	write_all(&job);
+	for (int i = 0; i < n; i++)
+	{
+		ErrorData	error = {.sqlerrcode = writes[i].sqlstate, .message = writes[i].reason};
+
+		if (writes[i].sqlstate != 0)
+			docrep_rounds_problem(table, writes[i].id,
+								  docrep_settings_read(&table->info.uuid)->conflict_policy, &error);
+	}
 }
 
 void
