@@ -33,7 +33,7 @@ foreach my $row (
 {
 	my ($name, $arguments, $public) = @$row;
 	$arguments = join ', ', grep { !/^OUT / } split /, /, $arguments;
-	$arguments =~ s/(NULL|'[^']*')::[\w\[\] ]+/$1/g;
+	$arguments =~ s/(NULL|'[^']*')::[\w\[\]. ]+/$1/g;
 
 	push @unnamed, $name if $page !~ /\b$name\b/;
 	push @wrong, "$name is" . ($public eq 't' ? '' : ' not') . ' executable by PUBLIC'
@@ -77,7 +77,7 @@ foreach my $row (
 	}
 }
 is_deeply(\@unnamed, [], 'every table, view and column of a view is named');
-is_deeply(\@readable, [qw(active_tasks checkpoints conflicts document_tables rejected_docs scheduler_docs scheduler_jobs sources
+is_deeply(\@readable, [qw(active_tasks checkpoints conflicts document_tables rejected_docs resolution_problems scheduler_docs scheduler_jobs sources
 		tables tombstone_holders)],
 	'what PUBLIC may read is the views');
 
