@@ -46,7 +46,7 @@ CREATE FUNCTION docrep.resolve(tbl regclass, id text, keep docrep.rev DEFAULT NU
 	RETURNS docrep.rev
 	LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'docrep_resolve';
 COMMENT ON FUNCTION docrep.resolve(regclass, text, docrep.rev, jsonb, boolean) IS
-	'End a document''s conflict: keep one of its versions, store a merged body, or delete it; returns its revision then';
+	'End a document''s conflict: keep one of its versions, store a merged body, or delete it; returns the revision that this makes';
 
 CREATE FUNCTION docrep.resolve_conflicts(tbl regclass, max_docs int DEFAULT 1000, after text DEFAULT NULL,
 										 OUT last text, OUT examined int, OUT resolved int, OUT unresolved int)

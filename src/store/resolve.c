@@ -119,8 +119,11 @@ edit_to_store(Conflict *c, Jsonb *doc, DocWrite *write)
 				 errdetail("The _rev given for document \"%s\" is not its current revision.", c->id)));
 }
 
-/* Make the edit on top of the winner, if any, and close all other versions. */
-static void
+/*
+ * Make the edit on top of the winner, if any, and close all other versions.  Returns the
+ * edit's revision, or the winner's.
+ */
+static Datum
 write_resolution(Conflict *c, DocWrite *edit)
 {
 	DocWrite   *writes = palloc0((c->n + 1) * sizeof(DocWrite));
@@ -149,18 +152,7 @@ write_resolution(Conflict *c, DocWrite *edit)
 					(errcode(writes[i].sqlstate),
 					 errmsg("%s", writes[i].reason)));
 	}
-}
-
-/* What the document's revision is now. */
-static Datum
-current_rev(Conflict *c)
-{
-	DocState	state;
-
-	CommandCounterIncrement();
-	if (!docrep_state_read(c->table, GetLatestSnapshot(), c->id, 0, &state))
-		not_found(c->id);
-	return docrep_rev_datum(&state.tree->nodes[state.winner].rev);
+	return docrep_rev_datum(edit ? &writes[0].rev : leaf_rev(c, 0));
 }
 
 /* Without a conflict there is nothing to resolve: somebody may have done that. */
@@ -213,8 +205,9 @@ docrep_resolve(PG_FUNCTION_ARGS)
 			edit_to_store(&c, PG_GETARG_JSONB_P(3), &edit);
 	}
 	if (c.n > 1)
-		write_resolution(&c, has_edit ? &edit : NULL);
-	result = current_rev(&c);
+		result = write_resolution(&c, has_edit ? &edit : NULL);
+	else
+		result = docrep_rev_datum(leaf_rev(&c, 0));
 	docrep_table_close(c.table, NoLock);
 	PG_RETURN_DATUM(result);
 }

@@ -11,11 +11,12 @@ use strict;
 use warnings;
 
 # An empty table with a policy: keep, identical, latest, function (prefer: how the
-# resolver chooses: a sub that gets the versions and returns a body).
+# resolver chooses: a sub that gets the versions and returns a body); mark: what is in conflict
+# shows as that, and an edit of the winner ends it.
 sub new
 {
 	my ($class, %opts) = @_;
-	return bless { policy => $opts{policy}, prefer => $opts{prefer}, trees => {}, merged => {} }, $class;
+	return bless { policy => $opts{policy}, mark => $opts{mark}, prefer => $opts{prefer}, trees => {}, merged => {} }, $class;
 }
 
 sub tree { return $_[0]{trees}{ $_[1] } //= {} }
@@ -58,10 +59,27 @@ sub edit
 	my ($self, $id, $base, $rev, %node) = @_;
 	my $tree = $self->tree($id);
 	my $was_winner = !defined $base || $base eq (winner($tree) // '');
-	my @close = $was_winner ? grep { $self->{merged}{"$id $_"} } live($tree) : ();
+	my $ends = $self->{mark} && $self->contenders($id) > 1;
+	my @close = $was_winner ? grep { $_ ne ($base // '') && ($ends || $self->{merged}{"$id $_"}) } live($tree) : ();
 
 	$tree->{$rev} = { parent => $base, deleted => 0, %node };
 	return @close;
+}
+
+# Which live leaves say the same as the winner.
+sub remerge
+{
+	my ($self, $id, $without) = @_;
+	my $tree = $self->tree($id);
+	my ($winner, @losers) = grep { !$without->{$_} } live($tree);
+
+	return if $self->{policy} eq 'keep' || !defined $winner;
+	delete $self->{merged}{"$id $_"} foreach $winner, @losers;
+	foreach my $loser (@losers)
+	{
+		$self->{merged}{"$id $loser"} = 1 if $tree->{$loser}{body} eq $tree->{$winner}{body};
+	}
+	return;
 }
 
 # A path as another table has it, newest first: [rev, node] pairs.  True if anything was new.
@@ -71,6 +89,7 @@ sub take
 	my $tree = $self->tree($id);
 	my $new = 0;
 
+	$self->{before}{$id} //= [ winner($tree), grep { $self->{merged}{"$id $_"} } live($tree) ] if %$tree;
 	foreach my $step (@path)
 	{
 		my ($rev, $node) = @$step;
@@ -94,34 +113,48 @@ sub path
 	return @path;
 }
 
+# Versions that said the same as the winner and go with it, as what came in goes on from it.
+sub outlived
+{
+	my ($self, $id) = @_;
+	my $tree = $self->tree($id);
+	my ($winner, @merged) = @{ delete $self->{before}{$id} // [] };
+	my %leaf = map { $_ => 1 } leaves($tree);
+
+	return if !defined $winner || $leaf{$winner};
+	return grep { $leaf{$_} } @merged;
+}
+
 # What the policy makes of a document after something has come in: undef, or
-# { on => the winner, body => what it shall say, close => [leaves], modified }.
+# { on => the winner, body => what it shall say, close => [leaves], modified }; on is undef
+# if only leaves are closed.
 sub resolve
 {
 	my ($self, $id) = @_;
 	my $tree = $self->tree($id);
 	my $policy = $self->{policy};
+	my @outlived = $self->outlived($id);
+	my %outlived = map { $_ => 1 } @outlived;
+	my $plan = @outlived ? { close => \@outlived } : undef;
 
-	delete $self->{merged}{ "$id " . (winner($tree) // '') };
+	delete $self->{merged}{"$id $_"} foreach @outlived;
 	return if $policy eq 'keep';
-	my ($winner, @losers) = live($tree);
-	return unless @losers;
-	foreach my $loser (@losers)
-	{
-		$self->{merged}{"$id $loser"} = 1 if $tree->{$loser}{body} eq $tree->{$winner}{body};
-	}
-	my @versions = $self->contenders($id);
-	return if @versions < 2 || $policy eq 'identical';
+	$self->remerge($id, \%outlived);
+	my ($winner, @losers) = grep { !$outlived{$_} } live($tree);
+	return $plan unless @losers;
+	my @versions = ($winner, @losers);
+	my @contenders = grep { !$self->{merged}{"$id $_"} } @versions;
+	return $plan if @contenders < 2 || $policy eq 'identical';
 	my ($chosen) = sort { $tree->{$b}{modified} cmp $tree->{$a}{modified} || compare($b, $a) } @versions;
 	my $body = $tree->{$chosen}{body};
 	my $modified = $tree->{$chosen}{modified};
 	if ($policy eq 'function')
 	{
 		$body = $self->{prefer}->(map { $tree->{$_}{body} } @versions);
-		return unless defined $body;
+		return $plan unless defined $body;
 		$modified = undef;
 	}
-	return { on => $winner, body => $body, close => \@losers, modified => $modified };
+	return { on => $winner, body => $body, close => [ @losers, @outlived ], modified => $modified };
 }
 
 # Takes in what the server has made beyond what was sent to it: a list of complaints.
@@ -147,6 +180,10 @@ sub explain
 			  unless grep { $_ eq $parent } @{ $plan->{close} };
 			push @wrong, "$rev closes with a body: $node->{body}" if $node->{body} ne '{}';
 		}
+		elsif (!defined $plan->{on})
+		{
+			push @wrong, "$rev was made without need";
+		}
 		else
 		{
 			push @wrong, "$rev is live, but no child of $plan->{on}" if $parent ne $plan->{on};
@@ -155,7 +192,7 @@ sub explain
 		}
 		$tree->{$rev} = $node;
 	}
-	if ($plan)
+	if ($plan && defined $plan->{on})
 	{
 		my @left = $self->contenders($id);
 		my $body = @left ? $tree->{ $left[0] }{body} : 'deleted';

@@ -63,9 +63,9 @@ sub place
 		url => pg_url($node, $db, table => $table),
 		session => $sessions{$db},
 		policy => $policy,
-		model => DocrepModel->new(policy => $model_policy // $policy, prefer => \&choose),
+		model => DocrepModel->new(policy => $model_policy // $policy, mark => $policy eq 'mark', prefer => \&choose),
 	};
-	my $resolver = { function => ", 'choose'", insist => ", 'insist'" }->{$policy} // '';
+	my $resolver = { function => ", 'choose(regclass, text, docrep.version[])'", insist => ", 'insist(regclass, text, docrep.version[])'" }->{$policy} // '';
 	my $sql_policy = $policy eq 'insist' ? 'function' : $policy;
 
 	$place->{session}->must("SELECT docrep.create_table('$table')");
@@ -189,7 +189,8 @@ sub made_here
 	my $tree = $model->tree($id);
 	$tree->{$rev}{modified} = $what{deleted} ? '' : modified($place, $id, $rev);
 	delete $tree->{$rev}{ordinary};
-	absorb_closing($place, $id, [ @closed, @{ $what{close} // [] } ]);
+	my %closed = map { $_ => 1 } @closed, @{ $what{close} // [] };
+	absorb_closing($place, $id, [ sort keys %closed ]);
 	compare($place, $id, undef);
 	return;
 }
