@@ -406,6 +406,7 @@ sub agree
 			die "$id differs:\n$first->{name} $text\n$place->{name} $there\n" if $text ne $there;
 		}
 		my $tree = $first->{model}->tree($id);
+		next unless %$tree;
 		my @live = DocrepModel::live($tree);
 		die "$id has lost all its live revisions\n"
 		  if !@live && !grep { $tree->{$_}{deleted} && $run->{acknowledged}{"$id $_"} } DocrepModel::leaves($tree);
