@@ -39,6 +39,9 @@ typedef struct ConflictScan
 	IndexScanDesc scan;
 	TupleTableSlot *slot;
 	text	   *last_id;		/* of the document before, or NULL */
+	char	   *last_origin;	/* as text, of the version before, or NULL */
+	bool		last_own;		/* it was this database ... */
+	pg_uuid_t	last_uuid;		/* ... or else this one */
 } ConflictScan;
 
 static void
@@ -52,6 +55,7 @@ begin_scan(ConflictScan *s, DocTable *table)
 	s->slot = table_slot_create(leaf, NULL);
 	s->scan = docrep_index_beginscan(leaf, s->index, s->snapshot, 0);
 	s->last_id = NULL;
+	s->last_origin = NULL;
 	index_rescan(s->scan, NULL, 0, NULL, 0);
 }
 
@@ -100,6 +104,24 @@ next_document(ConflictScan *s)
 	return NULL;
 }
 
+/* An origin as text; most versions have the one of the version before. */
+static const char *
+origin_text(ConflictScan *s, const pg_uuid_t *origin)
+{
+	MemoryContext old;
+
+	if (s->last_origin && s->last_own == (origin == NULL) &&
+		(origin == NULL || memcmp(origin, &s->last_uuid, sizeof(pg_uuid_t)) == 0))
+		return s->last_origin;
+	old = MemoryContextSwitchTo(GetMemoryChunkContext(s->table));
+	s->last_origin = docrep_origin_text(s->table, origin);
+	MemoryContextSwitchTo(old);
+	s->last_own = origin == NULL;
+	if (origin)
+		s->last_uuid = *origin;
+	return s->last_origin;
+}
+
 /* A row for a live leaf. */
 static void
 put_leaf(ConflictScan *s, const char *id, const Rev *rev, bool is_winner, const LeafState *leaf,
@@ -115,7 +137,7 @@ put_leaf(ConflictScan *s, const char *id, const Rev *rev, bool is_winner, const 
 	values[4] = leaf->doc ? JsonbPGetDatum(leaf->doc) :
 		DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"));
 	values[5] = TimestampTzGetDatum(leaf->modified);
-	values[6] = CStringGetTextDatum(docrep_origin_text(s->table, leaf->origin));
+	values[6] = CStringGetTextDatum(origin_text(s, leaf->origin));
 	tuplestore_putvalues(store, desc, values, nulls);
 }
 

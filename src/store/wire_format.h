@@ -18,6 +18,9 @@
  * can be used where it lies.  Bodies are JSON text behind four bytes of length.
  * A path of n revisions is its newest generation and n identifiers of 16 bytes.
  *
+ * A document says which node first wrote it, a uuid of 16 bytes, to those who speak
+ * protocol 5 or later.
+ *
  * Attachments follow the body, in the order of their names: what the revision
  * says of each and, if it is small (DOCREP_ATT_INLINE), its content; else the
  * number of the file that holds it in the table that the message is about.  So a

@@ -93,6 +93,16 @@ is(state_as('writer', "SELECT docrep.peer_open('nix', false, 2)"), 'DR404', 'a m
 is(state_as('writer', "SELECT docrep.peer_open('orders', false, 1)"), 'DR400', 'an old protocol');
 is( $node->safe_psql('one', "SELECT protocol FROM docrep.peer_open('orders', false, 99)"),
 	'5', 'a newer client is answered with the newest protocol there is');
+
+# Who wrote a document is told to who has said that it understands that.
+{
+	my $told = sub { return $node->safe_psql('one', "SELECT protocol FROM docrep.peer_open('orders', false, $_[0]); "
+		. "SELECT position(uuid_send(docrep.node_uuid()) IN docrep.peer_changes('$orders', '0', 10, 100000, false, true, NULL, NULL)) > 0") };
+	is($told->(4), "4\nf", 'protocol 4: no origins');
+	is($told->(5), "5\nt", 'protocol 5: origins');
+	is($node->safe_psql('one', "SELECT position(uuid_send(docrep.node_uuid()) IN docrep.peer_changes('$orders', '0', 10, 100000, false, true, NULL, NULL)) > 0"),
+		'f', 'none to who has not said what it speaks');
+}
 is(state_as('writer', "SELECT docrep.peer_changes('00000000-0000-0000-0000-000000000000', '0', 1, 1, false, false, NULL)"),
 	'DR404', 'no such table');
 is(state_as('writer', "SELECT docrep.peer_changes(NULL, '0', 1, 1, false, false, NULL)"),
