@@ -24,6 +24,7 @@
 #include "store/change_atts.h"
 #include "store/companion.h"
 #include "store/errcodes.h"
+#include "store/policy.h"
 #include "store/resolution.h"
 #include "store/seqs.h"
 #include "store/table_settings.h"
@@ -426,7 +427,7 @@ write_without_policy(WriteJob *job, int at, const ErrorData *edata)
 	int			policy = table->info.conflict_policy;
 	ErrorData  *again;
 
-	if (policy == 0 || job->edits || job->again)
+	if ((policy & ~DOCREP_POLICY_IDENTICAL) == 0 || job->edits || job->again)
 		return false;
 	table->info.conflict_policy = 0;
 	again = write_together(job, at, at + 1);
