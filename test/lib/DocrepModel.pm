@@ -63,6 +63,8 @@ sub edit
 	my @close = $was_winner ? grep { $_ ne ($base // '') && ($ends || $self->{merged}{"$id $_"}) } live($tree) : ();
 
 	$tree->{$rev} = { parent => $base, deleted => 0, %node };
+	delete $self->{merged}{"$id $_"} foreach @close;
+	$self->remerge($id, { map { $_ => 1 } @close });
 	return @close;
 }
 
