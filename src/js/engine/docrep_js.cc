@@ -47,7 +47,9 @@ start_engine(size_t memory)
 	JS::DisableJitBackend();
 	if (!JS_Init())
 		give_up("the engine cannot be initialized");
-	JS::SetHelperThreadTaskCallback(mozjs_ignore_task, 1, 2 * 1024 * 1024);
+	if (!worker_start())
+		give_up("no thread can be started");
+	JS::SetHelperThreadTaskCallback(mozjs_add_task, 1, 8 * 1024 * 1024);
 	cx = JS_NewContext((uint32_t) (memory + memory / 2));
 	if (cx == nullptr)
 		give_up("the engine has no memory");
