@@ -25,8 +25,10 @@ static struct
 }			tasks[MAX_TASKS];
 static int	first_task = 0;
 static int	ntasks = 0;
+static bool running = false;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t more = PTHREAD_COND_INITIALIZER;
+static pthread_cond_t started = PTHREAD_COND_INITIALIZER;
 
 /* A task for the thread; called by the engine. */
 void
@@ -49,6 +51,8 @@ static void *
 work(void *)
 {
 	pthread_mutex_lock(&mutex);
+	running = true;
+	pthread_cond_signal(&started);
 	for (;;)
 	{
 		while (ntasks == 0)
@@ -64,7 +68,10 @@ work(void *)
 	}
 }
 
-/* Starts the thread, which gets no signals: the timer's is for the main thread. */
+/*
+ * Starts the thread, which gets no signals: the timer's is for the main thread.  When this
+ * returns it has done the system calls with which a thread begins.
+ */
 bool
 worker_start()
 {
@@ -77,5 +84,9 @@ worker_start()
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	ok = pthread_create(&thread, nullptr, work, nullptr) == 0;
 	pthread_sigmask(SIG_SETMASK, &before, nullptr);
+	pthread_mutex_lock(&mutex);
+	while (ok && !running)
+		pthread_cond_wait(&started, &mutex);
+	pthread_mutex_unlock(&mutex);
 	return ok;
 }
