@@ -147,21 +147,22 @@ subtest 'endless functions' => sub {
 };
 
 subtest 'crashes' => sub {
-	# One that comes from outside: nobody is to blame, and all answers are right.
+	# One that comes from outside (SpiderMonkey lets the first SIGSEGV pass that is only sent):
+	# nobody is to blame, and all answers are right.
 	my $session = DocrepSession->new($node, 'one');
 	my $backend = $session->must('SELECT pg_backend_pid()');
 	$session->must(q{SET docrep.js_timeout = '10min'});
-	kill 'SEGV', begin_busy($session, $backend, changes('slow'));
+	kill 'ABRT', begin_busy($session, $backend, changes('slow'));
 	$session->receive;
 	is($session->{output}, 201, 'the helper crashes: every document has its answer');
 
 	# One that happens again with the same document.
 	my $pid = begin_busy($session, $backend, changes('endless_50'));
-	kill 'SEGV', $pid;
-	kill 'SEGV', begin_busy($session, $backend, undef, $pid);
+	kill 'ABRT', $pid;
+	kill 'ABRT', begin_busy($session, $backend, undef, $pid);
 	$session->receive;
 	is($session->{sqlstate}, 'DR500', 'it crashes twice');
-	like($session->{output}, qr/"d050".*signal 11/, 'the document that it crashes with is named');
+	like($session->{output}, qr/"d050".*signal 6/, 'the document that it crashes with is named');
 	is($session->must(changes('odd', '{"rest": "1"}')), 100, 'the session goes on');
 	is($session->must('SELECT pg_backend_pid()'), $backend, 'and is the same');
 	ok(!log_has($node, qr/terminating any other active server processes|was terminated by signal/), 'the server has not noticed');
