@@ -122,7 +122,7 @@ JS_PROGRAM = docrep_js
 JS_SRCS := $(wildcard src/js/engine/*.cc)
 JS_OBJS := $(JS_SRCS:.cc=.o)
 JS_CXXFLAGS = -std=gnu++17 -O2 -g -Wall -Wextra -Wno-unused-parameter -Wno-dangling-pointer \
-	-fno-exceptions -fno-rtti -fPIE -fstack-protector-strong -D_FORTIFY_SOURCE=2 -MMD -MP
+	-fno-exceptions -fno-rtti -fPIE -pthread -fstack-protector-strong -D_FORTIFY_SOURCE=2 -MMD -MP
 JS_LDFLAGS = -pie -Wl,-z,relro,-z,now -Wl,--as-needed
 endif
 

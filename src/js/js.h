@@ -70,7 +70,9 @@ typedef struct DocrepJsCall
 
 /*
  * Call the function for each of n documents.  Raises only what concerns all of them: a cancel,
- * an engine that cannot be started.
+ * an engine that cannot be started.  Filters and views are not called any more after the first
+ * error: the documents behind it get DR500 ("an earlier call of the batch failed").  Every call
+ * of a validation is made.
  */
 extern void docrep_js_call(DocrepJs *js, DocrepJsCall *calls, int n);
 

@@ -308,5 +308,5 @@ docrep_js_call(DocrepJs *js, DocrepJsCall *calls, int n)
 			failed = failed || calls[i].sqlstate != 0;
 	}
 	for (; done < n; done++)
-		set_answer(&calls[done], DOCREP_JS_NOT_CALLED, pstrdup("an earlier document of the batch failed"));
+		set_answer(&calls[done], DOCREP_JS_NOT_CALLED, pstrdup("an earlier call of the batch failed"));
 }

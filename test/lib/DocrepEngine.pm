@@ -10,6 +10,8 @@ package DocrepEngine;
 use strict;
 use warnings;
 
+use File::Basename;
+use File::Find;
 use IO::Handle;
 use JSON::PP;
 use POSIX ();
@@ -22,11 +24,13 @@ our $SAME = 0xFFFFFFFF;
 
 my $json = JSON::PP->new->canonical->allow_nonref->utf8;
 
-# Where "make stage" has put the program.
+# Where "make stage" has put the program, or what DOCREP_JS says; nothing if there is none.
 sub program
 {
-	my ($found) = glob(($ENV{DOCREP_STAGE} // "$ENV{ROOT}/stage") . '/usr/lib/postgresql/*/lib/docrep_js');
-	return $ENV{DOCREP_JS} // $found;
+	my $stage = $ENV{STAGE} || dirname(__FILE__) . '/../../stage';
+	my $found = $ENV{DOCREP_JS};
+	find(sub { $found //= $File::Find::name if $_ eq 'docrep_js' && -x }, $stage) if -d $stage;
+	return $found;
 }
 
 sub start

@@ -47,11 +47,18 @@ start_engine(size_t memory)
 	JS::DisableJitBackend();
 	if (!JS_Init())
 		give_up("the engine cannot be initialized");
-	JS::SetHelperThreadTaskCallback(mozjs_ignore_task, 1, 2 * 1024 * 1024);
-	cx = JS_NewContext((uint32_t) memory);
+	if (!worker_start())
+		give_up("no thread can be started");
+	JS::SetHelperThreadTaskCallback(mozjs_add_task, 1, 8 * 1024 * 1024);
+	cx = JS_NewContext((uint32_t) (memory + memory / 2));
 	if (cx == nullptr)
 		give_up("the engine has no memory");
-	JS_SetGCParameter(cx, JSGC_MAX_BYTES, (uint32_t) memory);
+
+	/*
+	 * limits.cc ends a call that has more than "memory".  Were this the same, the engine
+	 * would collect garbage again and again just below it instead of getting there.
+	 */
+	JS_SetGCParameter(cx, JSGC_MAX_BYTES, (uint32_t) (memory + memory / 2));
 	JS_SetGCParameter(cx, JSGC_MAX_NURSERY_BYTES, NURSERY_BYTES);
 	JS_SetNativeStackQuota(cx, STACK_QUOTA);
 	JS::ContextOptionsRef(cx).setAsmJS(false).setWasm(false);

@@ -3,7 +3,7 @@
  * engine.h
  *		What the parts of docrep_js share.
  *
- * One process, one thread, one JSContext.  Errors of the program itself (frames
+ * One process, one JSContext; all that is here runs in one thread (worker.cc is for the engine).  Errors of the program itself (frames
  * that make no sense, no memory) end it; the backend knows what to do then.
  *
  *-------------------------------------------------------------------------
@@ -62,6 +62,10 @@ extern void limits_begin(uint32_t milliseconds);
 extern void limits_end();
 extern LimitsReached limits_reached();
 extern bool limits_slow();
+
+/* ---- worker.cc: a thread for the engine ---- */
+
+extern bool worker_start();
 
 /* ---- sandbox.cc: what the process may do ---- */
 

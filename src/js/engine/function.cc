@@ -299,6 +299,8 @@ function_batch(JSContext *cx, Frame *frame)
 		for (int i = 0; i < DOCREP_JS_ARGS; i++)
 			batch.args[i].init(cx);
 	}
+	for (int i = 0; i < DOCREP_JS_ARGS; i++)
+		batch.args[i] = nullptr;
 	batch.function = find(frame->take_number());
 	batch.milliseconds = frame->take_number();
 	batch.flags = frame->take_byte();

@@ -65,9 +65,10 @@ tick_again()
 
 /*
  * The timer has ticked.  Nothing here but system calls and the setting of flags: the
- * engine takes locks when it is interrupted, but only of what is turned off here
- * (Atomics.wait, WebAssembly).  The milder way to interrupt it does not reach into
- * regular expressions.
+ * engine takes locks when it is interrupted urgently, but only of what is turned off
+ * here (Atomics.wait, WebAssembly).  That is done when the time is over, and not
+ * before, as a regular expression that is interrupted begins again; the other way
+ * does not reach into them.
  */
 static void
 handle_tick(int)
@@ -82,8 +83,12 @@ handle_tick(int)
 	if (now > limit + DOCREP_JS_GRACE * NS_PER_MS)
 		_exit(DOCREP_JS_EXIT_TIME);
 	if (now > limit)
+	{
 		expired = 1;
-	JS_RequestInterruptCallback(context);
+		JS_RequestInterruptCallback(context);
+	}
+	else
+		JS_RequestInterruptCallbackCanWait(context);
 	tick_again();
 }
 

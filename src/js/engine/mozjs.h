@@ -8,6 +8,8 @@
 #ifndef DOCREP_JS_MOZJS_H
 #define DOCREP_JS_MOZJS_H
 
+#include <type_traits>
+
 #include <jsapi.h>
 
 #include <js/Array.h>
@@ -78,13 +80,26 @@ protected:
 };
 
 /*
- * The engine has no threads: what it would have done by others it does itself as
- * soon as it needs the result.  The type of the argument depends on the version.
+ * The engine has something to do for a thread.  Older versions say only that, and newer
+ * ones what it is; which form there is, the compiler finds out.
  */
+extern void worker_add(void (*run) (void *), void *task);
+
+template < typename...Task >
+void
+mozjs_run_task(Task...task)
+{
+	JS::RunHelperThreadTask(task...);
+}
+
 template < typename Task >
 void
-mozjs_ignore_task(Task)
+mozjs_add_task(Task task)
 {
+	if constexpr (std::is_pointer_v < Task >)
+		worker_add([](void *p) { mozjs_run_task((Task) p); }, (void *) task);
+	else
+		worker_add([](void *) { mozjs_run_task <> (); }, nullptr);
 }
 
 /* Encodes a string as UTF-8 into a buffer, as much of it as fits.  Returns the bytes, or -1. */

@@ -154,6 +154,7 @@ sandbox_close()
 		ok = ok && seccomp_rule_add(filter, SCMP_ACT_ALLOW, call, 0) == 0;
 	for (int call : denied_calls)
 		ok = ok && seccomp_rule_add(filter, SCMP_ACT_ERRNO(EACCES), call, 0) == 0;
+	ok = ok && seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1) == 0;	/* all threads */
 	ok = ok && add_partial_rules(filter) && seccomp_load(filter) == 0;
 	seccomp_release(filter);
 	return ok;

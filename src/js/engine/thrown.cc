@@ -90,7 +90,7 @@ describe(JSContext *cx, JS::HandleValue value, Thrown *thrown)
 		JS::RootedObject object(cx, &value.toObject());
 		bool		is_error = JS_ErrorFromException(cx, object) != nullptr;
 
-		if (!is_error)
+		if (!is_error && !JS::IsCallable(object))
 			text = to_json(cx, value);
 		if (!text && limits_reached() == LIMITS_NOT)
 		{
