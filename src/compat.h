@@ -107,4 +107,11 @@
 #define DOCREP_HAVE_TRANSACTION_TIMEOUT 1
 #endif
 
+/* a WaitEventSet that belongs to no resource owner */
+#if PG_VERSION_NUM >= 170000
+#define docrep_create_wait_set(n) CreateWaitEventSet(NULL, n)
+#else
+#define docrep_create_wait_set(n) CreateWaitEventSet(TopMemoryContext, n)
+#endif
+
 #endif							/* DOCREP_COMPAT_H */

@@ -80,17 +80,6 @@ set_kind(CouchPeer *peer, const DocrepChangesRequest *request)
 
 /* ---------- changes ---------- */
 
-int64
-docrep_couch_seq_number(const char *seq)
-{
-	CouchJson	value = {CJ_NUMBER, seq, strspn(seq, "0123456789")};
-	int64		number;
-
-	if (seq[value.len] != '\0' && seq[value.len] != '-')
-		return -1;
-	return docrep_cj_int64(&value, &number) ? number : -1;
-}
-
 /*
  * Has the source gone back behind a sequence of its own (restored from a backup,
  * or made anew by a server that does not tell)?  It would give nothing until it

@@ -34,6 +34,24 @@ docrep_couch_seq(const CouchJson *seq)
 	return pnstrdup(seq->text, seq->len);
 }
 
+int64
+docrep_couch_seq_number(const char *seq)
+{
+	CouchJson	value = {CJ_NUMBER, seq, strspn(seq, "0123456789")};
+	int64		number;
+
+	if (seq[value.len] != '\0' && seq[value.len] != '-')
+		return -1;
+	return docrep_cj_int64(&value, &number) ? number : -1;
+}
+
+void
+docrep_couch_set_seq(StringInfo seq, const char *value)
+{
+	resetStringInfo(seq);
+	appendStringInfoString(seq, value);
+}
+
 /* One of a row's revisions; NULL, or what is wrong. */
 static const char *
 read_rev(const CouchJson *value, Rev *rev)

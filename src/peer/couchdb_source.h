@@ -5,6 +5,7 @@
  *
  * couchdb_changes.c	batches of changes; is it still the same source?
  * couchdb_feed.c		the changes feed, as it arrives
+ * couchdb_broke.c		when its call breaks off
  * couchdb_rows.c		its rows
  * couchdb_filter.c	which rows: what the source is asked, and what is seen to here
  * couchdb_ids.c		many documents by their ids
@@ -127,26 +128,27 @@ extern CouchFeed *docrep_couch_feed_begin(CouchPeer *peer, const char *since,
 										  CouchFeedMode mode);
 /* Make the call of a feed that has none, or whose call is over. */
 extern void docrep_couch_feed_call(CouchFeed *feed);
-/* The call is over without a complete answer: to be made again at retry_at, or raise. */
-extern void docrep_couch_feed_broke(CouchFeed *feed, const char *doing);
 /* End the peer's feed, if there is one. */
 extern void docrep_couch_feed_drop(CouchPeer *peer);
-/* Has the call lived for less than a few seconds? */
-extern bool docrep_couch_feed_is_short(const CouchFeed *feed);
-/* Does its answer say that the server is in trouble for now? */
-extern bool docrep_couch_feed_in_trouble(const CouchFeed *feed);
 /* Is anything wrong with what came of the call? */
 extern bool docrep_couch_feed_is_bad(CouchFeed *feed);
-/* Did nothing at all come of a call that was ended for its silence? */
-extern bool docrep_couch_feed_was_silent(const CouchFeed *feed);
 /* May another row be taken? */
 extern bool docrep_couch_feed_wants_more(const CouchFeed *feed);
 /* Everything up to here has been taken by the call: given, or not let through. */
 extern const char *docrep_couch_feed_position(const CouchFeed *feed, const DocrepChanges *out);
 /* How much the calls from here on ask for. */
 extern void docrep_couch_feed_choose(CouchFeed *feed);
-/* Replace a sequence. */
-extern void docrep_couch_set_seq(StringInfo seq, const char *value);
+
+/* ---------- couchdb_broke.c ---------- */
+
+/* The call is over without a complete answer: to be made again at retry_at, or raise. */
+extern void docrep_couch_feed_broke(CouchFeed *feed, const char *doing);
+/* Has the call lived for less than a few seconds? */
+extern bool docrep_couch_feed_is_short(const CouchFeed *feed);
+/* Does its answer say that the server is in trouble for now? */
+extern bool docrep_couch_feed_in_trouble(const CouchFeed *feed);
+/* Did nothing at all come of a call that was ended for its silence? */
+extern bool docrep_couch_feed_was_silent(const CouchFeed *feed);
 
 /* ---------- couchdb_changes.c ---------- */
 
@@ -155,9 +157,6 @@ extern void docrep_couch_set_seq(StringInfo seq, const char *value);
  * not, or if its server is another process and would not know.
  */
 extern void docrep_couch_check_source(CouchPeer *peer, const char *since);
-
-/* The number that a sequence is, or begins with ("20-g1AAAA"); -1: none. */
-extern int64 docrep_couch_seq_number(const char *seq);
 
 /* ---------- couchdb_ids.c ---------- */
 
@@ -210,6 +209,10 @@ extern void docrep_couch_filter_check_answer(const CouchPeer *peer, const Docrep
 
 /* A sequence as text, allocated; NULL: null, none, or no text. */
 extern char *docrep_couch_seq(const CouchJson *seq);
+/* The number that a sequence is, or begins with ("20-g1AAAA"); -1: none. */
+extern int64 docrep_couch_seq_number(const char *seq);
+/* Replace a sequence. */
+extern void docrep_couch_set_seq(StringInfo seq, const char *value);
 
 /*
  * Add a row, which comes after "at", to a batch; NULL, or what is wrong with it.

@@ -131,6 +131,13 @@ why_unfit(CouchFeed *feed)
 	return NULL;
 }
 
+/* Does the source say that its filter is what has failed? */
+static bool
+is_filters_fault(const CouchFeed *feed)
+{
+	return feed->refused != NULL && docrep_couch_filter_at_source(feed->peer->kind);
+}
+
 /* Do without streams from here on. */
 static void
 give_up_streams(CouchPeer *peer, const char *since, const char *why)
@@ -190,8 +197,8 @@ tend_call(CouchPeer *peer, const char *since, TimestampTz deadline)
 				end_trial(feed);
 			return deadline;
 		}
-		/* a stream that says what is wrong is one */
-		if (feed->mode == COUCHFEED_STREAM && feed->refused == NULL && (why = why_unfit(feed)) != NULL)
+		/* that a filter has failed is not the stream's fault */
+		if (feed->mode == COUCHFEED_STREAM && !is_filters_fault(feed) && (why = why_unfit(feed)) != NULL)
 		{
 			give_up_streams(peer, since, why);
 			return deadline;

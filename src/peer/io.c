@@ -15,6 +15,7 @@
 
 #include <poll.h>
 
+#include "compat.h"
 #include "miscadmin.h"
 #include "peer/io.h"
 #include "pgstat.h"
@@ -23,12 +24,6 @@
 #include "utils/timestamp.h"
 #if PG_VERSION_NUM >= 180000
 #include "storage/waiteventset.h"
-#endif
-
-#if PG_VERSION_NUM >= 170000
-#define create_wait_set(n) CreateWaitEventSet(NULL, n)
-#else
-#define create_wait_set(n) CreateWaitEventSet(TopMemoryContext, n)
 #endif
 
 /* events of the set that are not sockets: latch, postmaster's death */
@@ -196,7 +191,7 @@ renew_set(void)
 		in_set = MemoryContextAlloc(TopMemoryContext, n * sizeof(DocrepIoSocket));
 		max_in_set = n;
 	}
-	set = create_wait_set(max_in_set + NOT_SOCKETS);
+	set = docrep_create_wait_set(max_in_set + NOT_SOCKETS);
 	AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
 	AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
 }

@@ -23,6 +23,7 @@
 #include <sys/epoll.h>
 #endif
 
+#include "compat.h"
 #include "miscadmin.h"
 #include "peer/remote_watch_internal.h"
 #include "pgstat.h"
@@ -33,12 +34,6 @@
 #include "utils/timestamp.h"
 #if PG_VERSION_NUM >= 180000
 #include "storage/waiteventset.h"
-#endif
-
-#if PG_VERSION_NUM >= 170000
-#define create_wait_set(n) CreateWaitEventSet(NULL, n)
-#else
-#define create_wait_set(n) CreateWaitEventSet(TopMemoryContext, n)
 #endif
 
 /* between two waits of one key, in ms */
@@ -203,7 +198,7 @@ docrep_remote_watch_start(void)
 				(errcode_for_socket_access(),
 				 errmsg("could not make an epoll descriptor: %m")));
 #endif
-	wait_set = create_wait_set(3);
+	wait_set = docrep_create_wait_set(3);
 	AddWaitEventToSet(wait_set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
 	AddWaitEventToSet(wait_set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
 	if (epoll_fd >= 0)

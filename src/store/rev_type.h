@@ -71,46 +71,4 @@ docrep_datum_revtree(Datum datum)
 	return tree;
 }
 
-/*
- * Load a trunk, a datum of bytea, into its tree; bytes as above.
- */
-static inline void
-docrep_datum_load_trunk(RevTree *tree, Datum trunk)
-{
-	struct varlena *value = PG_DETOAST_DATUM_PACKED(trunk);
-
-	if (!docrep_revtree_load_trunk(tree, (uint8 *) VARDATA_ANY(value),
-								   VARSIZE_ANY_EXHDR(value)))
-		docrep_report_corrupt("older part of a revision tree");
-}
-
-/*
- * A new datum of docrep.revtree, and, if *trunk_changed, what the trunk column
- * has to be: *trunk is NULL for SQL's NULL.  old_trunk is the stored one,
- * detoasted, or NULL; it is wanted when docrep_revtree_wants_flush.
- */
-static inline Datum
-docrep_revtree_datum(const RevTree *tree, const struct varlena *old_trunk,
-					 bool *trunk_changed, struct varlena **trunk)
-{
-	uint8	   *inlined;
-	uint8	   *trunk_bytes;
-	size_t		inlined_len;
-	size_t		trunk_len;
-
-	docrep_revtree_pack(tree, VARHDRSZ,
-						old_trunk ? (const uint8 *) VARDATA_ANY(old_trunk) : NULL,
-						old_trunk ? VARSIZE_ANY_EXHDR(old_trunk) : 0,
-						&inlined, &inlined_len,
-						trunk_changed, &trunk_bytes, &trunk_len);
-	SET_VARSIZE(inlined, VARHDRSZ + inlined_len);
-	*trunk = NULL;
-	if (trunk_len > 0)
-	{
-		SET_VARSIZE(trunk_bytes, VARHDRSZ + trunk_len);
-		*trunk = (struct varlena *) trunk_bytes;
-	}
-	return PointerGetDatum(inlined);
-}
-
 #endif							/* DOCREP_STORE_REV_TYPE_H */
