@@ -246,7 +246,7 @@ passes_paths(const Replication *r, const char *id)
 	DocrepFilterSpec paths = {.paths = r->filter.paths, .npaths = r->filter.npaths};
 
 	return docrep_filter_is_empty(&paths) ||
-		docrep_filter_passes(docrep_filter_compile(&paths), id, NULL, false, NULL);
+		docrep_filter_id_passes(docrep_filter_compile(&paths, NULL), id, false);
 }
 
 /* doc_ids, filter, selector, paths, and design documents. */
