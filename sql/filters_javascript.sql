@@ -157,6 +157,17 @@ SELECT count(*), min(id), max(id) FROM docrep.changes('many', filter => 'm/tenth
 INSERT INTO many (_id, doc) SELECT 'long' || i, jsonb_build_object('n', i * 10, 'text', (SELECT string_agg(md5((i * 1000 + j)::text), '') FROM generate_series(1, 3000) j)) FROM generate_series(1, 40) i;
 SELECT count(*), sum(length(doc->>'text')) FROM docrep.changes('many', filter => 'm/tenth', include_docs => true) WHERE id LIKE 'long%';
 
+-- a row that shows a conflict: filters are given what the winner says
+SELECT docrep.create_table('marked');
+SELECT docrep.set_conflict_policy('marked', 'mark') IS NOT NULL AS set;
+INSERT INTO marked (_id, doc) VALUES ('_design/m', '{"filters": {"order": "function (doc) { return doc.type === ''order''; }"}}');
+SELECT docrep.bulk_docs('marked', '[{"_id": "two", "_rev": "1-b", "type": "order"}, {"_id": "two", "_rev": "1-a", "type": "user"}]', new_edits => false);
+SELECT doc ? 'Conflicts' AS shown FROM marked WHERE _id = 'two';
+CREATE FUNCTION is_order(doc jsonb, req jsonb) RETURNS boolean LANGUAGE sql AS $$SELECT doc @> '{"type": "order"}'$$;
+SELECT id, changes, doc->>'type' AS type FROM docrep.changes('marked', filter => 'm/order', include_docs => true);
+SELECT id, changes FROM docrep.changes('marked', filter => 'm/order', style => 'all_docs');
+SELECT id, changes FROM docrep.changes('marked', filter => 'filters_js.is_order');
+
 -- replication: what comes before the document that fails is replicated
 SELECT docrep.create_table('u');
 SELECT attempt($$SELECT docrep.replicate('many', 'u', '{"filter": "m/fails"}')$$);
@@ -165,7 +176,7 @@ SELECT attempt($$SELECT docrep.replicate('many', 'u', '{"filter": "m/missing"}')
 	attempt($$SELECT docrep.replicate('many', 'u', '{"filter": "m"}')$$), attempt($$SELECT docrep.replicate('many', 'u', '{"filter": "m/a/b"}')$$);
 
 ALTER TABLE t OWNER TO CURRENT_USER;
-SELECT docrep.drop_table('t'), docrep.drop_table('many'), docrep.drop_table('u');
+SELECT docrep.drop_table('t'), docrep.drop_table('many'), docrep.drop_table('u'), docrep.drop_table('marked');
 DROP OWNED BY filters_js_joe;
 DROP ROLE filters_js_joe, filters_js_staff, filters_js_firm;
 DROP SCHEMA filters_js CASCADE;

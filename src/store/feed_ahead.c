@@ -187,6 +187,8 @@ docrep_feed_read_again(DocFeed *feed, const FeedAhead *from, int flags, DocFeedR
 
 		ExecStoreHeapTuple(from->tuple, slot, false);
 		docrep_state_from_slot(feed->table, s->in_dead, slot, flags, &row->state);
+		if (flags & DOCSTATE_BODY)
+			docrep_state_unmark(feed->table, feed->snapshot, row->id, &row->state);
 		ExecClearTuple(slot);
 	}
 	else if (!docrep_state_read(feed->table, feed->snapshot, row->id, flags, &row->state))
