@@ -131,7 +131,7 @@ SELECT f, refused(f) FROM unnest(ARRAY[
 	'{"query_params": {"a": 1}}', '{"paths": "a"}', '{"paths": [1]}', '{"paths": ["a*"]}', '{"paths": ["*"]}', '{"paths": [""]}',
 	'{"prevent_deletions": "yes"}', '{"source": "http://127.0.0.1:1/db", "filter": "filters.by_type"}',
 	'{"source": "http://127.0.0.1:1/db", "filter": "a/b", "query_params": {"since": 5}}',
-	'{"source": "postgresql://x@127.0.0.1:1/db#t", "filter": "a/b"}']) f;
+	'{"filter": "a/b/c"}', '{"filter": "/b"}', '{"filter": "a/"}', '{"filter": "_view", "query_params": {"view": "a"}}']) f;
 
 DROP OWNED BY filters_joe;
 DROP ROLE filters_joe;

@@ -175,7 +175,7 @@ parse_arguments(FunctionCallInfo fcinfo, ChangesRequest *request)
 static DocFeed *
 open_feed(DocTable *table, const ChangesRequest *request, int64 since)
 {
-	DocrepFilter *filter = docrep_filter_compile(&request->filter);
+	DocrepFilter *filter = docrep_filter_compile(&request->filter, table);
 	DocFeed    *feed = docrep_feed_open(table, since, request->descending,
 										(const char *const *) request->doc_ids,
 										request->ndoc_ids,

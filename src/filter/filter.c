@@ -12,9 +12,10 @@
 
 #include "filter/filter.h"
 #include "filter/filter_function.h"
+#include "filter/filter_javascript.h"
 #include "filter/filter_paths.h"
 #include "lib/stringinfo.h"
-#include "store/errcodes.h"
+#include "store/document.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/json.h"
@@ -28,6 +29,7 @@ struct DocrepFilter
 	FilterPaths *paths;			/* or NULL */
 	Selector   *selector;		/* or NULL */
 	FilterFunction *function;	/* or NULL */
+	FilterJavascript *javascript;	/* or NULL */
 	DocFeedFilter feed;
 };
 
@@ -41,7 +43,7 @@ parse(const char *text)
 
 /* The filter that has a name. */
 static void
-compile_named(DocrepFilter *filter, const DocrepFilterSpec *spec)
+compile_named(DocrepFilter *filter, const DocrepFilterSpec *spec, DocTable *table)
 {
 	switch (docrep_filter_kind(spec->filter))
 	{
@@ -57,16 +59,13 @@ compile_named(DocrepFilter *filter, const DocrepFilterSpec *spec)
 			break;
 		case DOCREP_FILTER_VIEW:
 		case DOCREP_FILTER_JAVASCRIPT:
-			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("filter \"%s\" is not supported for document tables", spec->filter),
-					 errdetail("JavaScript of design documents is run by CouchDB sources only."),
-					 errhint("Write it as a selector, or as a SQL function (doc jsonb, req jsonb) RETURNS boolean.")));
+			filter->javascript = docrep_filter_javascript_find(spec, table);
+			break;
 	}
 }
 
 DocrepFilter *
-docrep_filter_compile(const DocrepFilterSpec *given)
+docrep_filter_compile(const DocrepFilterSpec *given, DocTable *table)
 {
 	DocrepFilter *filter;
 	DocrepFilterSpec *spec;
@@ -80,7 +79,7 @@ docrep_filter_compile(const DocrepFilterSpec *given)
 		filter->paths = docrep_paths_compile(spec->paths, spec->npaths);
 	if (spec->selector)
 		filter->selector = docrep_selector_compile(parse(spec->selector));
-	compile_named(filter, spec);
+	compile_named(filter, spec, table);
 	return filter;
 }
 
@@ -106,50 +105,97 @@ id_passes(void *arg, const char *id)
 	return filter->paths == NULL || docrep_paths_match(filter->paths, id);
 }
 
-/* What is asked about a revision whose document may pass. */
+bool
+docrep_filter_id_passes(const DocrepFilter *filter, const char *id, bool deleted)
+{
+	return !(deleted && filter->prevent_deletions) && id_passes(unconstify(DocrepFilter *, filter), id);
+}
+
+Jsonb *
+docrep_filter_document(const DocFeedLeaf *leaf)
+{
+	DocShow		show = {.revs = true};
+
+	return docrep_document_show(leaf->id, leaf->tree, leaf->node, leaf->body, leaf->atts, &show);
+}
+
+/* Does a revision match the selector? */
 static bool
-revision_passes(DocrepFilter *filter, const char *id, const char *rev, bool deleted, Jsonb *body)
+selector_passes(const DocrepFilter *filter, const DocFeedLeaf *leaf)
 {
 	static Jsonb empty;
+	const RevNode *node = &leaf->tree->nodes[leaf->node];
+	char	   *rev = palloc(REV_TEXT_SIZE);
 
-	if (deleted && filter->prevent_deletions)
-		return false;
-	if (filter->selector)
+	if (leaf->body == NULL)
 	{
-		if (body == NULL)
-		{
-			empty.root.header = JB_FOBJECT;
-			SET_VARSIZE(&empty, sizeof(Jsonb));
-		}
-		if (!docrep_selector_matches(filter->selector, body ? &body->root : &empty.root,
-									 id, rev, deleted))
-			return false;
+		empty.root.header = JB_FOBJECT;
+		SET_VARSIZE(&empty, sizeof(Jsonb));
 	}
-	return filter->function == NULL ||
-		docrep_filter_function_call(filter->function, id, rev, deleted, body);
+	(void) docrep_rev_print(&node->rev, rev);
+	return docrep_selector_matches(filter->selector, leaf->body ? &leaf->body->root : &empty.root,
+								   leaf->id, rev, node->deleted);
+}
+
+/* What can be said of a revision whose document may pass without asking JavaScript. */
+static bool
+may_pass(const DocrepFilter *filter, const DocFeedLeaf *leaf)
+{
+	if (filter->prevent_deletions && leaf->tree->nodes[leaf->node].deleted)
+		return false;
+	if (filter->selector && !selector_passes(filter, leaf))
+		return false;
+	return filter->function == NULL || docrep_filter_function_call(filter->function, leaf);
+}
+
+/* For the feed: one. */
+static bool
+feed_passes(void *arg, const DocFeedLeaf *leaf)
+{
+	return may_pass(arg, leaf);
+}
+
+/* For the feed: many, with JavaScript. */
+static void
+feed_passes_many(void *arg, DocFeedLeaf *leaves, int n)
+{
+	DocrepFilter *filter = arg;
+	DocFeedLeaf **asked = palloc(n * sizeof(DocFeedLeaf *));
+	int			nasked = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		leaves[i].passes = may_pass(filter, &leaves[i]);
+		if (leaves[i].passes)
+			asked[nasked++] = &leaves[i];
+	}
+	if (nasked > 0)
+		docrep_filter_javascript_call(filter->javascript, asked, nasked);
 }
 
 bool
-docrep_filter_passes(DocrepFilter *filter, const char *id, const char *rev, bool deleted,
-					 Jsonb *body)
+docrep_filter_passes(DocrepFilter *filter, const DocFeedLeaf *leaf)
 {
-	return id_passes(filter, id) && revision_passes(filter, id, rev, deleted, body);
+	DocFeedLeaf answer = *leaf;
+
+	if (!id_passes(filter, leaf->id))
+		return false;
+	if (filter->javascript == NULL)
+		return may_pass(filter, leaf);
+	feed_passes_many(filter, &answer, 1);
+	if (answer.sqlstate != 0)
+		ereport(ERROR,
+				(errcode(answer.sqlstate),
+				 errmsg_internal("%s", answer.reason)));
+	return answer.passes;
 }
 
-/* For the feed. */
-static bool
-feed_passes(void *arg, const char *id, const Rev *rev, bool deleted, Jsonb *body)
+int
+docrep_filter_state_flags(const DocrepFilter *filter)
 {
-	DocrepFilter *filter = arg;
-	char	   *text = NULL;
-
-	/* who does not look at documents does not want revisions either */
-	if (filter->selector || filter->function)
-	{
-		text = palloc(REV_TEXT_SIZE);
-		(void) docrep_rev_print(rev, text);
-	}
-	return revision_passes(filter, id, text, deleted, body);
+	if (filter->function || filter->javascript)
+		return DOCSTATE_BODY | DOCSTATE_TRUNK;
+	return filter->selector ? DOCSTATE_BODY : 0;
 }
 
 const DocFeedFilter *
@@ -159,9 +205,10 @@ docrep_filter_for_feed(DocrepFilter *filter, bool all_leaves)
 		return NULL;
 	filter->feed.arg = filter;
 	filter->feed.all_leaves = all_leaves;
-	filter->feed.wants_bodies = filter->selector || filter->function;
+	filter->feed.state_flags = docrep_filter_state_flags(filter);
 	filter->feed.id_passes = id_passes;
 	filter->feed.passes = feed_passes;
+	filter->feed.passes_many = filter->javascript ? feed_passes_many : NULL;
 	return &filter->feed;
 }
 
@@ -237,10 +284,14 @@ docrep_filter_identity_with(const DocrepFilterSpec *given, const char *code)
 }
 
 char *
-docrep_filter_identity(const DocrepFilterSpec *spec)
+docrep_filter_identity(const DocrepFilterSpec *spec, DocTable *table)
 {
-	DocrepFilter *filter = docrep_filter_compile(spec);
+	DocrepFilter *filter = docrep_filter_compile(spec, table);
+	char	   *code = NULL;
 
-	return docrep_filter_identity_with(spec, filter && filter->function ?
-									   docrep_filter_function_identity(filter->function) : NULL);
+	if (filter && filter->function)
+		code = docrep_filter_function_identity(filter->function);
+	else if (filter && filter->javascript)
+		code = docrep_filter_javascript_identity(filter->javascript);
+	return docrep_filter_identity_with(spec, code);
 }

@@ -76,6 +76,15 @@ extern bool docrep_filter_is_empty(const DocrepFilterSpec *spec);
 extern void docrep_filter_check(const DocrepFilterSpec *spec);
 
 /*
+ * Take "designdoc/name" apart: DR400 if it is not that; what: "filter" or "view".  The parts are
+ * allocated.
+ */
+extern void docrep_filter_split_name(const char *text, const char *what, char **design, char **name);
+
+/* The text of query_params.view, allocated; DR400 if there is none. */
+extern char *docrep_filter_view_param(const DocrepFilterSpec *spec);
+
+/*
  * Flat form, JSON text, and back.  What it has that is not known here is refused with
  * 0A000: nobody shall get more than he asked for.
  */
@@ -92,19 +101,31 @@ extern DocrepFilterSpec *docrep_filter_spec_plain(const DocrepFilterSpec *spec,
 /* ---------- filter.c ---------- */
 
 /*
- * Compile, in the current context.  Malformed: DR400.  A function that is not
- * there or may not be called: DR404, 42501; names are looked up in the
- * search_path of now, as the current role.
+ * Compile for a table, which stays open as long, in the current context.  Malformed: DR400.
+ * A function that is not there or may not be called: DR404, 42501; names are looked up in
+ * the search_path of now, design documents in the table as of now, as the current role.
+ * table NULL: for ids alone, without functions and selectors.
  */
-extern DocrepFilter *docrep_filter_compile(const DocrepFilterSpec *spec);
+extern DocrepFilter *docrep_filter_compile(const DocrepFilterSpec *spec, DocTable *table);
+
+/* May any revision of a document pass, as far as its id says? */
+extern bool docrep_filter_id_passes(const DocrepFilter *filter, const char *id, bool deleted);
 
 /*
  * Does a revision pass?  Called inside of a transaction, as the role that the
- * feed is read as.  body: without special members; NULL for a tombstone
- * without any.  An error of a user's function is raised with the document's id.
+ * feed is read as.  leaf has what docrep_filter_state_flags says.  An error of a user's
+ * function is raised with the document's id.
  */
-extern bool docrep_filter_passes(DocrepFilter *filter, const char *id, const char *rev,
-								 bool deleted, Jsonb *body);
+extern bool docrep_filter_passes(DocrepFilter *filter, const DocFeedLeaf *leaf);
+
+/* What the filter wants to see of a document: DOCSTATE_*. */
+extern int	docrep_filter_state_flags(const DocrepFilter *filter);
+
+/*
+ * A document as filters see it, as in CouchDB: with _id, _rev, _deleted, _revisions and stubs
+ * of its attachments.
+ */
+extern Jsonb *docrep_filter_document(const DocFeedLeaf *leaf);
 
 /*
  * What a feed is to be given: asked about all leaves, or about winners.  NULL filter:
@@ -116,7 +137,7 @@ extern const DocFeedFilter *docrep_filter_for_feed(DocrepFilter *filter, bool al
  * Text that is the same for filters that let the same pass, code of functions included.
  * Raises what docrep_filter_compile raises.
  */
-extern char *docrep_filter_identity(const DocrepFilterSpec *spec);
+extern char *docrep_filter_identity(const DocrepFilterSpec *spec, DocTable *table);
 
 /* The same with the code of a filter that is somewhere else; NULL: not known, or none. */
 extern char *docrep_filter_identity_with(const DocrepFilterSpec *spec, const char *code);

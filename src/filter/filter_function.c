@@ -19,6 +19,7 @@
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
+#include "filter/filter.h"
 #include "filter/filter_function.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
@@ -121,29 +122,6 @@ docrep_filter_function_find(const char *name, const char *query_params)
 
 /* ---------- calling it ---------- */
 
-/* The document as CouchDB gives it to a filter. */
-static Jsonb *
-make_doc(const char *id, const char *rev, bool deleted, Jsonb *body)
-{
-	RawBuilder	doc;
-
-	docrep_raw_init(&doc, true, 3 + (body ? JB_ROOT_COUNT(body) : 0));
-	docrep_raw_add_text(&doc, "_id", id);
-	docrep_raw_add_text(&doc, "_rev", rev);
-	if (deleted)
-		docrep_raw_add_bool(&doc, "_deleted", true);
-	if (body)
-	{
-		RawCursor	cursor;
-		RawMember	member;
-
-		docrep_raw_begin(&cursor, &body->root);
-		while (docrep_raw_next(&cursor, &member))
-			docrep_raw_add_member(&doc, &member);
-	}
-	return docrep_raw_finish(&doc);
-}
-
 /* An error of the function's: say of which document.  That somebody wants us to stop is none. */
 static void
 rethrow(const FilterFunction *function, const char *id, MemoryContext cxt)
@@ -161,8 +139,7 @@ rethrow(const FilterFunction *function, const char *id, MemoryContext cxt)
 }
 
 bool
-docrep_filter_function_call(FilterFunction *function, const char *id, const char *rev,
-							bool deleted, Jsonb *body)
+docrep_filter_function_call(FilterFunction *function, const DocFeedLeaf *leaf)
 {
 	LOCAL_FCINFO(fcinfo, 2);
 	MemoryContext cxt = CurrentMemoryContext;
@@ -170,7 +147,7 @@ docrep_filter_function_call(FilterFunction *function, const char *id, const char
 	Datum		result = (Datum) 0;
 
 	InitFunctionCallInfoData(*fcinfo, &function->finfo, 2, InvalidOid, NULL, NULL);
-	fcinfo->args[0].value = JsonbPGetDatum(make_doc(id, rev, deleted, body));
+	fcinfo->args[0].value = JsonbPGetDatum(docrep_filter_document(leaf));
 	fcinfo->args[0].isnull = false;
 	fcinfo->args[1].value = function->req;
 	fcinfo->args[1].isnull = false;
@@ -183,13 +160,13 @@ docrep_filter_function_call(FilterFunction *function, const char *id, const char
 	PG_CATCH();
 	{
 		XactReadOnly = read_only;
-		rethrow(function, id, cxt);
+		rethrow(function, leaf->id, cxt);
 	}
 	PG_END_TRY();
 	if (fcinfo->isnull)
 		ereport(ERROR,
 				(errcode(ERRCODE_DOCREP_INTERNAL),
-				 errmsg("filter %s returned NULL for document \"%s\"", function->name, id),
+				 errmsg("filter %s returned NULL for document \"%s\"", function->name, leaf->id),
 				 errhint("A filter must return true or false for every document, tombstones included.")));
 	return DatumGetBool(result);
 }

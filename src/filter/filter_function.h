@@ -10,7 +10,7 @@
 
 #include "postgres.h"
 
-#include "utils/jsonb.h"
+#include "store/feed.h"
 
 typedef struct FilterFunction FilterFunction;
 
@@ -22,8 +22,7 @@ typedef struct FilterFunction FilterFunction;
 extern FilterFunction *docrep_filter_function_find(const char *name, const char *query_params);
 
 /* Does a document pass?  As docrep_filter_passes. */
-extern bool docrep_filter_function_call(FilterFunction *function, const char *id, const char *rev,
-										bool deleted, Jsonb *body);
+extern bool docrep_filter_function_call(FilterFunction *function, const DocFeedLeaf *leaf);
 
 /* Its qualified name and a digest of its definition, allocated. */
 extern char *docrep_filter_function_identity(const FilterFunction *function);

@@ -191,13 +191,40 @@ docrep_filter_spec_plain(const DocrepFilterSpec *spec, char ***doc_ids, int *ndo
 	return plain;
 }
 
+/* ---------- names in design documents ---------- */
+
+void
+docrep_filter_split_name(const char *text, const char *what, char **design, char **name)
+{
+	const char *slash = strchr(text, '/');
+
+	if (slash == NULL || slash == text || slash[1] == '\0' || strchr(slash + 1, '/') != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_DOCREP_BAD_REQUEST),
+				 errmsg("malformed %s \"%s\"", what, text),
+				 errdetail("It must be of the form \"designdoc/name\".")));
+	*design = pnstrdup(text, slash - text);
+	*name = pstrdup(slash + 1);
+}
+
+char *
+docrep_filter_view_param(const DocrepFilterSpec *spec)
+{
+	RawValue	value;
+	Jsonb	   *holder;
+
+	if (!query_param(spec, "view", &value, &holder) || !is_string(&value))
+		needs_param("_view", "view", "\"designdoc/viewname\"");
+	return docrep_raw_to_cstring(&value);
+}
+
 /* ---------- checks ---------- */
 
 void
 docrep_filter_check(const DocrepFilterSpec *spec)
 {
-	RawValue	value;
-	Jsonb	   *holder;
+	char	   *design;
+	char	   *name;
 	char	  **ids;
 	int			n;
 
@@ -206,10 +233,17 @@ docrep_filter_check(const DocrepFilterSpec *spec)
 	if (spec->paths)
 		(void) docrep_paths_compile(spec->paths, spec->npaths);
 	(void) docrep_filter_spec_plain(spec, &ids, &n);
-	if (docrep_filter_kind(spec->filter) == DOCREP_FILTER_VIEW &&
-		!(query_param(spec, "view", &value, &holder) && is_string(&value) &&
-		  strchr(docrep_raw_to_cstring(&value), '/') != NULL))
-		needs_param("_view", "view", "\"designdoc/viewname\"");
+	switch (docrep_filter_kind(spec->filter))
+	{
+		case DOCREP_FILTER_JAVASCRIPT:
+			docrep_filter_split_name(spec->filter, "filter", &design, &name);
+			break;
+		case DOCREP_FILTER_VIEW:
+			docrep_filter_split_name(docrep_filter_view_param(spec), "view", &design, &name);
+			break;
+		default:
+			break;
+	}
 }
 
 /* ---------- as text ---------- */

@@ -68,7 +68,7 @@ docrep_peer_changes(PG_FUNCTION_ARGS)
 	read_request(fcinfo, &request);
 	docrep_changes_init(&changes, CurrentMemoryContext);
 	table = docrep_serve_open(PG_GETARG_UUID_P(0), AccessShareLock, ACL_SELECT);
-	filter = docrep_filter_compile(request.filter);
+	filter = docrep_filter_compile(request.filter, table);
 	docrep_batch_changes(table, &request, docrep_filter_for_feed(filter, !request.winners_only),
 						 &changes);
 	docrep_table_close(table, NoLock);
@@ -81,7 +81,7 @@ docrep_peer_filter(PG_FUNCTION_ARGS)
 {
 	DocTable   *table = docrep_serve_open(PG_GETARG_UUID_P(0), AccessShareLock, ACL_SELECT);
 	char	   *filter = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	char	   *identity = docrep_filter_identity(docrep_filter_spec_from_text(filter));
+	char	   *identity = docrep_filter_identity(docrep_filter_spec_from_text(filter), table);
 
 	docrep_table_close(table, NoLock);
 	PG_RETURN_TEXT_P(cstring_to_text(identity));

@@ -47,7 +47,7 @@ docrep_couch_filter_set(CouchFeedKind *kind, const DocrepFilterSpec *filter)
 	ours.paths = kind->filter->paths;
 	ours.npaths = kind->filter->npaths;
 	ours.prevent_deletions = kind->filter->prevent_deletions;
-	kind->ours = docrep_filter_compile(&ours);
+	kind->ours = docrep_filter_compile(&ours, NULL);
 }
 
 bool
@@ -56,7 +56,7 @@ docrep_couch_filter_drops(const CouchFeedKind *kind, const DocrepChange *change)
 	/* what text cannot hold is not compared with paths */
 	if (kind == NULL || kind->ours == NULL)
 		return false;
-	return !docrep_filter_passes(kind->ours, change->id, NULL, change->deleted, NULL);
+	return !docrep_filter_id_passes(kind->ours, change->id, change->deleted);
 }
 
 bool
@@ -257,19 +257,6 @@ read_code(CouchPeer *peer, const char *path, const char *member, const char *fil
 	return pnstrdup(code.text, code.len);
 }
 
-/* The text of query_params.view, which has been checked. */
-static char *
-view_param(const DocrepFilterSpec *filter)
-{
-	Jsonb	   *params = DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
-															CStringGetDatum(filter->query_params)));
-	RawValue	value;
-
-	if (!docrep_raw_find(&params->root, "view", &value))
-		elog(ERROR, "filter _view without a view");
-	return docrep_raw_to_cstring(&value);
-}
-
 /* The identity, which takes a transaction (a selector's collations), in the caller's memory. */
 static char *
 identity_with(const DocrepFilterSpec *filter, const char *code)
@@ -297,8 +284,8 @@ docrep_couch_filter_identity(DocrepPeer *base, const DocrepFilterSpec *filter)
 			code = read_code(peer, filter->filter, "filters", filter->filter);
 			break;
 		case DOCREP_FILTER_VIEW:
-			code = read_code(peer, view_param(filter), "views",
-							 psprintf("_view %s", view_param(filter)));
+			code = read_code(peer, docrep_filter_view_param(filter), "views",
+							 psprintf("_view %s", docrep_filter_view_param(filter)));
 			break;
 		case DOCREP_FILTER_FUNCTION:
 			ereport(ERROR,

@@ -244,9 +244,11 @@ static void
 identify_filter(LocalPeer *peer, void *arg)
 {
 	FilterQuestion *question = arg;
+	DocTable   *table = docrep_serve_open(&peer->table, AccessShareLock, ACL_SELECT);
 
 	question->identity = MemoryContextStrdup(question->cxt,
-											 docrep_filter_identity(question->filter));
+											 docrep_filter_identity(question->filter, table));
+	docrep_table_close(table, NoLock);
 }
 
 static char *
@@ -273,7 +275,7 @@ read_changes(LocalPeer *peer, void *arg)
 	Answer	   *answer = arg;
 	DocTable   *table = docrep_serve_open(&peer->table, AccessShareLock, ACL_SELECT);
 	const DocrepChangesRequest *request = answer->request->changes_request;
-	DocrepFilter *filter = docrep_filter_compile(request->filter);
+	DocrepFilter *filter = docrep_filter_compile(request->filter, table);
 
 	docrep_batch_changes(table, request, docrep_filter_for_feed(filter, !request->winners_only),
 						 answer->changes);

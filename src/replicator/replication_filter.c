@@ -10,6 +10,7 @@
  */
 #include "postgres.h"
 
+#include "js/js.h"
 #include "replicator/json_members.h"
 #include "replicator/replication_filter.h"
 #include "store/errcodes.h"
@@ -118,18 +119,19 @@ check_for_couchdb(const Replication *replication)
 	}
 }
 
-/* JavaScript is CouchDB's. */
+/*
+ * A table here: is the function there, or the engine?  Design documents are looked for when the
+ * replication begins, as those of other sources.
+ */
 static void
-check_for_postgres(const DocrepFilterSpec *filter)
+check_for_local(const DocrepFilterSpec *filter)
 {
 	DocrepFilterKind kind = docrep_filter_kind(filter->filter);
 
 	if (kind == DOCREP_FILTER_JAVASCRIPT || kind == DOCREP_FILTER_VIEW)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("filter \"%s\" is not supported for document tables", filter->filter),
-				 errdetail("JavaScript of design documents is run by CouchDB sources only."),
-				 errhint("Write it as a selector, or as a SQL function (doc jsonb, req jsonb) RETURNS boolean.")));
+		docrep_js_require();
+	else
+		(void) docrep_filter_compile(filter, NULL);
 }
 
 void
@@ -141,8 +143,6 @@ docrep_replication_check_filter(const Replication *replication)
 		return;
 	if (docrep_endpoint_is_http(replication->source))
 		check_for_couchdb(replication);
-	else
-		check_for_postgres(filter);
-	if (strcmp(replication->source->kind, "local") == 0)
-		(void) docrep_filter_compile(filter);
+	else if (strcmp(replication->source->kind, "local") == 0)
+		check_for_local(filter);
 }

@@ -77,12 +77,16 @@ identify_again(Run *run)
 		docrep_replication_identify(replication);
 }
 
-/* Is it time to look at the filter's code? */
+/*
+ * Is it time to look at the filter's code?  Also before the run ends to have others wait: a change
+ * of a design document that came while it ran would wake nobody any more.
+ */
 static bool
 filter_due(const Run *run)
 {
 	return run->filter_looked != 0 &&
-		TimestampDifferenceExceeds(run->filter_looked, GetCurrentTimestamp(), FILTER_LOOK_MS);
+		(run->parking ||
+		 TimestampDifferenceExceeds(run->filter_looked, GetCurrentTimestamp(), FILTER_LOOK_MS));
 }
 
 /* Look, while nothing is under way.  True: it is another replication now. */

@@ -229,16 +229,6 @@ is_among(const char *id, char **ids, int n)
 	return false;
 }
 
-/* Is there a member that this function does not know how to judge? */
-static bool
-has_member(const Replication *r, const char *name)
-{
-	JsonbValue	value;
-
-	return r->document != NULL && JB_ROOT_IS_OBJECT(r->document) &&
-		docrep_json_member(&r->document->root, name, &value);
-}
-
 /* Is the id one of those that paths name? */
 static bool
 passes_paths(const Replication *r, const char *id)
@@ -246,7 +236,67 @@ passes_paths(const Replication *r, const char *id)
 	DocrepFilterSpec paths = {.paths = r->filter.paths, .npaths = r->filter.npaths};
 
 	return docrep_filter_is_empty(&paths) ||
-		docrep_filter_passes(docrep_filter_compile(&paths), id, NULL, false, NULL);
+		docrep_filter_id_passes(docrep_filter_compile(&paths, NULL), id, false);
+}
+
+/* What a replication's filter is called. */
+static const char *
+filter_name(const Replication *r)
+{
+	if (r->filter.filter && strcmp(r->filter.filter, "_view") == 0)
+		return psprintf("filter \"_view\" of \"%s\"", docrep_filter_view_param(&r->filter));
+	if (r->filter.filter)
+		return psprintf("filter \"%s\"", r->filter.filter);
+	return r->filter.selector ? "the selector" : "prevent_deletions";
+}
+
+/* Ask the filter of a source that is here. */
+static void
+explain_answer(Explanation *e)
+{
+	const Replication *r = e->task->replication;
+	const char *name = filter_name(r);
+	ExplainFilter answer;
+
+	docrep_explain_ask_filter(r, e->source.table->info.relid, e->id, &answer);
+	if (answer.problem)
+		add(e, "filter", STOPS, "%s has no answer: %s", name, answer.problem);
+	else if (!answer.found)
+		add(e, "filter", STOPS, "role %s, as which the replication reads, does not see the document",
+			GetUserNameFromId(r->role, false));
+	else if (answer.passing == 0)
+		add(e, "filter", STOPS, "%s does not let it pass", name);
+	else if (answer.passing < answer.asked)
+		add(e, "filter", PASSES, "%s lets %d of its %d revisions pass", name, answer.passing,
+			answer.asked);
+	else
+		add(e, "filter", PASSES, "%s lets it pass", name);
+}
+
+/* Is anything asked but the id? */
+static bool
+looks_at_revisions(const DocrepFilterSpec *filter)
+{
+	return filter->filter || filter->selector || filter->prevent_deletions;
+}
+
+/* filter, selector, prevent_deletions. */
+static void
+explain_asked(Explanation *e)
+{
+	const Replication *r = e->task->replication;
+
+	if (e->source.table == NULL)
+		add(e, "filter", UNKNOWN, "%s is asked at %s, which cannot be looked at from here",
+			filter_name(r), r->source->display);
+	else if (!e->source.found)
+		add(e, "filter", UNKNOWN, "there is no document about which %s could be asked",
+			filter_name(r));
+	else if (!docrep_explain_may_ask(r))
+		add(e, "filter", UNKNOWN, "%s is asked as role %s, which this role may not become",
+			filter_name(r), GetUserNameFromId(r->role, false));
+	else
+		explain_answer(e);
 }
 
 /* doc_ids, filter, selector, paths, and design documents. */
@@ -259,12 +309,12 @@ explain_filter(Explanation *e)
 		add(e, "filter", STOPS, "its id is not among those of paths");
 	else if (r->doc_ids && !is_among(e->id, r->doc_ids, r->ndoc_ids))
 		add(e, "filter", STOPS, "its id is not among the %d of doc_ids", r->ndoc_ids);
+	else if (looks_at_revisions(&r->filter))
+		explain_asked(e);
 	else if (r->doc_ids)
 		add(e, "filter", PASSES, "its id is among those of doc_ids");
-	else if (has_member(r, "filter") || has_member(r, "selector"))
-		add(e, "filter", UNKNOWN, "the replication has a filter, whose verdict is not kept");
-	else if (!docrep_filter_is_empty(&r->filter))
-		add(e, "filter", PASSES, "its id is among those of paths, or all are");
+	else if (r->filter.paths)
+		add(e, "filter", PASSES, "its id is among those of paths");
 	else
 		add(e, "filter", PASSES, "all documents are replicated");
 	if (strncmp(e->id, "_design/", 8) == 0 && strcmp(r->target->kind, "local") == 0 &&

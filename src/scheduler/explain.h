@@ -2,7 +2,7 @@
  *
  * explain.h
  *		docrep.explain(): what is known of the replication in question.
- *		Private to explain.c and explain_task.c.
+ *		Private to explain*.c.
  *
  *-------------------------------------------------------------------------
  */
@@ -29,5 +29,21 @@ typedef struct ExplainTask
  * without its suffixes.  None that the current role may see: DR404.
  */
 extern ExplainTask *docrep_explain_find(const char *id);
+
+/* What a filter says of a document. */
+typedef struct ExplainFilter
+{
+	bool		found;			/* the replication's role sees the document */
+	int			asked;			/* about so many revisions that would travel */
+	int			passing;
+	char	   *problem;		/* the filter has no answer, and why; or NULL */
+} ExplainFilter;
+
+/* May the current role have the filter called as the role that the replication runs as? */
+extern bool docrep_explain_may_ask(const Replication *r);
+
+/* Ask the filter of a replication about a document of a table, as that role. */
+extern void docrep_explain_ask_filter(const Replication *r, Oid relid, const char *id,
+									  ExplainFilter *answer);
 
 #endif							/* DOCREP_SCHEDULER_EXPLAIN_H */

@@ -20,6 +20,21 @@ typedef struct DocFeedRow
 								 * of docrep_revtree_leaves; NULL: all */
 } DocFeedRow;
 
+/* A revision that a filter is asked about. */
+typedef struct DocFeedLeaf
+{
+	const char *id;
+	const RevTree *tree;		/* with its trunk, if that is asked for */
+	int32		node;			/* of the revision, in tree->nodes */
+	Jsonb	   *body;			/* NULL: not asked for, or {} */
+	Jsonb	   *atts;			/* column _attachments; NULL: not asked for, or none */
+
+	/* the answers of passes_many */
+	bool		passes;
+	int			sqlstate;		/* 0; else there is no answer, and reason is the message */
+	const char *reason;
+} DocFeedLeaf;
+
 /*
  * Which documents are wanted, as the floor above says (src/filter/).  Asked
  * about rows that the role may see, in memory that is emptied for the next.
@@ -29,9 +44,15 @@ typedef struct DocFeedFilter
 	void	   *arg;
 	bool		all_leaves;		/* asked about every leaf, and a row passes if one does; else
 								 * about the winner */
-	bool		wants_bodies;
+	int			state_flags;	/* DOCSTATE_*: what it wants to see */
 	bool		(*id_passes) (void *arg, const char *id);	/* may any revision of it pass? */
-	bool		(*passes) (void *arg, const char *id, const Rev *rev, bool deleted, Jsonb *body);
+	bool		(*passes) (void *arg, const DocFeedLeaf *leaf);
+
+	/*
+	 * NULL, or the same of many, where asking about each would take long: rows are read ahead
+	 * for it.  What is wrong with one is told in its answer, and raised when its turn comes.
+	 */
+	void		(*passes_many) (void *arg, DocFeedLeaf *leaves, int n);
 } DocFeedFilter;
 
 /*
@@ -46,7 +67,8 @@ extern DocFeed *docrep_feed_open(DocTable *table, int64 since, bool descending,
 /*
  * Pass over what the filter does not let through.  patience, if not 0: after so many
  * ms the feed ends before its end (docrep_feed_paused) when it has met nothing but such
- * rows since it was opened or gave the last one.
+ * rows since it was opened or gave the last one; and it ends before a row about which the filter
+ * has no answer, unless that is the first it met, so that what comes before is not lost.
  */
 extern void docrep_feed_set_filter(DocFeed *feed, const DocFeedFilter *filter, int patience);
 
