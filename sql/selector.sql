@@ -191,6 +191,19 @@ SELECT run('{"n": {"$nin": [9, 10]}}');
 SELECT docrep.put_attachment('t', 'none', 'a.txt', 'text/plain', 'hello', docrep.get('t', 'none') ->> '_rev') IS NOT NULL AS put;
 SELECT docrep.find('t', '{"_id": "none"}') - '_rev';
 
+-- ... which selectors see as stubs, like CouchDB's, also in feeds; of losing leaves their own
+SELECT count(*) AS refused FROM docrep.bulk_docs('t', '[
+	{"_id": "two", "_rev": "2-b", "_revisions": {"start": 2, "ids": ["b", "a"]}, "_attachments": {"b": {"content_type": "image/png", "data": "AAAA", "revpos": 2}}},
+	{"_id": "two", "_rev": "2-a", "_revisions": {"start": 2, "ids": ["a", "a"]}, "_attachments": {"a.txt": {"content_type": "text/plain", "data": "AAAA", "revpos": 2}}}]', false);
+CREATE TEMP TABLE about_atts (s jsonb);
+INSERT INTO about_atts VALUES ('{"_attachments": {"$exists": true}}'), ('{"_attachments": {"a\\.txt": {"content_type": "text/plain"}}}'), ('{"_attachments.b.length": {"$gt": 2}}'),
+	('{"_attachments": {"$keyMapMatch": {"$eq": "b"}}}'), ('{"_attachments.b.stub": true, "_attachments.b.revpos": 2}'), ('{"$and": [{"$keyMapMatch": {"$eq": "_attachments"}}, {"_attachments.a\\.txt.digest": {"$regex": "^md5-"}}]}'),
+	('{"_attachments": {"$not": {"$size": 0}}, "_id": "two"}'), ('{"_attachments.b.data": {"$exists": true}}'), ('{"_revisions": {"$exists": true}}');
+SELECT s, ARRAY(SELECT f ->> '_id' FROM docrep.find('t', s) f) AS found,
+	ARRAY(SELECT c.id FROM docrep.changes('t', selector => s) c ORDER BY 1) AS winners,
+	ARRAY(SELECT c.id || ' ' || c.changes::text FROM docrep.changes('t', selector => s, style => 'all_docs') c WHERE c.id = 'two') AS leaves
+	FROM about_atts ORDER BY s::text COLLATE "C";
+
 -- privileges and row security are those of the caller
 CREATE ROLE selector_user;
 GRANT USAGE ON SCHEMA selector TO selector_user;

@@ -134,7 +134,8 @@ selector_passes(const DocrepFilter *filter, const DocFeedLeaf *leaf)
 	}
 	(void) docrep_rev_print(&node->rev, rev);
 	return docrep_selector_matches(filter->selector, leaf->body ? &leaf->body->root : &empty.root,
-								   leaf->id, rev, node->deleted);
+								   leaf->id, rev, node->deleted,
+								   docrep_selector_stubs(filter->selector, leaf->atts));
 }
 
 /* What can be said of a revision whose document may pass without asking JavaScript. */

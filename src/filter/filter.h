@@ -42,10 +42,17 @@ extern Selector *docrep_selector_compile(Jsonb *selector);
 /*
  * Does a document match?  doc is its body without special members, "id", "rev"
  * (as text) and deleted stand for _id, _rev and _deleted (which is there only if
- * true); NULL id: doc has whatever members beginning with "_" it has.
+ * true), atts for _attachments; NULL id: doc has whatever members beginning with "_" it has.
  */
 extern bool docrep_selector_matches(const Selector *selector, JsonbContainer *doc,
-									const char *id, const char *rev, bool deleted);
+									const char *id, const char *rev, bool deleted,
+									const Jsonb *atts);
+
+/*
+ * What atts is to be of a document with such a column _attachments, or NULL: an object with
+ * the stubs, if there are any and they are asked about; else NULL.
+ */
+extern Jsonb *docrep_selector_stubs(const Selector *selector, Jsonb *column);
 
 /* Canonical text of a selector: what means the same has the same (for the replication id). */
 extern char *docrep_selector_canonical(const Selector *selector);

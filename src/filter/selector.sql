@@ -5,10 +5,10 @@ CREATE FUNCTION docrep.matches(doc jsonb, selector jsonb) RETURNS boolean
 COMMENT ON FUNCTION docrep.matches(jsonb, jsonb) IS
 	'Does a document match a Mango selector, as in CouchDB''s _find?';
 
-CREATE FUNCTION docrep.row_matches(doc jsonb, id text, rev docrep.rev, selector jsonb) RETURNS boolean
-	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 20 AS 'MODULE_PATHNAME', 'docrep_row_matches';
-COMMENT ON FUNCTION docrep.row_matches(jsonb, text, docrep.rev, jsonb) IS
-	'Does the document of a row match a Mango selector, _id and _rev included?';
+CREATE FUNCTION docrep.row_matches(doc jsonb, id text, rev docrep.rev, attachments jsonb, selector jsonb) RETURNS boolean
+	LANGUAGE C IMMUTABLE PARALLEL SAFE COST 20 AS 'MODULE_PATHNAME', 'docrep_row_matches';
+COMMENT ON FUNCTION docrep.row_matches(jsonb, text, docrep.rev, jsonb, jsonb) IS
+	'Does the document of a row match a Mango selector, _id, _rev and _attachments included?';
 
 CREATE FUNCTION docrep.found_doc(doc jsonb, id text, rev docrep.rev, attachments jsonb, fields text[])
 	RETURNS jsonb

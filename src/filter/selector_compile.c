@@ -170,6 +170,8 @@ make_condition(Selector *selector, SelectorOp op, int nchildren, const Place *pl
 	docrep_selector_set_path(node, place->path, place->pathlen);
 	if (node->special == SPECIAL_REV)
 		selector->uses_rev = true;
+	if (node->special == SPECIAL_ATTACHMENTS || node->nsteps == 0)
+		selector->uses_atts = true;
 	if (node->nsteps == 0)
 		selector->uses_whole = true;
 	return node;

@@ -3,8 +3,8 @@
  * selector_eval.c
  *		Does a document match a compiled selector?
  *
- * Works on stored jsonb in place; memory is taken only for $mod, and for
- * conditions on the document as a whole.
+ * Works on stored jsonb in place; memory is taken only for $mod, for
+ * conditions on the document as a whole, and for stubs of attachments.
  *
  *-------------------------------------------------------------------------
  */
@@ -16,6 +16,7 @@
 #include "utils/numeric.h"
 
 #include "filter/selector_internal.h"
+#include "store/document.h"
 
 /* The document that is looked at. */
 typedef struct Eval
@@ -25,7 +26,8 @@ typedef struct Eval
 	const char *id;				/* NULL: the body has all there is */
 	const char *rev;
 	bool		deleted;
-	Jsonb	   *whole;			/* with _id and _rev, once it was asked for */
+	const Jsonb *atts;			/* an object with _attachments, or NULL */
+	Jsonb	   *whole;			/* with all of these, once it was asked for */
 } Eval;
 
 typedef enum Found
@@ -55,7 +57,7 @@ whole_document(Eval *eval, RawValue *value)
 	if (eval->whole == NULL)
 	{
 		docrep_raw_begin(&cursor, eval->body);
-		docrep_raw_init(&builder, true, cursor.n + 3);
+		docrep_raw_init(&builder, true, cursor.n + 4);
 		while (docrep_raw_next(&cursor, &member))
 			docrep_raw_add_member(&builder, &member);
 		docrep_raw_add_text(&builder, "_id", eval->id);
@@ -63,6 +65,12 @@ whole_document(Eval *eval, RawValue *value)
 			docrep_raw_add_text(&builder, "_rev", eval->rev);
 		if (eval->deleted)
 			docrep_raw_add_bool(&builder, "_deleted", true);
+		if (eval->atts)
+		{
+			docrep_raw_begin(&cursor, &eval->atts->root);
+			while (docrep_raw_next(&cursor, &member))
+				docrep_raw_add_member(&builder, &member);
+		}
 		eval->whole = docrep_raw_finish(&builder);
 	}
 	docrep_selector_root_value(&eval->whole->root, value);
@@ -81,6 +89,8 @@ find_special(const Eval *eval, SelectorSpecial special, RawValue *result)
 		result->type = JENTRY_ISBOOL_TRUE;
 		return eval->deleted;
 	}
+	if (special == SPECIAL_ATTACHMENTS)
+		return eval->atts && docrep_raw_find(&eval->atts->root, "_attachments", result);
 	text = special == SPECIAL_ID ? eval->id : eval->rev;
 	if (text == NULL)
 		return false;
@@ -385,11 +395,29 @@ node_matches(Eval *eval, const SelectorNode *node, const RawValue *value, bool r
  */
 bool
 docrep_selector_matches(const Selector *selector, JsonbContainer *doc,
-						const char *id, const char *rev, bool deleted)
+						const char *id, const char *rev, bool deleted, const Jsonb *atts)
 {
-	Eval		eval = {selector->collation, doc, id, rev, deleted, NULL};
+	Eval		eval = {selector->collation, doc, id, rev, deleted, atts, NULL};
 
 	if (selector->root == NULL)
 		return true;
 	return node_matches(&eval, selector->root, NULL, false);
+}
+
+/*
+ * The stubs of a document's attachments; see filter.h.
+ */
+Jsonb *
+docrep_selector_stubs(const Selector *selector, Jsonb *column)
+{
+	RawBuilder	builder;
+	DocShow		show = {0};
+	Jsonb	   *result;
+
+	if (column == NULL || !selector->uses_atts)
+		return NULL;
+	docrep_raw_init(&builder, true, 1);
+	docrep_document_add_atts(&builder, NULL, 0, column, &show);
+	result = docrep_raw_finish(&builder);
+	return JB_ROOT_COUNT(result) > 0 ? result : NULL;
 }

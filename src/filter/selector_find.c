@@ -184,7 +184,7 @@ docrep_find_query(PG_FUNCTION_ARGS)
 												get_rel_name(relid)));
 	if (condition)
 		appendStringInfo(&query, "%s AND ", condition);
-	appendStringInfo(&query, "docrep.row_matches(t.doc, t._id, t._rev, %s)%s ORDER BY %s%st._id",
+	appendStringInfo(&query, "docrep.row_matches(t.doc, t._id, t._rev, t._attachments, %s)%s ORDER BY %s%st._id",
 					 quote_literal_cstr(JsonbToCString(NULL, &selector->source->root, -1)),
 					 where.data, order.data, order.len > 0 ? ", " : "");
 	append_count(&query, fcinfo, 4, "max_rows", "LIMIT");

@@ -93,22 +93,32 @@ docrep_matches(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_DOCREP_BAD_REQUEST),
 				 errmsg("a document must be a JSON object")));
-	result = docrep_selector_matches(selector, &doc->root, NULL, NULL, false);
+	result = docrep_selector_matches(selector, &doc->root, NULL, NULL, false, NULL);
 	PG_FREE_IF_COPY(doc, 0);
 	PG_RETURN_BOOL(result);
 }
 
 /*
- * row_matches(doc, id, rev, selector): does the document of a row match?
+ * row_matches(doc, id, rev, attachments, selector): does the document of a row match?  Only
+ * attachments may be NULL.
  */
 Datum
 docrep_row_matches(PG_FUNCTION_ARGS)
 {
-	Jsonb	   *doc = PG_GETARG_JSONB_P(0);
-	Selector   *selector = get_selector(fcinfo, 3);
-	char	   *id = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	Jsonb	   *doc;
+	Selector   *selector;
+	char	   *id;
 	char	   *rev_text = NULL;
+	Jsonb	   *atts = NULL;
 	bool		result;
+
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(2) || PG_ARGISNULL(4))
+		PG_RETURN_NULL();
+	doc = PG_GETARG_JSONB_P(0);
+	selector = get_selector(fcinfo, 4);
+	id = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	if (selector->uses_atts && !PG_ARGISNULL(3))
+		atts = docrep_selector_stubs(selector, PG_GETARG_JSONB_P(3));
 
 	if (selector->uses_rev || selector->uses_whole)
 	{
@@ -118,7 +128,7 @@ docrep_row_matches(PG_FUNCTION_ARGS)
 		rev_text = palloc(REV_TEXT_SIZE);
 		docrep_rev_print(&rev, rev_text);
 	}
-	result = docrep_selector_matches(selector, &doc->root, id, rev_text, false);
+	result = docrep_selector_matches(selector, &doc->root, id, rev_text, false, atts);
 	pfree(id);
 	PG_FREE_IF_COPY(doc, 0);
 	PG_RETURN_BOOL(result);

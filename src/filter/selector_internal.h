@@ -60,7 +60,8 @@ typedef enum SelectorSpecial
 	SPECIAL_NONE,
 	SPECIAL_ID,
 	SPECIAL_REV,
-	SPECIAL_DELETED
+	SPECIAL_DELETED,
+	SPECIAL_ATTACHMENTS
 } SelectorSpecial;
 
 typedef struct SelectorStep
@@ -97,6 +98,7 @@ struct Selector
 	SelectorNode *root;			/* NULL: everything matches */
 	Oid			collation;
 	bool		uses_rev;
+	bool		uses_atts;
 	bool		uses_whole;		/* a condition on the document as a value */
 };
 

@@ -96,4 +96,6 @@ docrep_selector_set_path(SelectorNode *node, const char *path, int len)
 		node->special = SPECIAL_REV;
 	else if (strcmp(node->steps[0].name, "_deleted") == 0)
 		node->special = SPECIAL_DELETED;
+	else if (strcmp(node->steps[0].name, "_attachments") == 0)
+		node->special = SPECIAL_ATTACHMENTS;
 }
