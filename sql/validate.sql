@@ -155,6 +155,25 @@ SELECT id, error, reason FROM docrep.bulk_docs('t', '[{"_id": "m2", "no": "mende
 SELECT _id, doc FROM t WHERE _id LIKE 'm_' ORDER BY _id;
 DROP TRIGGER mend ON t;
 
+-- conflicts: what a policy makes of them is not asked about, what somebody says is
+SELECT docrep.set_conflict_policy('t', 'latest');
+SELECT docrep.bulk_docs('t', '[{"_id": "fight", "_rev": "1-a", "keep": 1}]', new_edits => false);
+SELECT docrep.bulk_docs('t', '[{"_id": "fight", "_rev": "1-b", "keep": 2}]', new_edits => false);
+SELECT docrep.get('t', 'fight', conflicts => true) ? '_conflicts' AS in_conflict;
+SELECT docrep.set_conflict_policy('t', 'keep');
+SELECT docrep.bulk_docs('t', '[{"_id": "quarrel", "_rev": "1-a", "keep": 1}, {"_id": "quarrel", "_rev": "1-b", "keep": 2}]', new_edits => false);
+SELECT attempt($$SELECT docrep.resolve('t', 'quarrel', doc => '{"no": "merged"}')$$);
+SELECT attempt($$SELECT docrep.resolve('t', 'quarrel', keep => '1-b')$$);
+SELECT jsonb_array_length(docrep.get('t', 'quarrel', conflicts => true) -> '_conflicts') AS conflicts;
+-- a document that shows its conflict is asked about with its true body
+SELECT docrep.set_conflict_policy('t', 'mark');
+SELECT docrep.bulk_docs('t', '[{"_id": "marked", "_rev": "1-a", "v": 1}, {"_id": "marked", "_rev": "1-b", "v": 2}]', new_edits => false);
+SELECT doc FROM t WHERE _id = 'marked';
+SELECT attempt($$UPDATE t SET doc = '{"tell": 1}' WHERE _id = 'marked'$$);
+SELECT id, error, reason FROM docrep.bulk_docs('t', '[{"_id": "marked", "_rev": "3-c", "_revisions": {"start": 3, "ids": ["c", "c", "b"]}, "tell": 1}]', new_edits => false);
+SELECT docrep.set_conflict_policy('t', 'keep');
+SELECT docrep.check('t');
+
 -- who writes: the current role, in user_ctx and as which the function runs
 CREATE ROLE validate_writer;
 CREATE ROLE validate_reader;
