@@ -42,9 +42,10 @@ typedef struct Round
 	bool		isolate;
 	MemoryContext result_cxt;	/* for reasons */
 	MemoryContext cxt;			/* for the rest */
-	DocValidation docs[MAX_ASKED];
-	DocWrite   *writes[MAX_ASKED];
+	DocValidation *docs;
+	DocWrite  **writes;
 	int			n;
+	int			max;			/* then they are asked about */
 	Size		bytes;
 	int			refused;
 } Round;
@@ -219,15 +220,19 @@ ask_write(Round *round, DocChange *change, int w, const Jsonb *body, bool old_vi
 	MemoryContextSwitchTo(old);
 	round->writes[round->n++] = write;
 	round->bytes += VARSIZE(doc->new_doc) + (doc->old_doc ? VARSIZE(doc->old_doc) : 0);
-	if (round->n == MAX_ASKED || round->bytes >= MAX_ASKED_BYTES)
+	if (round->n == round->max || round->bytes >= MAX_ASKED_BYTES)
 		finish_round(round);
 }
 
+/* Begin to gather, of about so many documents. */
 static Round *
-begin_round(DocTable *table, bool isolate, MemoryContext result_cxt)
+begin_round(DocTable *table, int expected, bool isolate, MemoryContext result_cxt)
 {
 	Round	   *round = palloc(sizeof(Round));
 
+	round->max = Min(expected, MAX_ASKED);
+	round->docs = palloc(round->max * sizeof(DocValidation));
+	round->writes = palloc(round->max * sizeof(DocWrite *));
 	round->table = table;
 	round->isolate = isolate;
 	round->result_cxt = result_cxt;
@@ -247,6 +252,8 @@ end_round(Round *round)
 	finish_round(round);
 	refused = round->refused;
 	MemoryContextDelete(round->cxt);
+	pfree(round->docs);
+	pfree(round->writes);
 	pfree(round);
 	return refused;
 }
@@ -327,7 +334,7 @@ docrep_validate_changes(DocTable *table, DocChange *changes, int n, bool isolate
 {
 	bool		wanted = docrep_validated(table->rel);
 	bool	   *visible = wanted ? visible_changes(table, changes, n) : NULL;
-	Round	   *round = wanted ? begin_round(table, isolate, cxt) : NULL;
+	Round	   *round = wanted ? begin_round(table, n, isolate, cxt) : NULL;
 
 	for (int i = 0; i < n; i++)
 	{
@@ -350,13 +357,21 @@ docrep_validate_changes(DocTable *table, DocChange *changes, int n, bool isolate
 	return wanted ? end_round(round) : 0;
 }
 
+/* May the role see what the change goes on from?  The row of a live document came by its policies. */
+static bool
+sees_old(Relation rel, const DocChange *change)
+{
+	return change->was_live ||
+		check_enable_rls(RelationGetRelid(rel), InvalidOid, true) != RLS_ENABLED;
+}
+
 /* Ask about one write of a change, with this body; raises. */
 static void
 ask_alone(DocTable *table, DocChange *change, int w, const Jsonb *body)
 {
-	Round	   *round = begin_round(table, false, CurrentMemoryContext);
+	Round	   *round = begin_round(table, 1, false, CurrentMemoryContext);
 
-	ask_write(round, change, w, body, true);
+	ask_write(round, change, w, body, sees_old(table->rel, change));
 	(void) end_round(round);
 }
 
@@ -436,13 +451,11 @@ docrep_validate_insert(Relation rel, DocChange *change, DocWrite *write, const R
 			ask_first(table, write, base);
 		else
 		{
-			/* a role under row security sees no tombstones */
-			bool		sees = check_enable_rls(RelationGetRelid(rel), InvalidOid, true) != RLS_ENABLED;
-			Round	   *round = begin_round(table, false, CurrentMemoryContext);
+			Round	   *round = begin_round(table, 1, false, CurrentMemoryContext);
 
 			write->path.n = base ? 1 : 0;
 			write->path.revs = (Rev *) base;
-			ask_write(round, change, 0, write->body, sees);
+			ask_write(round, change, 0, write->body, sees_old(rel, change));
 			(void) end_round(round);
 			write->path = given;
 		}

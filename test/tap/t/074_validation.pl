@@ -207,4 +207,37 @@ SKIP:
 	check_table($near, 'one', 'js');
 }
 
+# ---------- without the engine ----------
+
+# the staged files again, but for the program, for a server of its own
+my $stage = PostgreSQL::Test::Utils::tempdir . '/stage';
+my $bare = new_node('bare', start => 0);
+foreach my $line (split /\n/, slurp_file($bare->data_dir . '/postgresql.conf'))
+{
+	next unless $line =~ /^(extension_destdir|dynamic_library_path|extension_control_path)\s*=/ && $line =~ m{'([^':]*?/stage)(?=[/':])};
+	my $from = $1;
+	system_or_bail('cp', '-r', $from, $stage) unless -e $stage;
+	$bare->append_conf('postgresql.conf', $line =~ s/\Q$from\E/$stage/gr);
+}
+SKIP:
+{
+	skip 'the extension is not staged', 1 unless -e $stage;
+	unlink glob "$stage/usr/lib/postgresql/*/lib/docrep_js";
+	$bare->start;
+	$bare->safe_psql('postgres', q{CREATE EXTENSION docrep; SELECT docrep.create_table('src'), docrep.create_table('dst');
+		INSERT INTO src VALUES ('_design/check', } . quote($design) . ')');
+	replicate($bare, 'postgres', 'src', 'dst');
+	is($bare->safe_psql('postgres', q{SELECT _id FROM dst}), '_design/check', 'without the engine design documents arrive');
+	is($bare->safe_psql('postgres', q{SELECT problem FROM docrep.validators('dst')}), 'the JavaScript engine is not installed', '... and it is said');
+	$bare->safe_psql('postgres', q{SET docrep.validation = off; INSERT INTO src SELECT 'd' || i, jsonb_build_object('n', i) FROM generate_series(1, 20) i});
+	my ($state, $message) = DocrepTest::sqlstate($bare, 'postgres', q{INSERT INTO dst VALUES ('a', '{}')});
+	is($state, '0A000', 'nothing is written that cannot be validated');
+	like($message, qr/_design\/check.*docrep\.validation to off/s, '... with what can be done');
+	($state, $message) = DocrepTest::sqlstate($bare, 'postgres', q{SELECT docrep.replicate('src', 'dst')});
+	is($state, '0A000', '... by replication neither');
+	is($bare->safe_psql('postgres', 'SELECT count(*) FROM docrep.rejected_docs'), 0, '... which waits, and rejects nothing');
+	$bare->safe_psql('postgres', 'ALTER DATABASE postgres SET docrep.validation = off');
+	is(replicate($bare, 'postgres', 'src', 'dst')->{docs_written}, 20, 'docrep.validation = off lets them in');
+}
+
 done_testing();
