@@ -18,6 +18,7 @@
 
 #include "access/genam.h"
 #include "access/stratnum.h"
+#include "access/tableam.h"
 #include "catalog/pg_collation.h"
 #include "compat.h"
 #include "executor/tuptable.h"
@@ -27,7 +28,6 @@
 #include "store/errcodes.h"
 #include "store/sql_support.h"
 #include "store/table_settings.h"
-#include "access/tableam.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"

@@ -409,12 +409,13 @@ is_live(DocTable *table, const char *id)
 	TransactionId xwait;
 	uint32		token;
 	TupleTableSlot *slot = docrep_probe_row(table, DOC_IN_REL, id, &xwait, &token);
+	Datum		xmin;
 	bool		isnull;
 
 	if (slot == NULL)
 		return false;
-	if (TransactionIdIsCurrentTransactionId(DatumGetTransactionId(
-																  slot_getsysattr(slot, MinTransactionIdAttributeNumber, &isnull))))
+	xmin = slot_getsysattr(slot, MinTransactionIdAttributeNumber, &isnull);
+	if (TransactionIdIsCurrentTransactionId(DatumGetTransactionId(xmin)))
 		return true;
 	return docrep_lock_row(table, DOC_IN_REL, id) != NULL;
 }
