@@ -9,6 +9,7 @@
 
 #include "compat.h"
 #include "filter/user_context.h"
+#include "filter/validate.h"
 #include "fmgr.h"
 #include "js/js.h"
 #include "miscadmin.h"
@@ -81,6 +82,7 @@ _PG_init(void)
 	docrep_tombstones_define_gucs();
 	docrep_peer_define_gucs();
 	docrep_user_context_define_gucs();
+	docrep_validate_define_gucs();
 	docrep_scheduler_define_gucs();
 	docrep_node_name_define_gucs();
 	MarkGUCPrefixReserved("docrep");

@@ -23,6 +23,7 @@
 #include "store/resolution.h"
 #include "store/rev_type.h"
 #include "store/seqs.h"
+#include "store/validation.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -624,7 +625,7 @@ rehash_edit(DocTable *table, DocChange *change, Jsonb *doc)
 				(errcode(ERRCODE_DOCREP_BAD_REQUEST),
 				 errmsg("a trigger put members that begin with \"_\" into document \"%s\"",
 						change->id)));
-	write->body = doc;
+	/* write->body stays: should the batch be tried again, the trigger meets it again */
 	change->doc = doc;
 	docrep_revision_hash(parent >= 0 ? &change->tree->nodes[parent].rev : NULL,
 						 false, doc, change->write_atts ? &change->write_atts[0] : NULL,
@@ -648,9 +649,9 @@ docrep_change_arrive(DocTable *table, DocChange *change, Datum doc)
 				memcmp(got, change->doc, VARSIZE(got)) == 0) ||
 			compareJsonbContainers(&got->root, &change->doc->root) == 0;
 	if (same)
-		return;
-	if (change->edit && change->nwrites - change->nadded == 1 && !change->marked &&
-		docrep_rev_eq(&change->writes[0]->rev, &change->winner))
+		 /* it is as it was planned */ ;
+	else if (change->edit && change->nwrites - change->nadded == 1 && !change->marked &&
+			 docrep_rev_eq(&change->writes[0]->rev, &change->winner))
 		rehash_edit(table, change, DatumGetJsonbPCopy(doc));
 	else
 		ereport(ERROR,
@@ -658,6 +659,8 @@ docrep_change_arrive(DocTable *table, DocChange *change, Datum doc)
 				 errmsg("a trigger changed the body of document \"%s\"", change->id),
 				 errdetail("The body belongs to a revision that other servers hold too."),
 				 errhint("Let the trigger leave rows alone whose revision comes from elsewhere.")));
+	if (change->edit)
+		docrep_validate_arrived(table, change);
 }
 
 /* ---------- companions ---------- */

@@ -46,6 +46,7 @@
 static HTAB *infos = NULL;		/* DocTableInfo by relid */
 static HTAB *companions = NULL; /* companion's oid to table's oid */
 static uint64 invalidations = 0;
+static uint64 generations = 0;
 
 typedef struct CompanionEntry
 {
@@ -497,6 +498,7 @@ docrep_table_info(Relation rel)
 		DocTableInfo fresh = {0};
 
 		fresh.relid = relid;
+		fresh.generation = ++generations;
 		fill_info(&fresh, rel, argument);
 		info = hash_search(infos, &relid, HASH_ENTER, &found);
 		*info = fresh;
@@ -514,6 +516,15 @@ docrep_table_info_cached(Oid relid)
 	DocTableInfo *info = infos ? hash_search(infos, &relid, HASH_FIND, NULL) : NULL;
 
 	return info && info->valid ? info : NULL;
+}
+
+void
+docrep_table_note_validated(Oid relid, uint64 generation, bool validated)
+{
+	DocTableInfo *info = infos ? hash_search(infos, &relid, HASH_FIND, NULL) : NULL;
+
+	if (info && info->valid && info->generation == generation)
+		info->validated = validated ? DOC_VALIDATED_YES : DOC_VALIDATED_NO;
 }
 
 bool

@@ -25,6 +25,14 @@
 /* A btree key holds about 2,700 bytes; ids are refused well before. */
 #define DOCREP_MAX_ID_LEN	2000
 
+/* Is there anything to validate the table's writes? */
+typedef enum DocValidated
+{
+	DOC_VALIDATED_UNKNOWN,		/* nobody has looked yet */
+	DOC_VALIDATED_NO,
+	DOC_VALIDATED_YES
+} DocValidated;
+
 /* What one backend knows of a document table; lives until it is invalidated. */
 typedef struct DocTableInfo
 {
@@ -45,6 +53,8 @@ typedef struct DocTableInfo
 	Oid			att_sha_oid;	/* unique index on complete contents' sha256 */
 	int			revs_limit;
 	int			conflict_policy;	/* DOCREP_POLICY_* (policy.h); 0: keep */
+	uint64		generation;		/* another number each time that it is filled in */
+	DocValidated validated;		/* see validation.h */
 	AttrNumber	a_id,
 				a_doc,
 				a_rev,
@@ -88,6 +98,12 @@ extern const DocTableInfo *docrep_table_info(Relation rel);
 
 /* The description if this backend has a valid one already, else NULL. */
 extern const DocTableInfo *docrep_table_info_cached(Oid relid);
+
+/*
+ * Note whether there are validators of the table, which were looked for when its
+ * description had this generation; if it has another by now nothing is noted.
+ */
+extern void docrep_table_note_validated(Oid relid, uint64 generation, bool validated);
 
 /* 42501 unless the current role owns the table. */
 extern void docrep_table_check_owner(DocTable *table);

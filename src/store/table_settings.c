@@ -20,6 +20,7 @@
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/inval.h"
+#include "utils/snapmgr.h"
 #include "miscadmin.h"
 
 #define SETTINGS_COLUMNS \
@@ -75,9 +76,13 @@ docrep_settings_read(const pg_uuid_t *uuid)
 	result->revisions_keep = -1;
 	values[0] = UUIDPGetDatum(uuid);
 	docrep_internal_begin(&sql);
+
+	/* what is kept of them outlives a transaction whose own snapshot may be older */
+	PushActiveSnapshot(GetLatestSnapshot());
 	docrep_internal_execute(&plan,
 							"SELECT " SETTINGS_COLUMNS " FROM docrep.table_settings WHERE tbl = $1",
-							1, types, values, NULL, false, 1);
+							1, types, values, NULL, true, 1);
+	PopActiveSnapshot();
 	if (SPI_processed > 0)
 	{
 		bool		isnull;

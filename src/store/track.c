@@ -29,6 +29,7 @@
 #include "store/preload.h"
 #include "store/rev_type.h"
 #include "store/seqs.h"
+#include "store/validation.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/lsyscache.h"
@@ -281,10 +282,14 @@ over_tombstone(Relation rel, const DocTableInfo *info, DocWrite *write, const Re
 				  !is_current(table, write->id, given)))
 		update_conflict(write->id);
 	if (dead == NULL && write->atts.n == 0)
+	{
+		docrep_validate_insert(rel, NULL, write, given);
 		first_revision(info, write, cols);
+	}
 	else
 	{
 		edit_or_raise(table, &change, write);
+		docrep_validate_insert(rel, &change, write, given);
 		docrep_change_finish(table, &change, true);
 		set_bookkeeping(info, cols, &change, NULL);
 	}
@@ -302,6 +307,7 @@ insert_columns(TriggerData *td, const DocTableInfo *info, TupleTableSlot *slot,
 	write->path.n = 0;
 	if (!has_rev && write->atts.n == 0 && !docrep_dead_maybe_used(info))
 	{
+		docrep_validate_insert(td->tg_relation, NULL, write, NULL);
 		first_revision(info, write, cols);
 		return;
 	}
@@ -406,6 +412,7 @@ track_insert(TriggerData *td, const DocTableInfo *info)
 
 		if (change == NULL)
 			id_changed_by_trigger(isnull ? "" : text_to_cstring(id));
+		docrep_validation_note(info->relid, change->id);
 		batch_arrive(td->tg_relation, info, change, slot);
 		set_bookkeeping(info, &cols, change, NULL);
 		return heap_modify_tuple(td->tg_trigtuple, desc, cols.values, cols.nulls, cols.replaces);
@@ -418,6 +425,7 @@ track_insert(TriggerData *td, const DocTableInfo *info)
 
 		check_insert_columns(td->tg_relation, info, slot);
 		read_document(info, slot, &write, &id_changed, &doc_changed);
+		docrep_validation_note(info->relid, write.id);
 		insert_columns(td, info, slot, &write, &cols);
 		brought.relid = InvalidOid;
 		if (write.atts.n > 0)
@@ -505,6 +513,7 @@ update_id(TriggerData *td, const DocTableInfo *info, const char *old_id, DocWrit
 	tombstone.path.n = 1;
 	tombstone.path.revs = &change.old_winner;
 	edit_or_raise(table, &change, &tombstone);
+	docrep_validate_edit(table, &change);
 	if (write->keep_atts)
 	{
 		docrep_atts_from_column(docrep_change_old_atts(table, &change), &write->atts);
@@ -549,6 +558,7 @@ update_same_id(TriggerData *td, const DocTableInfo *info, DocWrite *write, NewCo
 	write->path.n = 1;
 	write->path.revs = &change.old_winner;
 	edit_or_raise(table, &change, write);
+	docrep_validate_edit(table, &change);
 	docrep_change_finish(table, &change, true);
 	set_bookkeeping(info, cols, &change, td->tg_trigslot);
 	docrep_change_write_companions(table, &change);
@@ -565,6 +575,7 @@ track_update(TriggerData *td, const DocTableInfo *info)
 	DocChange  *change = docrep_batch_find(info->relid, CHANGE_UPDATE, old_id, strlen(old_id));
 
 	make_columns(&cols, desc->natts);
+	docrep_validation_note(info->relid, old_id);
 	if (change)
 	{
 		check_old_row(change, td->tg_trigtuple);
@@ -582,6 +593,7 @@ track_update(TriggerData *td, const DocTableInfo *info)
 
 		read_document(info, slot, &write, &id_changed, &doc_changed);
 		check_update_columns(td, info, &write);
+		docrep_validation_note(info->relid, write.id);
 		write.keep_atts = !write.has_atts;
 		if (write.keep_atts)
 			check_brought(info, old_id);
@@ -608,6 +620,7 @@ track_delete(TriggerData *td, const DocTableInfo *info)
 	DocChange  *batched = docrep_batch_find(info->relid, CHANGE_DELETE, id, strlen(id));
 	DocWrite	write = {.id = id, .deleted = true};
 
+	docrep_validation_note(info->relid, id);
 	if (batched)
 	{
 		check_old_row(batched, td->tg_trigtuple);
@@ -619,6 +632,7 @@ track_delete(TriggerData *td, const DocTableInfo *info)
 	write.path.n = 1;
 	write.path.revs = &change.old_winner;
 	edit_or_raise(table, &change, &write);
+	docrep_validate_edit(table, &change);
 
 	/* a live conflict comes to light: settle.c inserts it once the row is gone */
 	if (docrep_revtree_live_leaves(change.tree) == 0)

@@ -28,6 +28,7 @@
 #include "store/resolution.h"
 #include "store/seqs.h"
 #include "store/table_settings.h"
+#include "store/validation.h"
 #include "store/write.h"
 #include "utils/acl.h"
 #include "utils/lsyscache.h"
@@ -55,6 +56,8 @@ typedef struct WriteJob
 	bool		edits;
 	bool		isolate;
 	bool		again;			/* docrep_write_again */
+	bool		ask;			/* validators, and the hook */
+	MemoryContext cxt;			/* the caller's: for what is said of the writes */
 } WriteJob;
 
 DocWriteHook docrep_write_hook = NULL;
@@ -164,6 +167,8 @@ prepare_change(WriteJob *job, DocGroup *group, DocChange *change)
 	{
 		DocWrite   *write = group->writes[i];
 
+		if (write->refused)
+			continue;
 		write->sqlstate = 0;
 		write->reason = NULL;
 		write->known = false;
@@ -186,6 +191,44 @@ prepare_change(WriteJob *job, DocGroup *group, DocChange *change)
 	}
 	/* a known revision may have come with ancestors that were not */
 	return anything_new || change->tree->changed;
+}
+
+/* Whatever validators have said when the group was tried before, they are asked again. */
+static void
+forget_refusals(DocGroup *group)
+{
+	for (int i = 0; i < group->n; i++)
+		group->writes[i]->refused = false;
+}
+
+static bool
+has_refused(const DocChange *change)
+{
+	for (int i = 0; i < change->nwrites; i++)
+	{
+		if (change->writes[i]->refused)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Ask validators about all changes of a range.  Those in which something is refused are
+ * prepared again without it; what then is another change is asked about again.
+ */
+static void
+validate_range(WriteJob *job, int lo, DocChange *changes, bool *anything_new, int n)
+{
+	if (docrep_validate_changes(job->table, changes, n, job->isolate, job->cxt) == 0)
+		return;
+	for (int i = 0; i < n; i++)
+	{
+		while (has_refused(&changes[i]))
+		{
+			anything_new[i] = prepare_change(job, &job->groups[lo + i], &changes[i]);
+			(void) docrep_validate_changes(job->table, &changes[i], 1, job->isolate, job->cxt);
+		}
+	}
 }
 
 static void
@@ -236,9 +279,12 @@ run_range(WriteJob *job, int lo, int hi)
 	docrep_seq_register(&table->info);
 	for (int i = 0; i < n; i++)
 	{
+		forget_refusals(&job->groups[lo + i]);
 		anything_new[i] = prepare_change(job, &job->groups[lo + i], &changes[i]);
 		pointers[i] = &changes[i];
 	}
+	if (job->ask)
+		validate_range(job, lo, changes, anything_new, n);
 	docrep_change_store_contents(table, pointers, n);
 	for (int i = 0; i < n; i++)
 	{
@@ -275,13 +321,8 @@ run_range(WriteJob *job, int lo, int hi)
 	}
 }
 
-/*
- * Is this an error of one document, to be noted while the batch goes on?
- * Data, constraints, permissions, what users' functions raise, and our own
- * classes are; what concerns the server or the transaction as a whole is not.
- */
-static bool
-is_row_error(int sqlstate)
+bool
+docrep_is_row_error(int sqlstate)
 {
 	switch (ERRCODE_TO_CATEGORY(sqlstate))
 	{
@@ -408,7 +449,7 @@ write_together(WriteJob *job, int lo, int hi)
 			FreeErrorData(edata);
 			continue;
 		}
-		if ((!race && !is_row_error(edata->sqlerrcode)) || is_missing_privilege(job, edata))
+		if ((!race && !docrep_is_row_error(edata->sqlerrcode)) || is_missing_privilege(job, edata))
 			ReThrowError(edata);
 		return edata;
 	}
@@ -535,6 +576,8 @@ run_job(DocTable *table, DocWrite *writes, int n, bool edits, bool isolate, bool
 	job.edits = edits;
 	job.isolate = isolate;
 	job.again = false;
+	job.ask = ask;
+	job.cxt = CurrentMemoryContext;
 	make_groups(&job, writes, n);
 	if (isolate)
 		write_all(&job);

@@ -38,6 +38,7 @@ typedef struct DocWrite
 	char	   *reason;			/* with sqlstate */
 	bool		known;			/* nothing was written: the revision was there */
 	int			unresolved;		/* of docrep_write_again: versions that are in conflict still */
+	bool		refused;		/* by a validator; sqlstate and reason say why */
 } DocWrite;
 
 /*
@@ -65,6 +66,13 @@ extern void docrep_write_edits(DocTable *table, DocWrite *writes, int n, bool is
  * ids are given), as if it had come in now.  Those that could not be written have their sqlstate.
  */
 extern void docrep_write_again(DocTable *table, DocWrite *writes, int n);
+
+/*
+ * Is this an error of one document, to be noted while the batch goes on?  Data,
+ * constraints, permissions, what users' functions raise, and our own classes are;
+ * what concerns the server or the transaction as a whole is not.
+ */
+extern bool docrep_is_row_error(int sqlstate);
 
 /*
  * What a floor above has to say of what comes to be written by docrep_write_revisions
