@@ -453,6 +453,8 @@ docrep_job_kind_name(JobKind kind)
 			return "verify";
 		case JOB_PREFLIGHT:
 			return "preflight";
+		case JOB_HOUSEKEEPING:
+			return "housekeeping";
 	}
 	return "replication";
 }

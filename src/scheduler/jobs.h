@@ -77,7 +77,8 @@ typedef enum JobKind
 {
 	JOB_REPLICATE = 0,
 	JOB_VERIFY,
-	JOB_PREFLIGHT
+	JOB_PREFLIGHT,
+	JOB_HOUSEKEEPING			/* made by a keeper, and nobody waits for it (housekeeping.h) */
 } JobKind;
 
 /* In order of strength: a stronger one replaces a weaker one. */
@@ -357,6 +358,9 @@ extern void docrep_process_progress(JobRef ref, const ReplicationStats *figures,
 
 /* True: end the run. */
 extern bool docrep_process_stop_asked(JobRef ref);
+
+/* Are there jobs that have no process? */
+extern bool docrep_process_others_wait(void);
 
 /*
  * In how many ms shall a caught-up run that has been idle for so many leave its

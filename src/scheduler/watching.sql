@@ -30,7 +30,7 @@ COMMENT ON COLUMN docrep.active_tasks.pid IS 'process that runs the job; null wh
 COMMENT ON COLUMN docrep.active_tasks.state IS
 	'pending (waits for a process), starting, running, idle (continuous and caught up), parked (the same, and without a process), crashing (failed; is started again at next_start)';
 COMMENT ON COLUMN docrep.active_tasks.progress IS 'percent of the changes known of; null if not known';
-COMMENT ON COLUMN docrep.active_tasks.kind IS 'replication, verify or preflight';
+COMMENT ON COLUMN docrep.active_tasks.kind IS 'replication, verify, preflight or housekeeping';
 COMMENT ON COLUMN docrep.active_tasks.error_count IS 'runs that failed in a row';
 COMMENT ON COLUMN docrep.active_tasks.doc_id IS 'the row of docrep.replicator that asked for the job; null: a function did';
 COMMENT ON COLUMN docrep.active_tasks.node IS 'docrep.node_name';

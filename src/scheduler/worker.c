@@ -20,6 +20,7 @@
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
 #include "replicator/inspection.h"
+#include "scheduler/housekeeping.h"
 #include "scheduler/pool.h"
 #include "storage/condition_variable.h"
 #include "storage/ipc.h"
@@ -261,6 +262,8 @@ do_work(const ReplicationHooks *hooks)
 			return docrep_verify_run(docrep_inspection_deserialize(request), hooks);
 		case JOB_PREFLIGHT:
 			return docrep_preflight_run(docrep_inspection_deserialize(request), hooks);
+		case JOB_HOUSEKEEPING:
+			return docrep_housekeeping_run(hooks);
 	}
 	replication = docrep_replication_deserialize(request);
 	docrep_process_source(start.ref, replication->source);
@@ -279,6 +282,8 @@ describe(void)
 			return psprintf("compare %s with %s", job->source, job->target);
 		case JOB_PREFLIGHT:
 			return psprintf("look through %s", job->source);
+		case JOB_HOUSEKEEPING:
+			return pstrdup("housekeeping of document tables");
 	}
 	return psprintf("replicate %s to %s", job->source, job->target);
 }
