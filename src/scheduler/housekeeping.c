@@ -27,6 +27,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -36,6 +37,8 @@
 #define CONFLICTS_A_STEP	100
 /* ... revisions or tombstones that are removed. */
 #define ROWS_A_STEP			1000
+/* A lock that is not had in this time is waited for without a process: the step is tried again. */
+#define LOCK_TIMEOUT		"5s"
 /* While others wait for a process, this one is given back after so long (ms). */
 #define TURN				1000
 
@@ -304,12 +307,17 @@ step_failed(const Task *task, MemoryContext cxt)
 	LWLockReleaseAll();
 	AbortOutOfAnyTransaction();
 	docrep_job_error_copy(error, edata);
-	ereport(LOG,
-			(errcode(error->sqlstate),
-			 errmsg("housekeeping (%s) failed: %s", task->kind, error->message),
-			 error->detail[0] != '\0' ? errdetail_internal("%s", error->detail) : 0));
 	begin_transaction();
-	note_error(task, error);
+	/* a table that has been dropped meanwhile is nobody's concern */
+	if (docrep_table_by_uuid(&task->tbl) == task->relid)
+	{
+		ereport(LOG,
+				(errcode(error->sqlstate),
+				 errmsg("housekeeping (%s) of table \"%s\" failed: %s", task->kind,
+						get_rel_name(task->relid), error->message),
+				 error->detail[0] != '\0' ? errdetail_internal("%s", error->detail) : 0));
+		note_error(task, error);
+	}
 	end_transaction();
 	MemoryContextSwitchTo(cxt);
 }
@@ -388,6 +396,7 @@ docrep_housekeeping_run(const ReplicationHooks *hooks)
 	ReplicationStats figures = {0};
 	bool		more = true;
 
+	SetConfigOption("lock_timeout", LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION);
 	figures.changes_pending = -1;
 	hooks->progress(hooks->arg, &figures, false);
 	while (more && !hooks->should_stop(hooks->arg))
