@@ -9,6 +9,7 @@
 
 #include "compat.h"
 #include "filter/user_context.h"
+#include "filter/filter.h"
 #include "fmgr.h"
 #include "js/js.h"
 #include "miscadmin.h"
@@ -95,6 +96,7 @@ _PG_init(void)
 	shmem_startup_hook = shmem_startup;
 
 	docrep_seqs_register_callbacks();
+	docrep_filter_install_hooks();
 	docrep_scheduler_install_hooks();
 	docrep_scheduler_register_launcher();
 }

@@ -15,6 +15,7 @@
 #include "store/errcodes.h"
 #include "store/feed.h"
 #include "store/local_docs.h"
+#include "store/not_replicated.h"
 #include "store/origins.h"
 #include "store/rejected.h"
 #include "store/seqs.h"
@@ -28,6 +29,8 @@
  * makes it to a checkpoint and is not scanned again.
  */
 #define FILTER_PATIENCE		1000
+/* ... as does one that has met so many documents that are kept back. */
+#define KEPT_BACK_A_BATCH	10000
 
 /* ---------- containers ---------- */
 
@@ -229,33 +232,68 @@ fill_change(DocTable *table, const DocrepChangesRequest *request, DocFeed *feed,
 	}
 }
 
+/* What a batch's reading is to end by. */
+typedef struct BatchLimits
+{
+	const DocrepChangesRequest *request;
+	bool		patience;		/* there is something that may pass over rows */
+	TimestampTz begun;
+	int			kept_back;		/* rows that do not travel, ... */
+	Size		kept_bytes;		/* ... and about what of memory they took */
+} BatchLimits;
+
+/* Has enough been read? */
+static bool
+batch_is_full(const BatchLimits *limits, const DocrepChanges *out)
+{
+	return out->n >= limits->request->max_rows ||
+		out->bytes + limits->kept_bytes >= limits->request->max_bytes ||
+		limits->kept_back >= KEPT_BACK_A_BATCH ||
+		(limits->patience &&
+		 TimestampDifferenceExceeds(limits->begun, GetCurrentTimestamp(), FILTER_PATIENCE));
+}
+
+/* Does the table keep all of the row back?  Then it counts for the limits. */
+static bool
+is_kept_back(const KeepBack *rule, DocTable *table, DocFeed *feed, DocFeedRow *row,
+			 BatchLimits *limits)
+{
+	if (rule == NULL ||
+		docrep_keep_back_from_row(rule, table, feed, row, limits->request->winners_only))
+		return false;
+	limits->kept_back++;
+	limits->kept_bytes += 64 + (row->state.doc ? VARSIZE(row->state.doc) : 0);
+	return true;
+}
+
 void
 docrep_batch_changes(DocTable *table, const DocrepChangesRequest *request,
 					 const DocFeedFilter *filter, DocrepChanges *out)
 {
 	MemoryContext old = MemoryContextSwitchTo(out->cxt);
 	int64		since = docrep_seq_parse(&table->info, request->since);
-	TimestampTz begun = GetCurrentTimestamp();
+	const KeepBack *rule = docrep_keep_back_rule(table);
+	BatchLimits limits = {request, filter != NULL || rule != NULL, GetCurrentTimestamp(), 0, 0};
+	int			flags = request->with_docs ? DOCSTATE_BODY | DOCSTATE_TRUNK : 0;
 	DocFeed    *feed;
 	DocFeedRow	row;
 	const char *epoch;
 
-	feed = docrep_feed_open(table, since, false, request->doc_ids, request->ndoc_ids,
-							request->with_docs ? DOCSTATE_BODY | DOCSTATE_TRUNK : 0);
+	if (rule && docrep_keep_back_wants_bodies(rule))
+		flags |= DOCSTATE_BODY;
+	feed = docrep_feed_open(table, since, false, request->doc_ids, request->ndoc_ids, flags);
 	if (filter)
 		docrep_feed_set_filter(feed, filter, FILTER_PATIENCE);
 	epoch = docrep_seq_suffix(&table->info);
 	out->at_end = true;
 	while (docrep_feed_next(feed, &row))
 	{
-		fill_change(table, request, feed, &row, out);
-		out->rows[out->n - 1].seq = docrep_seq_text(row.state.seq, epoch);
-		if (out->n >= request->max_rows || out->bytes >= request->max_bytes)
+		if (!is_kept_back(rule, table, feed, &row, &limits))
 		{
-			out->at_end = false;
-			break;
+			fill_change(table, request, feed, &row, out);
+			out->rows[out->n - 1].seq = docrep_seq_text(row.state.seq, epoch);
 		}
-		if (filter && TimestampDifferenceExceeds(begun, GetCurrentTimestamp(), FILTER_PATIENCE))
+		if (batch_is_full(&limits, out))
 		{
 			out->at_end = false;
 			break;
@@ -333,12 +371,16 @@ descends(const RevTree *tree, int32 node, int32 ancestor)
 	return node == ancestor;
 }
 
+/* Add a leaf, unless it cannot travel or (rule, if not NULL) is kept back. */
 static void
-add_doc(DocTable *table, const char *id, DocState *state, int32 node, DocrepDocs *out)
+add_doc(DocTable *table, const KeepBack *rule, const char *id, DocState *state, int32 node,
+		DocrepDocs *out)
 {
 	DocrepDoc  *doc = docrep_docs_add(out);
 
-	if (fill_doc(table, GetActiveSnapshot(), id, state, node, doc))
+	if (fill_doc(table, GetActiveSnapshot(), id, state, node, doc) &&
+		(rule == NULL || docrep_keep_back_reason(rule, id, &doc->path.revs[0], doc->deleted,
+												 doc->body) == NULL))
 		out->bytes += doc_size(doc);
 	else
 		out->n--;
@@ -346,8 +388,8 @@ add_doc(DocTable *table, const char *id, DocState *state, int32 node, DocrepDocs
 
 /* One wanted revision: itself if it is a leaf, or the leaves that it has become. */
 static void
-fetch_rev(DocTable *table, const char *id, DocState *state, const Rev *rev, bool latest,
-		  DocrepDocs *out)
+fetch_rev(DocTable *table, const KeepBack *rule, const char *id, DocState *state, const Rev *rev,
+		  bool latest, DocrepDocs *out)
 {
 	int32		node = docrep_revtree_find(state->tree, rev);
 	int32	   *leaves;
@@ -357,7 +399,7 @@ fetch_rev(DocTable *table, const char *id, DocState *state, const Rev *rev, bool
 		return;
 	if (state->tree->nodes[node].nchildren == 0)
 	{
-		add_doc(table, id, state, node, out);
+		add_doc(table, rule, id, state, node, out);
 		return;
 	}
 	if (!latest)
@@ -366,7 +408,7 @@ fetch_rev(DocTable *table, const char *id, DocState *state, const Rev *rev, bool
 	for (int32 i = 0; i < n; i++)
 	{
 		if (descends(state->tree, leaves[i], node))
-			add_doc(table, id, state, leaves[i], out);
+			add_doc(table, rule, id, state, leaves[i], out);
 	}
 }
 
@@ -386,6 +428,7 @@ docrep_batch_fetch(DocTable *table, const DocrepChanges *changes, bool latest,
 				   int *row, int *rev, Size max_bytes, DocrepDocs *out)
 {
 	MemoryContext old = MemoryContextSwitchTo(out->cxt);
+	const KeepBack *rule = docrep_keep_back_rule(table);
 
 	for (; *row < changes->n; (*row)++, *rev = 0)
 	{
@@ -412,7 +455,7 @@ docrep_batch_fetch(DocTable *table, const DocrepChanges *changes, bool latest,
 				read = true;
 			}
 			if (exists)
-				fetch_rev(table, change->id, &state, &change->revs[*rev], latest, out);
+				fetch_rev(table, rule, change->id, &state, &change->revs[*rev], latest, out);
 		}
 	}
 	MemoryContextSwitchTo(old);

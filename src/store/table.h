@@ -45,6 +45,7 @@ typedef struct DocTableInfo
 	Oid			att_sha_oid;	/* unique index on complete contents' sha256 */
 	int			revs_limit;
 	int			conflict_policy;	/* DOCREP_POLICY_* (policy.h); 0: keep */
+	bool		keeps_back;		/* some documents are not replicated (not_replicated.h) */
 	AttrNumber	a_id,
 				a_doc,
 				a_rev,
