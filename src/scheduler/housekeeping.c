@@ -213,7 +213,7 @@ resolve_conflicts(const Task *task, Progress *progress)
 		query("SELECT docrep.conflict_count($1)", task, 0, NULL, &n, NULL);
 		progress->total = count_of(n);
 	}
-	query("SELECT r.done, r.next FROM docrep.resolve_conflicts($1, $2, $3) r", task,
+	query("SELECT r.examined, r.last FROM docrep.resolve_conflicts($1, $2, $3) r", task,
 		  CONFLICTS_A_STEP, task->position, &n, &progress->position);
 	progress->done = count_of(n);
 	progress->finished = progress->position == NULL;

@@ -17,6 +17,9 @@
 /* docrep.housekeeping_interval, in s */
 extern int	docrep_housekeeping_interval;
 
+/* For docrep.c: what sets a policy for conflicts asks for them to be resolved again. */
+extern void docrep_housekeeping_install_hooks(void);
+
 /*
  * For a keeper, in a transaction with a snapshot: mark what is due as about to be
  * done, as far as it is of one owner's tables.  Returns that owner, for whom

@@ -38,7 +38,9 @@ SELECT t.tbl, j.kind,
 	j.done, j.total,
 	CASE WHEN j.state = 'done' THEN 100
 		WHEN j.total > 0 THEN LEAST(j.done * 100 / j.total, 99)::int END AS progress,
-	j.started_at, j.finished_at, j.updated_at, j.next_at, j.failures AS error_count,
+	j.started_at, j.finished_at, j.updated_at, j.next_at,
+	-- a process that is just being started counts as a failure until it has done something
+	CASE WHEN j.state = 'starting' THEN j.failures - 1 ELSE j.failures END AS error_count,
 	j.sqlstate AS last_sqlstate, j.error AS last_error
 FROM docrep.table_jobs j
 	JOIN docrep.document_tables t ON t.uuid = j.tbl

@@ -15,9 +15,11 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "scheduler/housekeeping.h"
 #include "scheduler/jobs.h"
 #include "store/errcodes.h"
 #include "store/internal_sql.h"
+#include "store/policy.h"
 #include "store/preload.h"
 #include "store/sql_support.h"
 #include "utils/builtins.h"
@@ -133,6 +135,19 @@ note_settings(const pg_uuid_t *uuid, Relation rel, HeapTuple before, HeapTuple a
 		else
 			forget(uuid, "tombstones");
 	}
+}
+
+/* DocPolicyHook: somebody has set the policy, perhaps to what it was, as the resolver is another now. */
+static void
+policy_set(DocTable *table)
+{
+	ask_for(&table->info.uuid, "conflicts");
+}
+
+void
+docrep_housekeeping_install_hooks(void)
+{
+	docrep_policy_hook = policy_set;
 }
 
 /* Trigger of docrep.table_settings, AFTER ROW. */

@@ -271,6 +271,79 @@ subtest 'one process a database, which others are not kept waiting by' => sub {
 	sql("DROP TABLE m$_") foreach 1 .. 6;
 };
 
+# A table of a role with n documents in conflict.
+sub make_conflicts
+{
+	my ($name, $n, $owner, $db) = @_;
+	sql(($owner ? "SET ROLE $owner; " : '') . "SELECT docrep.create_table('$name');
+		SELECT count(*) FROM docrep.bulk_docs('$name', (SELECT jsonb_agg(jsonb_build_object('_id', 'd' || lpad(i::text, 6, '0'), '_rev', '1-' || v, 'v', v))
+			FROM generate_series(1, $n) i, unnest('{a,b}'::text[]) v), false)", $db);
+	return;
+}
+
+subtest 'conflicts, after a change of policy' => sub {
+	make_conflicts('q', 250, 'keeper_a');
+	is(sql(q{SELECT docrep.conflict_count('q')}), '250', 'there are conflicts');
+	sql(<<'SQL');
+CREATE TABLE seen (id text, role text, session text, super boolean);
+CREATE FUNCTION choose(tbl regclass, id text, versions docrep.version[]) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO public.seen SELECT id, current_user, session_user, (SELECT rolsuper FROM pg_roles WHERE rolname = session_user);
+	IF EXISTS (SELECT FROM pg_class WHERE relname = 'fails') THEN
+		RAISE EXCEPTION 'this resolver fails';
+	END IF;
+	RETURN versions[1].doc || '{"chosen": true}';
+END $$;
+GRANT ALL ON seen TO keeper_a;
+SQL
+	# the last document of the second step is locked, so that there is a middle
+	my $session = DocrepSession->new($node, 'one')->connect;
+	$session->query('BEGIN');
+	is($session->query(q{SELECT _id FROM q WHERE _id = 'd000200' FOR UPDATE}), 'd000200', 'a document is locked');
+	sql(q{SET ROLE keeper_a; SELECT docrep.set_conflict_policy('q', 'function', 'public.choose(regclass,text,docrep.version[])')});
+	is_in_the_end(q{SELECT state, done, total, progress FROM docrep.housekeeping WHERE kind = 'conflicts'}, 'running|100|250|40', 'one step is done, the second waits');
+	is_in_the_end($waiting, '1', 'for the lock');
+	kill 'KILL', sql($housekeeper);
+	is_in_the_end(q{SELECT state, done, total, progress, next_at IS NULL FROM docrep.housekeeping WHERE kind = 'conflicts'}, 'done|250|250|100|t', 'after the restart it goes on and ends');
+	is(sql(q{SELECT docrep.conflict_count('q'), count(*) FROM q WHERE doc->'chosen' = 'true'}), '0|250', 'all are resolved');
+	is(sql(q{SELECT count(*), count(DISTINCT id), string_agg(DISTINCT role || ' ' || session || ' ' || super, ',') FROM seen}), '250|250|keeper_a keeper_a false',
+		'the resolver was asked once for each, as the owner, by a session that is not a superuser\'s');
+	is(sql(q{SELECT count(*) FROM docrep.check('q')}), '0', 'the table is sound');
+	is_in_the_end($processes, '0', 'no process afterwards');
+	$session->close;
+
+	# another resolver under the same name: setting the policy again asks it about what is left
+	sql(q{CREATE TABLE fails()});
+	sql(q{SELECT docrep.bulk_docs('q', '[{"_id": "new", "_rev": "1-a", "v": 1}, {"_id": "new", "_rev": "1-b", "v": 2}]', false)});
+	is(sql(q{SELECT docrep.conflict_count('q')}), '1', 'a resolver that fails leaves a conflict');
+	sql(q{DROP TABLE fails; SELECT docrep.set_conflict_policy('q', 'function', 'public.choose(regclass,text,docrep.version[])')});
+	is_in_the_end(q{SELECT docrep.conflict_count('q')}, '0', 'which is resolved when it is set again');
+	sql('DROP TABLE q');
+};
+
+subtest 'others need not wait for long' => sub {
+	my $narrow = new_node('narrow', conf => "docrep.max_workers = 1\ndocrep.park_after = 0\n");
+	my $do = sub { return $narrow->safe_psql('postgres', $_[0]) };
+	$do->(<<'SQL');
+SELECT docrep.create_table('q'), docrep.create_table('a'), docrep.create_table('b');
+SELECT count(*) FROM docrep.bulk_docs('q', (SELECT jsonb_agg(jsonb_build_object('_id', 'd' || i, '_rev', '1-' || v, 'v', v)) FROM generate_series(1, 2000) i, unnest('{a,b}'::text[]) v), false);
+CREATE FUNCTION slow(tbl regclass, id text, versions docrep.version[]) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM pg_sleep(0.01);
+	RETURN versions[1].doc;
+END $$;
+INSERT INTO a VALUES ('x', '{}');
+SELECT docrep.set_conflict_policy('q', 'function', 'public.slow(regclass,text,docrep.version[])');
+SQL
+	ok(wait_for_query($narrow, 'postgres', q{SELECT done > 0 FROM docrep.housekeeping}, 't', 60), 'housekeeping has the only process, for more than twenty seconds');
+	is($do->(q{SELECT docrep.replicate('a', 'b')->'ok'}), 'true', 'a replication gets it');
+	is($do->(q{SELECT state <> 'done', error_count FROM docrep.housekeeping}), 't|0', 'long before that is done');
+	my $done = $do->(q{SELECT done FROM docrep.housekeeping});
+	ok(wait_for_query($narrow, 'postgres', "SELECT done > $done FROM docrep.housekeeping", 't', 60), 'and housekeeping goes on where it was');
+	is($do->(q{SELECT docrep.cancel_housekeeping('q')}), '1', 'enough of that');
+	$narrow->stop;
+};
+
 subtest 'DROP DATABASE' => sub {
 	make_table('t', 3000, undef, 'gone');
 	sql(q{SELECT docrep.set_tombstone_max_age('t', '0')}, 'gone');
