@@ -57,6 +57,16 @@ SELECT docrep.set_tombstone_max_age('t', '1 day');
 SELECT kind FROM docrep.table_jobs;
 ROLLBACK;
 
+-- a session that does not want any to be started
+BEGIN;
+SET LOCAL docrep.housekeeping = off;
+SELECT docrep.set_tombstone_max_age('t', '1 day');
+SELECT docrep.set_conflict_policy('t', 'latest');
+SELECT kind, state, next_at FROM docrep.housekeeping ORDER BY kind;
+SELECT docrep.start_housekeeping('t', 'tombstones');
+SELECT kind, state FROM docrep.housekeeping ORDER BY kind;
+ROLLBACK;
+
 -- not for others, and nonsense
 SET ROLE keeping_other;
 SELECT docrep.set_tombstone_max_age('t', '1 day');

@@ -14,6 +14,9 @@
 #include "datatype/timestamp.h"
 #include "replicator/replication.h"
 
+/* docrep.housekeeping: does what this session sets start any? */
+extern bool docrep_housekeeping;
+
 /* docrep.housekeeping_interval, in s */
 extern int	docrep_housekeeping_interval;
 

@@ -26,6 +26,8 @@
 #include "utils/rel.h"
 #include "utils/uuid.h"
 
+bool		docrep_housekeeping = true;
+
 PG_FUNCTION_INFO_V1(docrep_settings_noted);
 PG_FUNCTION_INFO_V1(docrep_start_housekeeping);
 PG_FUNCTION_INFO_V1(docrep_cancel_housekeeping);
@@ -54,6 +56,19 @@ execute_for(SPIPlanPtr *plan, const char *command, const pg_uuid_t *uuid, const 
 	" started_at = NULL, finished_at = NULL, updated_at = clock_timestamp()," \
 	" next_at = clock_timestamp(), failures = 0, sqlstate = NULL, error = NULL"
 
+/* Stop what is of this kind (NULL: any); returns how many kinds that were. */
+static uint64
+cancel(const pg_uuid_t *uuid, const char *kind)
+{
+	static SPIPlanPtr plan = NULL;
+
+	return execute_for(&plan,
+					   "UPDATE docrep.table_jobs SET version = version + 1, state = 'cancelled',"
+					   " next_at = NULL, updated_at = clock_timestamp()"
+					   " WHERE tbl = $1 AND ($2 IS NULL OR kind = $2)"
+					   " AND state NOT IN ('done', 'cancelled')", uuid, kind);
+}
+
 /* There is something of this kind to do with the table; made if it is new. */
 static void
 ask_for(const pg_uuid_t *uuid, const char *kind)
@@ -64,7 +79,9 @@ ask_for(const pg_uuid_t *uuid, const char *kind)
 				"INSERT INTO docrep.table_jobs (tbl, kind, state, updated_at, next_at)"
 				" VALUES ($1, $2, 'waiting', clock_timestamp(), clock_timestamp())"
 				" ON CONFLICT (tbl, kind) DO UPDATE SET" AFRESH, uuid, kind);
-	if (docrep_preloaded)
+	if (!docrep_housekeeping)
+		(void) cancel(uuid, kind);
+	else if (docrep_preloaded)
 		docrep_tasks_changed();
 }
 
@@ -240,14 +257,7 @@ docrep_start_housekeeping(PG_FUNCTION_ARGS)
 Datum
 docrep_cancel_housekeeping(PG_FUNCTION_ARGS)
 {
-	static SPIPlanPtr plan = NULL;
 	pg_uuid_t  *uuid = own_table(fcinfo);
 
-	PG_RETURN_INT32((int32) execute_for(&plan,
-										"UPDATE docrep.table_jobs SET version = version + 1,"
-										" state = 'cancelled', next_at = NULL,"
-										" updated_at = clock_timestamp()"
-										" WHERE tbl = $1 AND ($2 IS NULL OR kind = $2)"
-										" AND state NOT IN ('done', 'cancelled')",
-										uuid, kind_argument(fcinfo)));
+	PG_RETURN_INT32((int32) cancel(uuid, kind_argument(fcinfo)));
 }

@@ -103,6 +103,13 @@ docrep_scheduler_define_gucs(void)
 					  "The longest pause before a failed replication is tried again.",
 					  "The first is a second, and it doubles with every failure in a row.",
 					  &max_retry_interval, 300, 1, INT_MAX / 1000, GUC_UNIT_S);
+	DefineCustomBoolVariable("docrep.housekeeping",
+							 "Does what this session changes of tables' settings start housekeeping?",
+							 "Otherwise it is cancelled until docrep.start_housekeeping().",
+							 &docrep_housekeeping,
+							 true,
+							 PGC_USERSET, 0,
+							 NULL, NULL, NULL);
 	define_reloadable("docrep.housekeeping_interval",
 					  "How often kept revisions and tombstones of a table are looked through for those beyond their bounds.",
 					  "For tables that have such bounds: see docrep.set_revisions() and docrep.set_tombstone_max_age().",
