@@ -40,7 +40,7 @@ CREATE TABLE docrep.task_state (
 	disabled boolean NOT NULL,
 	retry_cycles boolean NOT NULL,
 	held_since text,
-	delay bigint NOT NULL,
+	delay bigint NOT NULL DEFAULT 0,
 	state text CHECK (state IN ('completed', 'failed', 'error', 'held')),
 	reason text,
 	error_count int NOT NULL,
