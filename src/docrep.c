@@ -82,6 +82,7 @@ _PG_init(void)
 	docrep_tombstones_define_gucs();
 	docrep_peer_define_gucs();
 	docrep_user_context_define_gucs();
+	docrep_replicator_define_gucs();
 	docrep_scheduler_define_gucs();
 	docrep_node_name_define_gucs();
 	MarkGUCPrefixReserved("docrep");

@@ -128,6 +128,8 @@ explain_task(Explanation *e)
 
 	if (task->state)
 		explain_row_state(e);
+	else if (task->held_since)
+		add(e, "task", STOPS, "it is held since %s; docrep.release() lets it go on", task->held_since);
 	else if (task->disabled)
 		add(e, "task", STOPS, "it is disabled");
 	else if (docrep_paused)
@@ -146,6 +148,9 @@ explain_task(Explanation *e)
 		add(e, "task", WAITS, "it waits for a process");
 	else
 		add(e, "task", PASSES, "it is %s", docrep_job_state_name(job->state));
+	if (job && job->figures.delayed > 0)
+		add(e, "delay", WAITS, INT64_FORMAT " changes are younger than its delay, or follow one that is; the first is due at %s",
+			job->figures.delayed, timestamptz_to_str(job->figures.delayed_until));
 }
 
 /* ---------- the two sides ---------- */

@@ -135,6 +135,7 @@ typedef struct JobRequest
 	const char *task;			/* its _id; NULL: asked for by replicate() and the like */
 	int64		task_version;	/* names this definition of it; 0 without task */
 	bool		retry_cycles;	/* RavenDB's pacing after failures (pacing.h) */
+	int64		delay;			/* of the replication, ms: no job has two */
 } JobRequest;
 
 /* A copy of a job, for views and callers. */
@@ -375,6 +376,9 @@ extern long docrep_process_park_in(JobRef ref, long idle);
  */
 extern void docrep_process_park(const JobStart *start, const DocrepWaitPlace *place,
 								const char *remote);
+
+/* The run has nothing to do before that time: the job is parked, and then back in the queue. */
+extern void docrep_process_park_until(const JobStart *start, TimestampTz until);
 
 /* Not a failure, but not now either: back in the queue after ms. */
 extern void docrep_process_postpone(const JobStart *start, int ms, const char *reason);

@@ -133,7 +133,7 @@ add_reporting(List *ids, const Look *look)
 static bool
 wants_job(const KeeperTask *task)
 {
-	return !task->disabled && (task->state == NULL || strcmp(task->state, TASK_ERROR) == 0);
+	return !task->disabled && !task->held && (task->state == NULL || strcmp(task->state, TASK_ERROR) == 0);
 }
 
 /* Is a task among those that are looked at?  Sorted by id, as ids need not be. */

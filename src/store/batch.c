@@ -9,6 +9,7 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "store/age.h"
 #include "store/batch.h"
 #include "store/change.h"
 #include "store/document.h"
@@ -31,6 +32,9 @@
 #define FILTER_PATIENCE		1000
 /* ... as does one that has met so many documents that are kept back. */
 #define KEPT_BACK_A_BATCH	10000
+
+/* Rows that are held back for their age are counted up to here, and estimated from here on. */
+#define MAX_COUNTED_YOUNG	1000
 
 /* ---------- containers ---------- */
 
@@ -266,6 +270,71 @@ is_kept_back(const KeepBack *rule, DocTable *table, DocFeed *feed, DocFeedRow *r
 	return true;
 }
 
+/*
+ * When was a row changed, so far as it travels?  Each leaf has a time of its own; one that
+ * is not stored has the winner's.
+ */
+static TimestampTz
+row_modified(DocTable *table, const DocrepChangesRequest *request, DocFeed *feed,
+			 DocFeedRow *row)
+{
+	TimestampTz youngest = 0;
+	int32	   *leaves;
+	int32		n = nodes_to_travel(request, row, &leaves);
+
+	for (int32 i = 0; i < n; i++)
+	{
+		TimestampTz modified = row->state.modified;
+		LeafState	stored;
+
+		if (leaves[i] != row->state.winner &&
+			docrep_leaf_state(table, docrep_feed_snapshot(feed), row->id,
+							  &row->state.tree->nodes[leaves[i]].rev, &stored))
+			modified = stored.modified;
+		if (i == 0 || modified > youngest)
+			youngest = modified;
+	}
+	return youngest;
+}
+
+/*
+ * The row that has just been read, and with it all that follow, must wait for so long (ms).
+ * They are counted as far as that is cheap.
+ */
+static void
+hold_back(DocFeed *feed, int64 due_in, DocrepChanges *out)
+{
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "docrep young changes",
+											  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(cxt);
+	DocFeedRow	row;
+
+	out->due_in = due_in;
+	for (out->young = 1; out->young < MAX_COUNTED_YOUNG && docrep_feed_next(feed, &row); out->young++)
+		MemoryContextReset(cxt);
+	if (out->young == MAX_COUNTED_YOUNG)
+		out->young += docrep_feed_pending(feed);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(cxt);
+}
+
+/* Is the row too young?  Then it ends the batch. */
+static bool
+is_too_young(DocTable *table, const DocrepChangesRequest *request, DocFeed *feed,
+			 DocFeedRow *row, DocrepChanges *out)
+{
+	int64		due_in;
+
+	if (request->min_age <= 0)
+		return false;
+	due_in = docrep_age_due_in_ms(row_modified(table, request, feed, row), request->min_age,
+								  out->source_now);
+	if (due_in == 0)
+		return false;
+	hold_back(feed, due_in, out);
+	return true;
+}
+
 void
 docrep_batch_changes(DocTable *table, const DocrepChangesRequest *request,
 					 const DocFeedFilter *filter, DocrepChanges *out)
@@ -275,6 +344,7 @@ docrep_batch_changes(DocTable *table, const DocrepChangesRequest *request,
 	const KeepBack *rule = docrep_keep_back_rule(table);
 	BatchLimits limits = {request, filter != NULL || rule != NULL, GetCurrentTimestamp(), 0, 0};
 	int			flags = request->with_docs ? DOCSTATE_BODY | DOCSTATE_TRUNK : 0;
+	int64		scanned = since;
 	DocFeed    *feed;
 	DocFeedRow	row;
 	const char *epoch;
@@ -286,9 +356,16 @@ docrep_batch_changes(DocTable *table, const DocrepChangesRequest *request,
 		docrep_feed_set_filter(feed, filter, FILTER_PATIENCE);
 	epoch = docrep_seq_suffix(&table->info);
 	out->at_end = true;
+	out->source_now = limits.begun;
 	while (docrep_feed_next(feed, &row))
 	{
-		if (!is_kept_back(rule, table, feed, &row, &limits))
+		bool		kept_back = is_kept_back(rule, table, feed, &row, &limits);
+
+		/* what does not travel holds up nobody */
+		if (!kept_back && is_too_young(table, request, feed, &row, out))
+			break;
+		scanned = row.state.seq;
+		if (!kept_back)
 		{
 			fill_change(table, request, feed, &row, out);
 			out->rows[out->n - 1].seq = docrep_seq_text(row.state.seq, epoch);
@@ -301,8 +378,16 @@ docrep_batch_changes(DocTable *table, const DocrepChangesRequest *request,
 	}
 	if (docrep_feed_paused(feed))
 		out->at_end = false;
-	out->last_seq = docrep_seq_text(docrep_feed_scanned(feed), epoch);
-	out->pending = out->at_end ? 0 : docrep_feed_pending(feed);
+	if (out->young > 0)
+		out->at_end = false;
+	else
+		scanned = docrep_feed_scanned(feed);
+	/* nothing was old enough: it stands where it stood, in the same words */
+	if (out->young > 0 && scanned == since)
+		out->last_seq = pstrdup(request->since);
+	else
+		out->last_seq = docrep_seq_text(scanned, epoch);
+	out->pending = out->at_end ? 0 : out->young > 0 ? out->young : docrep_feed_pending(feed);
 	docrep_feed_close(feed);
 	MemoryContextSwitchTo(old);
 }
