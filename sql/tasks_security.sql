@@ -186,7 +186,7 @@ SELECT docrep.cancel('ann_near');
 DELETE FROM docrep.replicator;
 RESET ROLE;
 DELETE FROM docrep.replicator;
-SELECT docrep.purge_tombstones('docrep.replicator', beyond_holders => true) > 0 AS purged;
+SELECT docrep.clean_tombstones('docrep.replicator', beyond_holders => true) > 0 AS purged;
 REVOKE ALL ON docrep.replicator FROM tasks_ann, tasks_mal, tasks_backup;
 REVOKE CREATE ON SCHEMA docrep FROM tasks_keeper;
 SELECT docrep.drop_table(tbl) FROM docrep.document_tables WHERE tbl::text ~ '^(ann|mal|backup|nobody)_';

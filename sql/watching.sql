@@ -112,17 +112,17 @@ CREATE FUNCTION mark(name text, seq text, at timestamptz) RETURNS bool LANGUAGE 
 		'source_uuid', docrep.info('src')->>'uuid', 'recorded_at_ms', extract(epoch FROM at) * 1000)) IS NOT NULL $$;
 INSERT INTO src SELECT 'd' || i, '{}' FROM generate_series(1, 6) i;
 DELETE FROM src WHERE _id IN ('d1', 'd2');
-SELECT docrep.purge_tombstones('src', '1 hour') AS too_young, docrep.purge_tombstones('src') AS nobody_reads;
+SELECT docrep.clean_tombstones('src', '1 hour') AS too_young, docrep.clean_tombstones('src') AS nobody_reads;
 SELECT docrep.info('src')->'doc_del_count' AS dead;
 DELETE FROM src WHERE _id = 'd3';
 SELECT mark('peer', '9', '2026-01-01Z'), mark('malformed', 'x', '2026-01-01Z');
 SELECT tbl, doc_id, target, passed, tombstones, since > now() - interval '1 hour' AS recent, disabled, counts FROM docrep.tombstone_holders WHERE tbl = 'src'::regclass ORDER BY target;
-SELECT docrep.purge_tombstones('src') AS purged;
+SELECT docrep.clean_tombstones('src') AS purged;
 SELECT docrep.delete_local('src', md5('malformed'));
-SELECT docrep.purge_tombstones('src') AS purged, docrep.info('src')->'doc_del_count' AS dead;
+SELECT docrep.clean_tombstones('src') AS purged, docrep.info('src')->'doc_del_count' AS dead;
 DELETE FROM src WHERE _id IN ('d4', 'd5');
 SELECT mark('peer', '10', '2026-01-01Z');
-SELECT docrep.purge_tombstones('src') AS purged;
+SELECT docrep.clean_tombstones('src') AS purged;
 SELECT passed, tombstones FROM docrep.tombstone_holders WHERE tbl = 'src'::regclass;
 -- a disabled task that never ran
 BEGIN;
@@ -131,7 +131,7 @@ INSERT INTO docrep.task_state (id, owner, role, database, version, flat, source,
 		'src', 'far', true, true, false, 0, now() - interval '3 days', now() FROM pg_database d, pg_roles r WHERE datname = current_database() AND rolname = current_user;
 SELECT mark('peer', '12', now());
 SELECT doc_id, target, passed, tombstones, disabled, counts FROM docrep.tombstone_holders WHERE tbl = 'src'::regclass ORDER BY target;
-SELECT docrep.purge_tombstones('src') AS purged;
+SELECT docrep.clean_tombstones('src') AS purged;
 -- a limit: since the tombstone is young it is not too far behind yet
 SET LOCAL docrep.tombstone_hold_limit = '1h';
 SELECT target, counts FROM docrep.tombstone_holders WHERE tbl = 'src'::regclass ORDER BY target;
@@ -141,12 +141,12 @@ DO $$ BEGIN
 	EXECUTE format('UPDATE docrep_data.dead_%s SET _modified = now() - interval ''2 days''', replace(docrep.info('src')->>'uuid', '-', ''));
 END $$;
 SELECT target, tombstones, since = now() - interval '2 days' AS since, counts FROM docrep.tombstone_holders WHERE tbl = 'src'::regclass ORDER BY target;
-SELECT docrep.purge_tombstones('src') AS those_that_peer_has;
-SELECT docrep.purge_tombstones('src', beyond_holders => true, older_than => '3 days') AS none, docrep.purge_tombstones('src', beyond_holders => true) AS rest;
+SELECT docrep.clean_tombstones('src') AS those_that_peer_has;
+SELECT docrep.clean_tombstones('src', beyond_holders => true, older_than => '3 days') AS none, docrep.clean_tombstones('src', beyond_holders => true) AS rest;
 ROLLBACK;
 -- leaves go with their tombstone, and a new document begins anew
 SELECT * FROM docrep.bulk_docs('src', '[{"_id": "two", "_rev": "5-a", "_deleted": true, "b": 1}, {"_id": "two", "_rev": "5-b", "_deleted": true, "b": 2}]', false);
-SELECT docrep.purge_tombstones('src', beyond_holders => true) AS purged;
+SELECT docrep.clean_tombstones('src', beyond_holders => true) AS purged;
 SELECT * FROM docrep.check('src');
 INSERT INTO src VALUES ('two', '{}') RETURNING (_rev::text LIKE '1-%') AS begins_anew;
 SELECT docrep.get('src', 'two', rev => '5-a');
@@ -155,16 +155,16 @@ SELECT docrep.get('src', 'two', rev => '5-a');
 GRANT USAGE ON SCHEMA watching TO watching_owner;
 GRANT ALL ON src TO watching_owner;
 SET ROLE watching_owner;
-SELECT docrep.purge_tombstones('src');
-SELECT docrep.purge_tombstones('src', beyond_holders => true);
+SELECT docrep.clean_tombstones('src');
+SELECT docrep.clean_tombstones('src', beyond_holders => true);
 SELECT docrep.remove_tombstones('src', NULL, now());
 SELECT docrep.tombstones_after('src', '0');
 SELECT * FROM docrep.tombstone_holders WHERE tbl = 'src'::regclass;
 RESET ROLE;
 \set VERBOSITY sqlstate
-SELECT docrep.purge_tombstones('src', NULL);
-SELECT docrep.purge_tombstones(NULL);
-SELECT docrep.purge_tombstones('pg_class');
+SELECT docrep.clean_tombstones('src', NULL);
+SELECT docrep.clean_tombstones(NULL);
+SELECT docrep.clean_tombstones('pg_class');
 SELECT docrep.tombstones_after('src', 'x');
 SELECT docrep.tombstones_after('src', NULL);
 

@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "compat.h"
+#include "filter/filter.h"
 #include "filter/user_context.h"
 #include "filter/validate.h"
 #include "fmgr.h"
@@ -83,6 +84,7 @@ _PG_init(void)
 	docrep_peer_define_gucs();
 	docrep_user_context_define_gucs();
 	docrep_validate_define_gucs();
+	docrep_replicator_define_gucs();
 	docrep_scheduler_define_gucs();
 	docrep_node_name_define_gucs();
 	MarkGUCPrefixReserved("docrep");
@@ -97,6 +99,7 @@ _PG_init(void)
 	shmem_startup_hook = shmem_startup;
 
 	docrep_seqs_register_callbacks();
+	docrep_filter_install_hooks();
 	docrep_scheduler_install_hooks();
 	docrep_scheduler_register_launcher();
 }

@@ -57,6 +57,10 @@ extern Jsonb *docrep_selector_stubs(const Selector *selector, Jsonb *column);
 /* Canonical text of a selector: what means the same has the same (for the replication id). */
 extern char *docrep_selector_canonical(const Selector *selector);
 
+/* ---------- keep_back.c: called by docrep.c ---------- */
+
+extern void docrep_filter_install_hooks(void);
+
 /* ---------- filter_spec.c: what is asked for, as text ---------- */
 
 /* What the name of a filter stands for. */

@@ -8,13 +8,16 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "filter/filter.h"
 #include "fmgr.h"
+#include "funcapi.h"
 #include "store/errcodes.h"
 #include "store/serve.h"
 #include "store/wire_format.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/timestamp.h"
 #include "utils/uuid.h"
 
 /* the most that one call returns, whatever is asked for */
@@ -22,6 +25,7 @@
 #define MAX_BYTES	(64 * 1024 * 1024)
 
 PG_FUNCTION_INFO_V1(docrep_peer_changes);
+PG_FUNCTION_INFO_V1(docrep_peer_aged_changes);
 PG_FUNCTION_INFO_V1(docrep_peer_filter);
 
 /* What a batch is asked for with (arguments 1 to 7). */
@@ -53,6 +57,21 @@ read_request(FunctionCallInfo fcinfo, DocrepChangesRequest *request)
 		request->filter = docrep_filter_spec_from_text(text_to_cstring(PG_GETARG_TEXT_PP(7)));
 }
 
+/* Read what was asked for. */
+static void
+read_changes(FunctionCallInfo fcinfo, const DocrepChangesRequest *request, DocrepChanges *out)
+{
+	DocTable   *table;
+	DocrepFilter *filter;
+
+	docrep_changes_init(out, CurrentMemoryContext);
+	table = docrep_serve_open(PG_GETARG_UUID_P(0), AccessShareLock, ACL_SELECT);
+	filter = docrep_filter_compile(request->filter, table);
+	docrep_batch_changes(table, request, docrep_filter_for_feed(filter, !request->winners_only),
+						 out);
+	docrep_table_close(table, NoLock);
+}
+
 /*
  * peer_changes(tbl uuid, since text, max_rows int, max_bytes bigint, winners_only bool,
  *				with_docs bool, doc_ids bytea, filter text) returns bytea
@@ -62,17 +81,35 @@ docrep_peer_changes(PG_FUNCTION_ARGS)
 {
 	DocrepChangesRequest request = {0};
 	DocrepChanges changes;
-	DocrepFilter *filter;
-	DocTable   *table;
 
 	read_request(fcinfo, &request);
-	docrep_changes_init(&changes, CurrentMemoryContext);
-	table = docrep_serve_open(PG_GETARG_UUID_P(0), AccessShareLock, ACL_SELECT);
-	filter = docrep_filter_compile(request.filter, table);
-	docrep_batch_changes(table, &request, docrep_filter_for_feed(filter, !request.winners_only),
-						 &changes);
-	docrep_table_close(table, NoLock);
+	read_changes(fcinfo, &request, &changes);
 	PG_RETURN_BYTEA_P(docrep_wire_pack_changes(&changes, docrep_wire_client_knows_origins()));
+}
+
+/*
+ * peer_aged_changes(the same, min_age bigint, OUT changes bytea, OUT young bigint,
+ *					 OUT due_in bigint, OUT now timestamptz)
+ */
+Datum
+docrep_peer_aged_changes(PG_FUNCTION_ARGS)
+{
+	DocrepChangesRequest request = {0};
+	DocrepChanges changes;
+	TupleDesc	desc;
+	Datum		values[4];
+	bool		nulls[4] = {false, false, false, false};
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	read_request(fcinfo, &request);
+	request.min_age = PG_ARGISNULL(8) ? 0 : Max(PG_GETARG_INT64(8), 0);
+	read_changes(fcinfo, &request, &changes);
+	values[0] = PointerGetDatum(docrep_wire_pack_changes(&changes, docrep_wire_client_knows_origins()));
+	values[1] = Int64GetDatum(changes.young);
+	values[2] = Int64GetDatum(changes.due_in);
+	values[3] = TimestampTzGetDatum(changes.source_now);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }
 
 /* peer_filter(tbl uuid, filter text) returns text */

@@ -187,11 +187,14 @@ end_bulk(FetchCall *fc)
 	}
 }
 
-/* An answer about one document: what did not come then has gone. */
+/*
+ * An answer about one document: what did not come then has gone.  Without "latest" that is
+ * nothing strange: it has been replaced, and the source has been compacted since.
+ */
 static void
 end_single(FetchCall *fc)
 {
-	if (!docrep_couch_want_met(fc->wants[0]) && !fc->wants[0]->repeated)
+	if (!docrep_couch_want_met(fc->wants[0]) && !fc->wants[0]->repeated && fc->fetch->latest)
 		ask_singly(fc->fetch, fc->wants[0], true);
 }
 

@@ -519,6 +519,7 @@ static const DocrepPeerOps local_ops = {
 	.keeps_refused = true,
 	.swaps = true,
 	.tells_known = true,
+	.tells_times = true,
 	.open = local_open,
 	.close = local_close,
 	.get_local = local_get_local,

@@ -73,6 +73,7 @@ typedef struct DocrepPeerOps
 								 * time only one succeeds */
 	bool		tells_known;	/* a write says which revisions were there already (known);
 								 * a target that does not is asked before every write */
+	bool		tells_times;	/* a source that keeps to min_age of requests for changes */
 
 	/*
 	 * Connect, find the database or table.  Missing: if create, make it; else
@@ -108,6 +109,8 @@ typedef struct DocrepPeerOps
 	char	   *(*filter_identity) (DocrepPeer *peer, const struct DocrepFilterSpec *filter);
 	void		(*send_changes) (DocrepPeer *peer, const DocrepChangesRequest *request);
 	void		(*recv_changes) (DocrepPeer *peer, DocrepChanges *out);
+
+	/* latest: what has descendants by now is answered with them; else nothing younger comes */
 	void		(*send_fetch) (DocrepPeer *peer, const DocrepChanges *changes, bool latest);
 
 	/* Fills out with up to about max_bytes; true: call again for more. */

@@ -24,6 +24,7 @@
 #include "peer/postgres_url.h"
 #include "peer/requests.h"
 #include "port/pg_bswap.h"
+#include "store/age.h"
 #include "store/errcodes.h"
 #include "store/wire_format.h"
 #include "utils/builtins.h"
@@ -373,12 +374,24 @@ postgres_filter_identity(DocrepPeer *base, const DocrepFilterSpec *filter)
 	return identity;
 }
 
+/* The same for changes of a certain age. */
+static void
+need_delays(const PostgresPeer *peer)
+{
+	if (peer->protocol < DOCREP_WIRE_DELAYS)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("docrep on the server of %s is too old for delays", peer->base.display),
+				 errhint("Update docrep there.")));
+}
+
 static void
 postgres_send_changes(DocrepPeer *base, const DocrepChangesRequest *request)
 {
 	PostgresPeer *peer = (PostgresPeer *) base;
 	DocrepPgParams params = {0};
 	bytea	   *ids = NULL;
+	char	   *filter = NULL;
 
 	if (request->doc_ids != NULL)
 		ids = docrep_wire_pack_ids(request->doc_ids, request->ndoc_ids);
@@ -389,19 +402,74 @@ postgres_send_changes(DocrepPeer *base, const DocrepChangesRequest *request)
 	docrep_pgparam_bool(&params, request->winners_only);
 	docrep_pgparam_bool(&params, request->with_docs);
 	docrep_pgparam_bytea(&params, ids);
-	if (docrep_filter_is_empty(request->filter))
+	if (!docrep_filter_is_empty(request->filter))
+	{
+		need_filters(peer);
+		filter = docrep_filter_spec_to_text(request->filter);
+	}
+	if (request->min_age > 0)
+	{
+		need_delays(peer);
+		docrep_pgparam_text(&params, filter);
+		docrep_pgparam_bigint(&params, request->min_age);
+		send_request(peer, REQUEST_CHANGES,
+					 "SELECT changes, young, due_in, now"
+					 " FROM docrep.peer_aged_changes($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+					 &params)->sent = GetCurrentTimestamp();
+	}
+	else if (filter == NULL)
 		(void) send_request(peer, REQUEST_CHANGES,
 							"SELECT docrep.peer_changes($1, $2, $3, $4, $5, $6, $7)", &params);
 	else
 	{
-		need_filters(peer);
-		docrep_pgparam_text(&params, docrep_filter_spec_to_text(request->filter));
+		docrep_pgparam_text(&params, filter);
 		(void) send_request(peer, REQUEST_CHANGES,
 							"SELECT docrep.peer_changes($1, $2, $3, $4, $5, $6, $7, $8)",
 							&params);
 	}
 	if (ids != NULL)
 		pfree(ids);
+}
+
+/* A number of 8 bytes in an answer's only row. */
+static int64
+int64_value(PGresult *result, int column)
+{
+	uint64		value = 0;
+
+	if (PQgetlength(result, 0, column) == sizeof(value))
+		memcpy(&value, PQgetvalue(result, 0, column), sizeof(value));
+	return (int64) pg_ntoh64(value);
+}
+
+/*
+ * Take an answer to a request with min_age.  What its server's clock says is compared
+ * with ours.
+ */
+static void
+recv_aged_changes(PostgresPeer *peer, DocrepRequest *request, const char *doing,
+				  DocrepChanges *out)
+{
+	TimestampTz sent = request->sent;
+	PGresult   *result = docrep_pgconn_expect(peer->c, PGRES_TUPLES_OK,
+											  peer->base.options.request_timeout, doing);
+	Size		len;
+	char	   *data;
+
+	if (PQntuples(result) != 1 || PQnfields(result) != 4)
+		ereport(ERROR,
+				(errcode(ERRCODE_DOCREP_INTERNAL),
+				 errmsg("%s failed at %s", doing, peer->base.display),
+				 errdetail("Its answer has not the form that was agreed on.")));
+	len = PQgetlength(result, 0, 0);
+	data = MemoryContextAlloc(out->cxt, len + 1);
+	memcpy(data, PQgetvalue(result, 0, 0), len);
+	out->young = Max(int64_value(result, 1), 0);
+	out->due_in = Max(int64_value(result, 2), 0);
+	out->source_now = int64_value(result, 3);
+	out->skew = docrep_clock_skew(out->source_now, sent, GetCurrentTimestamp());
+	end_answer(peer, request, doing);
+	docrep_wire_unpack_changes(data, len, out);
 }
 
 static void
@@ -413,6 +481,11 @@ postgres_recv_changes(DocrepPeer *base, DocrepChanges *out)
 	const char *data;
 	Size		len;
 
+	if (request->sent != 0)
+	{
+		recv_aged_changes(peer, request, doing, out);
+		return;
+	}
 	data = copied_value(peer, doing, out->cxt, &len);
 	end_answer(peer, request, doing);
 	docrep_wire_unpack_changes(data, len, out);
@@ -652,6 +725,7 @@ static const DocrepPeerOps postgres_ops = {
 	.keeps_refused = true,
 	.swaps = true,
 	.tells_known = true,
+	.tells_times = true,
 	.open = postgres_open,
 	.close = postgres_close,
 	.get_local = postgres_get_local,

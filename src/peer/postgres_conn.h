@@ -31,14 +31,16 @@ typedef struct DocrepPgConn
 } DocrepPgConn;
 
 /* The parameters of a statement, in binary. */
+#define PG_PARAMS	10
+
 typedef struct DocrepPgParams
 {
 	int			n;
-	Oid			types[8];
-	const char *values[8];
-	int			lengths[8];
-	int			formats[8];
-	char		scratch[8][8];
+	Oid			types[PG_PARAMS];
+	const char *values[PG_PARAMS];
+	int			lengths[PG_PARAMS];
+	int			formats[PG_PARAMS];
+	char		scratch[PG_PARAMS][8];
 } DocrepPgParams;
 
 /* What to do about an answer that does not come. */

@@ -27,6 +27,7 @@ typedef struct DocrepRequest
 	dlist_node	link;
 	DocrepRequestKind kind;
 	const DocrepChangesRequest *changes_request;
+	TimestampTz sent;			/* changes of a certain age: when they were asked for; else 0 */
 	const DocrepChanges *changes;	/* fetch, diff */
 	bool		latest;
 	int			row;			/* how far a fetch has come */

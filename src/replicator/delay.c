@@ -14,6 +14,8 @@
 #include "utils/timestamp.h"
 
 #define MS_PER_DAY	(USECS_PER_DAY / 1000)
+/* Longer than anybody waits, and short enough for every number that it is carried in. */
+#define MAX_DELAY	(INT64CONST(1000) * 366 * MS_PER_DAY)
 
 /* Raise DR400. */
 static void
@@ -74,5 +76,7 @@ docrep_delay_read(const char *text)
 	ms += days * MS_PER_DAY;
 	if (ms < 0)
 		bad_delay("It is negative.");
+	if (ms > MAX_DELAY)
+		bad_delay("It is too long.");
 	return ms;
 }

@@ -62,6 +62,7 @@ struct Batch
 	int64		checked;		/* revisions compared */
 	int64		missing;		/* ... and found missing */
 	Size		bytes;			/* of bodies held, about */
+	int64		mark;			/* it is what this mark holds (delayed.c); 0: asked of the source */
 };
 
 typedef enum RequestKind
@@ -88,6 +89,7 @@ typedef struct RequestQueue
 } RequestQueue;
 
 typedef struct Lease Lease;
+typedef struct Delayed Delayed;
 
 /* How well a side keeps up: load.c. */
 typedef struct LoadSide
@@ -107,6 +109,7 @@ typedef struct Run
 	DocrepPeer *target;
 	DocrepWriteOrigin origin;
 	Lease	   *lease;			/* NULL: the replication needs none */
+	Delayed    *delayed;		/* NULL: nothing is held back */
 
 	RequestQueue at_source;
 	RequestQueue at_target;
@@ -141,7 +144,8 @@ typedef struct Run
 	TimestampTz idle_since;		/* 0: not idle */
 	TimestampTz filter_looked;	/* when the filter's code was looked at; 0: it has none */
 	bool		again;			/* it ends so that another one opens the peers anew */
-	bool		parking;		/* it is about to end, and others will wait for changes */
+	bool		parking;		/* it is about to end, and others will wait for changes, ... */
+	TimestampTz park_until;		/* ... or, if not 0, until then */
 } Run;
 
 /* pipeline.c */
@@ -154,6 +158,11 @@ extern void docrep_pipeline_pop(RequestQueue *queue);
 
 /* transfer.c: each sends or receives one thing and moves the batch on */
 extern void docrep_transfer_request_changes(Run *run);
+extern void docrep_transfer_take_mark(Run *run);
+/* What the next changes are asked for with; allocated in the current context. */
+extern void docrep_transfer_fill_request(const Run *run, DocrepChangesRequest *request);
+/* Changes after "since" were read: set their last_seq if they have none, and note how far that is. */
+extern void docrep_transfer_note_changes(Run *run, const char *since, DocrepChanges *changes);
 extern void docrep_transfer_recv_changes(Run *run, Batch *batch);
 extern void docrep_transfer_recv_diff(Run *run, Batch *batch);
 extern void docrep_transfer_recv_fetch(Run *run, Batch *batch);
@@ -220,6 +229,42 @@ extern bool docrep_lease_lost(const Run *run);
 extern void docrep_lease_release(Run *run);
 /* The run is over, well or badly, and its peers are closed.  Cannot fail. */
 extern void docrep_lease_end(Run *run);
+
+/*
+ * delayed.c: what is held back.  No-ops, or "no", for a replication without a delay.
+ *
+ * A source that knows when its changes were made (tells_times) gives none that is too
+ * young.  Of others all changes are looked at when they come, and marked as seen; a batch
+ * is then what a mark holds.
+ */
+
+/* After docrep_session_start. */
+extern void docrep_delayed_start(Run *run);
+/* Are batches those of marks?  ... is one old enough now? */
+extern bool docrep_delayed_by_marks(const Run *run);
+extern bool docrep_delayed_mark_due(const Run *run);
+/* Fill a batch with what the next mark holds. */
+extern void docrep_delayed_take_mark(Run *run, Batch *batch);
+/* A mark's batch is at the target, though perhaps not on its disk. */
+extern void docrep_delayed_finished(Run *run, const Batch *batch);
+/* All that is finished is on disk, and recorded in a checkpoint if there are any. */
+extern void docrep_delayed_saved(Run *run);
+/* Is the source to be looked at now?  Then do so, with nothing under way. */
+extern bool docrep_delayed_look_due(const Run *run);
+extern void docrep_delayed_look(Run *run);
+/* A batch was read: note what the source holds back. */
+extern void docrep_delayed_note_read(Run *run, const DocrepChanges *changes);
+/*
+ * In how many ms, at most max, is there something to do because of what waits?  -1:
+ * nothing waits.
+ */
+extern long docrep_delayed_due_in(const Run *run, long max);
+/* When is that?  For who leaves the waiting to others. */
+extern TimestampTz docrep_delayed_due_at(const Run *run);
+/* The time has come, or may have: ask again. */
+extern void docrep_delayed_wake(Run *run);
+/* The member of the result that says what waits; nothing without a delay. */
+extern void docrep_delayed_put_result(const Run *run, StringInfo out);
 
 /* Replace a sequence. */
 extern void docrep_seq_set(StringInfo seq, const char *value);

@@ -11,6 +11,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/json.h"
+#include "utils/timestamp.h"
 #include "utils/numeric.h"
 
 /* More digits than this do not fit into an int64 for certain. */
@@ -154,4 +155,17 @@ docrep_json_put_seq(StringInfo out, const char *name, const char *seq)
 	}
 	else
 		docrep_json_put_text(out, name, seq);
+}
+
+char *
+docrep_json_time(TimestampTz at)
+{
+	pg_time_t	seconds = timestamptz_to_time_t(at);
+	struct pg_tm *tm = pg_gmtime(&seconds);
+	int			micros = (int) (((at % USECS_PER_SEC) + USECS_PER_SEC) % USECS_PER_SEC);
+	char		text[64];
+
+	if (tm == NULL || pg_strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", tm) == 0)
+		return pstrdup("infinity");
+	return psprintf("%s.%06dZ", text, micros);
 }

@@ -12,6 +12,7 @@
 
 #include "postgres.h"
 
+#include "datatype/timestamp.h"
 #include "lib/stringinfo.h"
 #include "utils/jsonb.h"
 
@@ -43,5 +44,8 @@ extern void docrep_json_put_bool(StringInfo out, const char *name, bool value);
  * anything else a string.  NULL: 0.
  */
 extern void docrep_json_put_seq(StringInfo out, const char *name, const char *seq);
+
+/* A time as RFC 3339 has it, in UTC, with microseconds; allocated. */
+extern char *docrep_json_time(TimestampTz at);
 
 #endif							/* DOCREP_REPLICATOR_JSON_MEMBERS_H */

@@ -74,8 +74,9 @@ may_request_changes(const Run *run)
 {
 	Size		bytes = 0;
 
-	if (run->hold || run->at_end ||
-		run->nbatches >= Min(max_batches(run), docrep_load_batches(run)))
+	if (run->hold || run->nbatches >= Min(max_batches(run), docrep_load_batches(run)))
+		return false;
+	if (docrep_delayed_by_marks(run) ? !docrep_delayed_mark_due(run) : run->at_end)
 		return false;
 	/* where to go on from is known when the newest batch has been read */
 	if (run->newest && run->newest->state == BATCH_READING)
@@ -146,6 +147,7 @@ finish_batches(Run *run)
 		Batch	   *batch = run->oldest;
 		ReplicationStats *stats = &run->stats;
 
+		docrep_delayed_finished(run, batch);
 		docrep_seq_set(&run->through_seq, batch->changes.last_seq);
 		strlcpy(stats->through_seq, run->through_seq.data, sizeof(stats->through_seq));
 		if (batch->checked > 0)
@@ -178,7 +180,12 @@ docrep_pipeline_step(Run *run)
 	MemoryContextReset(run->scratch);
 
 	if (may_request_changes(run))
-		docrep_transfer_request_changes(run);
+	{
+		if (docrep_delayed_by_marks(run))
+			docrep_transfer_take_mark(run);
+		else
+			docrep_transfer_request_changes(run);
+	}
 	else if ((batch = writable_batch(run)) != NULL)
 		docrep_transfer_send_write(run, batch);
 	else if (target_next && works_on_receipt(run->target))

@@ -42,9 +42,10 @@ typedef struct Replication
 	bool		user_is_admin;	/* design documents may be written to a local target */
 	bool		retry_cycles;	/* retry: "cycles" */
 	bool		disabled;		/* it shall not run now */
+	char	   *held_since;		/* ... by docrep.hold(), since then (as it was written); or NULL */
 	char	   *task;			/* _id of the row of docrep.replicator it belongs to, or NULL */
 	char	   *mentor;			/* docrep.node_name of the server that shall run it, or NULL */
-	int64		delay;			/* ms, 0: none (its effect comes with a later version) */
+	int64		delay;			/* ms: nothing younger is applied at the target; 0: none */
 	bool		identifying;	/* the run is asking for what its id depends on */
 	char	   *cancel_id;		/* with cancel: a replication id given instead of endpoints */
 	char	   *node_uuid;		/* of the database that the replication belongs to */
@@ -72,6 +73,8 @@ extern Replication *docrep_replication_parse(Jsonb *document);
  * of an administrator has no name and no roles (user_ctx.c).
  */
 extern Replication *docrep_replication_parse_task(Jsonb *document);
+
+extern void docrep_replicator_define_gucs(void);	/* docrep.max_delayed_changes */
 
 /*
  * Fill id and full_id from what defines the replication; node_uuid and the
@@ -111,6 +114,11 @@ typedef struct ReplicationStats
 	/* batches are smaller because a side cannot keep up: no time to give it more to do */
 	bool		source_saturated;
 	bool		target_saturated;
+	/* what is held back because it is younger than the delay (ms; 0: there is none) */
+	int64		delay;
+	int64		delayed;		/* changes, about */
+	TimestampTz delayed_until;	/* when the first of them is due, by our clock; 0: none waits */
+	int64		clock_skew;		/* how far the source's clock is ahead of ours, in microseconds */
 	/* longer ones are cut, which only those who watch will see */
 	char		source_seq[STATS_SEQ_SIZE]; /* how far the source has been read */
 	char		through_seq[STATS_SEQ_SIZE];	/* ... is finished at the target */
@@ -133,6 +141,9 @@ typedef struct ReplicationHooks
 	long		(*park_in) (void *arg, long idle);
 	/* the run is about to end in this way; changes can be waited for at place */
 	void		(*park) (void *arg, const DocrepWaitPlace *place);
+
+	/* the same, and there is nothing to do before that time; NULL: the run waits itself */
+	void		(*park_until) (void *arg, TimestampTz until);
 
 	/*
 	 * The run is about to end, and returns NULL: it shall not go on now, which

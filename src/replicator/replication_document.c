@@ -99,6 +99,7 @@ static const FieldRule rules[] = {
 	PLAIN("mentor", FIELD_TEXT, INTO(mentor)),
 	PLAIN("disabled", FIELD_BOOL, INTO(disabled)),
 	PLAIN("delay", FIELD_DELAY, INTO(delay)),
+	PLAIN("held_since", FIELD_TEXT, INTO(held_since)),
 
 	/* which documents: replication_filter.c */
 	PLAIN("filter", FIELD_TEXT, NOWHERE),
@@ -280,11 +281,6 @@ read_field(Replication *replication, const FieldRule *rule, JsonbValue *value)
 			if (value->type != jbvString)
 				bad_field(rule->name, "a string", value);
 			*(int64 *) into = docrep_delay_read(docrep_json_text(value));
-			if (*(int64 *) into > 0)
-				ereport(WARNING,
-						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						 errmsg("\"delay\" is kept, but has no effect in this version"),
-						 errdetail("Changes are replicated at once.")));
 			break;
 		case FIELD_OBJECT:
 			if (!is_object)
@@ -537,10 +533,11 @@ parse(Jsonb *document, bool task)
 				 errmsg("a replication document must be an object")));
 	replication->document = document;
 	read_document(replication, root);
-	if (replication->disabled && !task && !replication->cancel)
+	if ((replication->disabled || replication->held_since) && !task && !replication->cancel)
 		ereport(ERROR,
 				(errcode(ERRCODE_DOCREP_BAD_REQUEST),
-				 errmsg("replication field \"disabled\" is for documents of docrep.replicator"),
+				 errmsg("replication field \"%s\" is for documents of docrep.replicator",
+						replication->disabled ? "disabled" : "held_since"),
 				 errdetail("replicate() is called to run a replication now.")));
 	docrep_user_ctx_read(replication, root, task);
 	read_cancel_id(replication, root);

@@ -34,3 +34,26 @@ COMMENT ON VIEW docrep.checkpoints IS
 	'How far replications have got whose checkpoints lie at tables of this database that the role may read';
 COMMENT ON COLUMN docrep.checkpoints.source_seq IS 'the source''s sequence up to which the target has everything';
 COMMENT ON COLUMN docrep.checkpoints.tbl IS 'the table at which the newest checkpoint lies';
+
+/*
+ * Which changes of a source were seen when, by delayed replications from sources that do
+ * not say when a change was made.  Not dumped: where it is missing, the wait begins anew.
+ */
+CREATE TABLE docrep.delay_marks (
+	replication_id text COLLATE "C" NOT NULL,
+	number bigint NOT NULL,
+	first_seen timestamptz NOT NULL,
+	seen timestamptz NOT NULL,
+	since_seq text COLLATE "C" NOT NULL,
+	through_seq text COLLATE "C" NOT NULL,
+	changes int NOT NULL,
+	entries bytea NOT NULL,
+	PRIMARY KEY (replication_id, number)
+);
+CREATE INDEX delay_marks_seen ON docrep.delay_marks (seen);
+COMMENT ON TABLE docrep.delay_marks IS
+	'When changes of CouchDB sources were seen first, for delayed replications: ids and revisions, no bodies; kept by docrep';
+COMMENT ON COLUMN docrep.delay_marks.seen IS 'since when all of these changes have been known: what their age is counted from';
+COMMENT ON COLUMN docrep.delay_marks.since_seq IS 'sequence of the source that they follow';
+COMMENT ON COLUMN docrep.delay_marks.through_seq IS 'sequence of the source at which they end';
+COMMENT ON COLUMN docrep.delay_marks.entries IS 'the changes, packed (src/store/wire_format.h)';

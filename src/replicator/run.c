@@ -9,7 +9,9 @@
 
 #include "filter/user_context.h"
 #include "miscadmin.h"
+#include "pgstat.h"
 #include "replicator/engine.h"
+#include "storage/latch.h"
 #include "store/errcodes.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -19,6 +21,9 @@
  * a connection may have died without a word.
  */
 #define WAIT_MS		60000
+
+/* What is due so soon (ms) is waited for in the process, unless others want it. */
+#define PARK_UNTIL_MS	1000
 
 /* How often a run looks whether its filter's code is still the same, as CouchDB's does. */
 #define FILTER_LOOK_MS	60000
@@ -162,6 +167,11 @@ park(Run *run)
 {
 	DocrepWaitPlace place;
 
+	if (run->park_until != 0)
+	{
+		run->hooks->park_until(run->hooks->arg, run->park_until);
+		return true;
+	}
 	if (!run->source->ops->wait_place(run->source, run->read_seq.data, &place))
 	{
 		run->at_end = run->parking = false;
@@ -170,6 +180,50 @@ park(Run *run)
 	}
 	run->hooks->park(run->hooks->arg, &place);
 	return true;
+}
+
+/* Caught up, but for what waits: say so. */
+static void
+note_idle(Run *run)
+{
+	if (run->idle_since != 0)
+		return;
+	run->idle_since = GetCurrentTimestamp();
+	run->hooks->progress(run->hooks->arg, &run->stats, true);
+}
+
+/*
+ * Some changes wait until they are old enough.  There is nothing to do before that: the
+ * run ends, and is made again then; or, where it must not end or that is soon, sleeps.
+ */
+static void
+wait_for_age(Run *run)
+{
+	long		left = docrep_delayed_due_in(run, WAIT_MS);
+	long		park = -1;
+
+	if (left == 0)
+	{
+		docrep_delayed_wake(run);
+		return;
+	}
+	note_idle(run);
+	/* a lease wants somebody to renew it */
+	if (run->lease == NULL && run->hooks->park_until != NULL)
+		park = park_in(run);
+	if (park == 0 || (park > 0 && left > PARK_UNTIL_MS))
+	{
+		run->parking = true;
+		run->park_until = docrep_delayed_due_at(run);
+		return;
+	}
+	left = docrep_lease_due_in(run, docrep_session_due_in(run, left));
+	if (probe_in(run, left) >= 0)
+		left = probe_in(run, left);
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, left,
+					 PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
 }
 
 /*
@@ -184,11 +238,12 @@ wait_for_changes(Run *run)
 	long		park;
 	long		wait;
 
-	if (run->idle_since == 0)
+	if (docrep_delayed_due_in(run, WAIT_MS) >= 0)
 	{
-		run->idle_since = GetCurrentTimestamp();
-		run->hooks->progress(run->hooks->arg, &run->stats, true);
+		wait_for_age(run);
+		return;
 	}
+	note_idle(run);
 	/* a lease wants somebody to renew it */
 	park = run->lease ? -1 : park_in(run);
 	if (park == 0)
@@ -220,7 +275,10 @@ save_all(Run *run)
 		run->hooks->progress(run->hooks->arg, &run->stats, run->parking);
 	}
 	else
+	{
 		docrep_session_flush(run);
+		docrep_delayed_saved(run);
+	}
 }
 
 /* Go round until the source is at its end or somebody wants us to stop. */
@@ -234,11 +292,12 @@ transfer_all(Run *run)
 		bool		stop = hooks->should_stop(hooks->arg) || docrep_lease_ending(run);
 		bool		ask = run->replication->continuous && probe_in(run, WAIT_MS) == 0;
 		bool		look = filter_due(run);
+		bool		see = !stop && !run->parking && docrep_delayed_look_due(run);
 
 		CHECK_FOR_INTERRUPTS();
 
 		/* these want the peers quiet: let what is under way come in first */
-		run->hold = stop || run->parking || ask || look || docrep_session_due(run) ||
+		run->hold = stop || run->parking || ask || look || see || docrep_session_due(run) ||
 			docrep_lease_due(run);
 		if (docrep_pipeline_step(run))
 			continue;
@@ -262,7 +321,9 @@ transfer_all(Run *run)
 				return;
 			continue;
 		}
-		if (docrep_session_due(run))
+		if (see)
+			docrep_delayed_look(run);
+		else if (docrep_session_due(run))
 		{
 			docrep_session_save(run);
 			hooks->progress(hooks->arg, &run->stats, run->idle_since != 0);
@@ -314,6 +375,7 @@ run_once(Replication *replication, const ReplicationHooks *hooks, bool *again)
 		if (docrep_lease_begin(run))
 		{
 			docrep_session_start(run);
+			docrep_delayed_start(run);
 			transfer_all(run);
 
 			MemoryContextSwitchTo(caller);

@@ -252,6 +252,7 @@ docrep_session_save(Run *run)
 			sizeof(run->stats.checkpointed_source_seq));
 	run->session_saved = true;
 	run->last_saved = GetCurrentTimestamp();
+	docrep_delayed_saved(run);
 }
 
 /*
@@ -280,6 +281,7 @@ docrep_session_result(Run *run)
 	docrep_checkpoint_put_counts(&out, &entry);
 	docrep_checkpoint_put_history(&out, no_changes ? NULL : &entry, run->old, run->nold,
 								  CHECKPOINT_MAX_HISTORY);
+	docrep_delayed_put_result(run, &out);
 	appendStringInfoChar(&out, '}');
 	return out.data;
 }

@@ -51,30 +51,40 @@ want_docs(const Run *run)
 	return run->missing_ratio > (last_did ? WITHOUT_DOCS_BELOW : WITH_DOCS_ABOVE);
 }
 
-/* Ask the source for the next batch. */
 void
-docrep_transfer_request_changes(Run *run)
+docrep_transfer_fill_request(const Run *run, DocrepChangesRequest *request)
 {
 	const Replication *replication = run->replication;
+
+	request->since = pstrdup(run->read_seq.data);
+	request->max_rows = docrep_load_rows(run);
+	request->max_bytes = docrep_load_bytes(run, CHANGES_BYTES);
+	request->winners_only = replication->winning_revs_only;
+	request->with_docs = want_docs(run);
+	request->doc_ids = (const char *const *) replication->doc_ids;
+	request->ndoc_ids = replication->ndoc_ids;
+	/* every batch of a feed by ids begins with looking all of them up */
+	if (replication->doc_ids)
+		request->max_rows = Max(request->max_rows, replication->ndoc_ids / BATCHES_BY_ID);
+	if (!docrep_filter_is_empty(&replication->filter))
+		request->filter = &replication->filter;
+	request->min_age = replication->delay;
+}
+
+/* A new batch, at the end of those that are alive. */
+static Batch *
+new_batch(Run *run)
+{
 	MemoryContext cxt = AllocSetContextCreate(run->cxt, "docrep batch", ALLOCSET_DEFAULT_SIZES);
 	Batch	   *batch = MemoryContextAllocZero(cxt, sizeof(Batch));
 
 	batch->cxt = cxt;
 	batch->state = BATCH_READING;
-	batch->request.since = MemoryContextStrdup(cxt, run->read_seq.data);
-	batch->request.max_rows = docrep_load_rows(run);
-	batch->request.max_bytes = docrep_load_bytes(run, CHANGES_BYTES);
-	batch->request.winners_only = replication->winning_revs_only;
-	batch->request.with_docs = want_docs(run);
-	batch->request.doc_ids = (const char *const *) replication->doc_ids;
-	batch->request.ndoc_ids = replication->ndoc_ids;
-	/* every batch of a feed by ids begins with looking all of them up */
-	if (replication->doc_ids)
-		batch->request.max_rows = Max(batch->request.max_rows, replication->ndoc_ids / BATCHES_BY_ID);
-	if (!docrep_filter_is_empty(&replication->filter))
-		batch->request.filter = &replication->filter;
+	MemoryContextSwitchTo(cxt);
+	docrep_transfer_fill_request(run, &batch->request);
 	docrep_changes_init(&batch->changes, cxt);
 	docrep_changes_init(&batch->to_fetch, cxt);
+	MemoryContextSwitchTo(run->scratch);
 
 	if (run->newest)
 		run->newest->next = batch;
@@ -82,8 +92,16 @@ docrep_transfer_request_changes(Run *run)
 		run->oldest = batch;
 	run->newest = batch;
 	run->nbatches++;
+	return batch;
+}
 
-	CALL_IN(cxt, run->source->ops->send_changes(run->source, &batch->request));
+/* Ask the source for the next batch. */
+void
+docrep_transfer_request_changes(Run *run)
+{
+	Batch	   *batch = new_batch(run);
+
+	CALL_IN(batch->cxt, run->source->ops->send_changes(run->source, &batch->request));
 	docrep_pipeline_push(&run->at_source, REQUEST_CHANGES, batch, NULL);
 }
 
@@ -203,23 +221,40 @@ withhold_designs(Portion *portion)
 	}
 }
 
-/* Note how far the source has been read. */
-static void
-note_read(Run *run, Batch *batch)
+void
+docrep_transfer_note_changes(Run *run, const char *since, DocrepChanges *changes)
 {
-	DocrepChanges *changes = &batch->changes;
-
 	if (changes->last_seq == NULL)
-		changes->last_seq = MemoryContextStrdup(batch->cxt, changes->n > 0 ?
-												changes->rows[changes->n - 1].seq :
-												batch->request.since);
+		changes->last_seq = MemoryContextStrdup(changes->cxt, changes->n > 0 ?
+												changes->rows[changes->n - 1].seq : since);
 	/* a feed that gives nothing and does not move has ended, whatever it says */
-	run->at_end = changes->at_end ||
-		(changes->n == 0 && strcmp(changes->last_seq, batch->request.since) == 0);
-	docrep_seq_set(&run->read_seq, changes->last_seq);
+	run->at_end = changes->at_end || changes->young > 0 ||
+		(changes->n == 0 && strcmp(changes->last_seq, since) == 0);
 	strlcpy(run->stats.source_seq, changes->last_seq, sizeof(run->stats.source_seq));
 	run->pending_after_read = changes->pending;
-	batch->bytes = changes->bytes;
+}
+
+/* Ask the target which of a batch's changes it misses. */
+static void
+send_diff(Run *run, Batch *batch)
+{
+	batch->state = BATCH_DIFFING;
+	CALL_IN(batch->cxt, run->target->ops->send_diff(run->target, &batch->changes));
+	docrep_pipeline_push(&run->at_target, REQUEST_DIFF, batch, NULL);
+}
+
+/* Make a batch of what was marked as seen, and is old enough by now. */
+void
+docrep_transfer_take_mark(Run *run)
+{
+	Batch	   *batch = new_batch(run);
+
+	batch->request.with_docs = false;
+	docrep_delayed_take_mark(run, batch);
+	for (int i = 0; i < batch->changes.n; i++)
+		batch->checked += batch->changes.rows[i].nrevs;
+	run->stats.revisions_checked += batch->checked;
+	send_diff(run, batch);
 }
 
 /* Changes have come: ask the target what it misses, or do without. */
@@ -231,7 +266,10 @@ docrep_transfer_recv_changes(Run *run, Batch *batch)
 	CALL_IN(batch->cxt, run->source->ops->recv_changes(run->source, changes));
 	docrep_pipeline_pop(&run->at_source);
 	docrep_load_note_read(run, batch, batch->request.with_docs);
-	note_read(run, batch);
+	docrep_transfer_note_changes(run, batch->request.since, changes);
+	docrep_seq_set(&run->read_seq, changes->last_seq);
+	docrep_delayed_note_read(run, changes);
+	batch->bytes = changes->bytes;
 
 	for (int i = 0; i < changes->n; i++)
 		batch->checked += changes->rows[i].nrevs;
@@ -256,11 +294,7 @@ docrep_transfer_recv_changes(Run *run, Batch *batch)
 		offer_portion(batch, portion, true);
 	}
 	else
-	{
-		batch->state = BATCH_DIFFING;
-		CALL_IN(batch->cxt, run->target->ops->send_diff(run->target, changes));
-		docrep_pipeline_push(&run->at_target, REQUEST_DIFF, batch, NULL);
-	}
+		send_diff(run, batch);
 }
 
 /* Add a missing revision of one change to another of the same document. */
@@ -405,7 +439,9 @@ docrep_transfer_recv_diff(Run *run, Batch *batch)
 	if (batch->to_fetch.n > 0)
 	{
 		run->stats.bulk_get_attempts += batch->missing - along;
-		CALL_IN(batch->cxt, run->source->ops->send_fetch(run->source, &batch->to_fetch, true));
+		/* what is newer by now may be too young */
+		CALL_IN(batch->cxt, run->source->ops->send_fetch(run->source, &batch->to_fetch,
+														 run->delayed == NULL));
 		docrep_pipeline_push(&run->at_source, REQUEST_FETCH, batch, NULL);
 	}
 }

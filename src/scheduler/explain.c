@@ -20,7 +20,9 @@
 #include "scheduler/explain.h"
 #include "scheduler/views.h"
 #include "store/errcodes.h"
+#include "store/companion.h"
 #include "store/local_docs.h"
+#include "store/not_replicated.h"
 #include "store/seqs.h"
 #include "store/sql_support.h"
 #include "store/state.h"
@@ -126,6 +128,8 @@ explain_task(Explanation *e)
 
 	if (task->state)
 		explain_row_state(e);
+	else if (task->held_since)
+		add(e, "task", STOPS, "it is held since %s; docrep.release() lets it go on", task->held_since);
 	else if (task->disabled)
 		add(e, "task", STOPS, "it is disabled");
 	else if (docrep_paused)
@@ -144,6 +148,9 @@ explain_task(Explanation *e)
 		add(e, "task", WAITS, "it waits for a process");
 	else
 		add(e, "task", PASSES, "it is %s", docrep_job_state_name(job->state));
+	if (job && job->figures.delayed > 0)
+		add(e, "delay", WAITS, INT64_FORMAT " changes are younger than its delay, or follow one that is; the first is due at %s",
+			job->figures.delayed, timestamptz_to_str(job->figures.delayed_until));
 }
 
 /* ---------- the two sides ---------- */
@@ -217,6 +224,51 @@ explain_source(Explanation *e)
 }
 
 /* ---------- which documents ---------- */
+
+/* Why the source's table keeps a leaf back; NULL: it does not. */
+static const char *
+leaf_kept_back(Explanation *e, const KeepBack *rule, DocState *state, int32 node)
+{
+	const RevNode *leaf = &state->tree->nodes[node];
+	Jsonb	   *body = NULL;
+	LeafState	stored;
+
+	if (node == state->winner)
+		body = state->doc;
+	else if (docrep_leaf_state(e->source.table, e->snapshot, e->id, &leaf->rev, &stored))
+		body = stored.doc;
+	return docrep_keep_back_reason(rule, e->id, &leaf->rev, leaf->deleted, body);
+}
+
+/* What the source's table keeps back from every replication. */
+static void
+explain_rule(Explanation *e)
+{
+	const KeepBack *rule = e->source.found ? docrep_keep_back_rule(e->source.table) : NULL;
+	const char *reason = NULL;
+	DocState	state;
+	int32	   *leaves;
+	int32		n;
+	int32		kept = 0;
+
+	if (rule == NULL || !docrep_state_read(e->source.table, e->snapshot, e->id, DOCSTATE_BODY, &state))
+		return;
+	n = docrep_revtree_leaves(state.tree, &leaves);
+	for (int32 i = 0; i < n; i++)
+	{
+		const char *why = leaf_kept_back(e, rule, &state, leaves[i]);
+
+		reason = why ? why : reason;
+		kept += why != NULL;
+	}
+	if (kept == 0)
+		add(e, "rule", PASSES, "the source table's rule does not keep it back");
+	else if (kept < n)
+		add(e, "rule", PASSES, "%d of its %d revisions are kept back by the source table's rule: %s",
+			kept, n, reason);
+	else
+		add(e, "rule", STOPS, "it is kept back by the source table's rule: %s", reason);
+}
 
 static bool
 is_among(const char *id, char **ids, int n)
@@ -524,6 +576,7 @@ docrep_explain(PG_FUNCTION_ARGS)
 	e->snapshot = RegisterSnapshot(GetLatestSnapshot());
 	explain_sides(e, tbl);
 	explain_source(e);
+	explain_rule(e);
 	explain_filter(e);
 	passed = explain_progress(e);
 	explain_rejected(e);

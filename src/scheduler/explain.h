@@ -21,6 +21,7 @@ typedef struct ExplainTask
 	char	   *reason;			/* of that state, or NULL */
 	char	   *retry_at;		/* as text, or NULL */
 	bool		disabled;
+	char	   *held_since;		/* by docrep.hold(), or NULL */
 	JobView    *job;			/* NULL: none */
 } ExplainTask;
 

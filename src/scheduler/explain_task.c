@@ -41,7 +41,7 @@ find_row(const char *id, char **flat, Oid *owner, int64 *version)
 	docrep_internal_begin(&sql);
 	docrep_internal_execute(&plan,
 							"SELECT id, flat, split_part(replication_id, '+', 1), state, reason,"
-							" retry_at, disabled, owner, version FROM docrep.task_state"
+							" retry_at, disabled, owner, version, held_since FROM docrep.task_state"
 							" WHERE id = $1 OR replication_id = $1 OR split_part(replication_id, '+', 1) = $1"
 							" ORDER BY id = $1 DESC, replication_id = $1 DESC, state NULLS FIRST, id",
 							1, types, values, NULL, false, 1);
@@ -58,6 +58,7 @@ find_row(const char *id, char **flat, Oid *owner, int64 *version)
 		found->reason = column(5, cxt);
 		found->retry_at = column(6, cxt);
 		found->disabled = DatumGetBool(SPI_getbinval(row, desc, 7, &isnull));
+		found->held_since = column(10, cxt);
 		*owner = DatumGetObjectId(SPI_getbinval(row, desc, 8, &isnull));
 		*version = DatumGetInt64(SPI_getbinval(row, desc, 9, &isnull));
 	}

@@ -84,6 +84,7 @@ docrep_job_make(const JobRequest *request, JobTexts *texts)
 	texts->request = texts->task = InvalidDsaPointer;
 	job->has_task = request->task != NULL;
 	job->task_version = request->task_version;
+	job->delay = request->delay;
 	job->pacing.cycles = request->retry_cycles;
 	docrep_slot_rehash(job);
 	docrep_slot_event(job, JOB_ADDED, NULL);
@@ -98,6 +99,7 @@ docrep_job_join(const JobRequest *request, JobRef *ref, bool *created, PoolStart
 	JobTexts		texts;
 	Job		   *job;
 	bool		joined;
+	bool		other_delay = false;
 
 	docrep_require_preload();
 	texts = docrep_job_keep_texts(request);
@@ -119,6 +121,8 @@ docrep_job_join(const JobRequest *request, JobRef *ref, bool *created, PoolStart
 	}
 	else if (job->stop != JOB_STOP_NONE)
 		joined = false;
+	else if (job->delay != request->delay)
+		other_delay = true;
 	else if (job->state == JOB_CRASHING && !job->held)
 	{
 		/* somebody cares: try now */
@@ -126,7 +130,7 @@ docrep_job_join(const JobRequest *request, JobRef *ref, bool *created, PoolStart
 		docrep_queue_add(job);
 		docrep_wake_launcher();
 	}
-	if (job != NULL)
+	if (job != NULL && !other_delay)
 	{
 		*ref = docrep_slot_ref(job);
 		if (joined)
@@ -135,6 +139,11 @@ docrep_job_join(const JobRequest *request, JobRef *ref, bool *created, PoolStart
 	LWLockRelease(JOBS_LOCK);
 
 	docrep_job_release_texts(&texts);
+	if (other_delay)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("the replication runs already, with another delay"),
+				 errhint("Cancel it first, or change \"delay\" in its row of docrep.replicator.")));
 	if (job == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
@@ -453,6 +462,8 @@ docrep_job_kind_name(JobKind kind)
 			return "verify";
 		case JOB_PREFLIGHT:
 			return "preflight";
+		case JOB_HOUSEKEEPING:
+			return "housekeeping";
 	}
 	return "replication";
 }

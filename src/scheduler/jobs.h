@@ -77,7 +77,8 @@ typedef enum JobKind
 {
 	JOB_REPLICATE = 0,
 	JOB_VERIFY,
-	JOB_PREFLIGHT
+	JOB_PREFLIGHT,
+	JOB_HOUSEKEEPING			/* made by a keeper, and nobody waits for it (housekeeping.h) */
 } JobKind;
 
 /* In order of strength: a stronger one replaces a weaker one. */
@@ -134,6 +135,7 @@ typedef struct JobRequest
 	const char *task;			/* its _id; NULL: asked for by replicate() and the like */
 	int64		task_version;	/* names this definition of it; 0 without task */
 	bool		retry_cycles;	/* RavenDB's pacing after failures (pacing.h) */
+	int64		delay;			/* of the replication, ms: no job has two */
 } JobRequest;
 
 /* A copy of a job, for views and callers. */
@@ -358,6 +360,9 @@ extern void docrep_process_progress(JobRef ref, const ReplicationStats *figures,
 /* True: end the run. */
 extern bool docrep_process_stop_asked(JobRef ref);
 
+/* Are there jobs that have no process? */
+extern bool docrep_process_others_wait(void);
+
 /*
  * In how many ms shall a caught-up run that has been idle for so many leave its
  * process to others?  0: now; -1: never.
@@ -371,6 +376,9 @@ extern long docrep_process_park_in(JobRef ref, long idle);
  */
 extern void docrep_process_park(const JobStart *start, const DocrepWaitPlace *place,
 								const char *remote);
+
+/* The run has nothing to do before that time: the job is parked, and then back in the queue. */
+extern void docrep_process_park_until(const JobStart *start, TimestampTz until);
 
 /* Not a failure, but not now either: back in the queue after ms. */
 extern void docrep_process_postpone(const JobStart *start, int ms, const char *reason);

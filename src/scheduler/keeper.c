@@ -27,6 +27,7 @@
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
 #include "replicator/user_ctx.h"
+#include "scheduler/housekeeping.h"
 #include "scheduler/keeper.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -132,7 +133,7 @@ add_reporting(List *ids, const Look *look)
 static bool
 wants_job(const KeeperTask *task)
 {
-	return !task->disabled && (task->state == NULL || strcmp(task->state, TASK_ERROR) == 0);
+	return !task->disabled && !task->held && (task->state == NULL || strcmp(task->state, TASK_ERROR) == 0);
 }
 
 /* Is a task among those that are looked at?  Sorted by id, as ids need not be. */
@@ -394,6 +395,15 @@ lock_extension(void)
 	return get_extension_oid("docrep", true) == found;
 }
 
+/* The sooner of two times, of which 0 means never. */
+static TimestampTz
+sooner(TimestampTz a, TimestampTz b)
+{
+	if (a == 0 || b == 0)
+		return Max(a, b);
+	return Min(a, b);
+}
+
 /*
  * Look at all tasks, or at those with news.  False: the extension is gone.
  * *busy: there was something to do; *retry: when a task is to be tried again.
@@ -403,6 +413,9 @@ look_once(bool all, bool *busy, TimestampTz *retry)
 {
 	Look		look = {0};
 	List	   *ids;
+	Oid			extension;
+	Oid			housekeeper;
+	TimestampTz housekeeping;
 
 	MemoryContextReset(look_cxt);
 	look.slots = docrep_keeper_take_slots(&look.all);
@@ -432,9 +445,13 @@ look_once(bool all, bool *busy, TimestampTz *retry)
 		stop_jobs(&look, ids);
 		look_at_tasks(&look);
 	}
-	*retry = docrep_keeper_next_retry();
+	housekeeper = docrep_keeper_claim_housekeeping(&housekeeping);
+	*retry = sooner(docrep_keeper_next_retry(), housekeeping);
+	extension = get_extension_oid("docrep", true);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
+	if (OidIsValid(housekeeper))
+		docrep_housekeeping_submit(housekeeper, extension);
 	MemoryContextSwitchTo(look_cxt);
 
 	if (look.full > 0 && !look.told)
@@ -545,7 +562,7 @@ keep(void)
 			break;
 	}
 	if (later)
-		retry = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), COME_BACK);
+		retry = sooner(retry, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), COME_BACK));
 	if (retry != 0)
 		docrep_keeper_again(retry);
 }

@@ -8,6 +8,8 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
+#include "replicator/delayed.h"
+#include "replicator/json_members.h"
 #include "scheduler/keeper.h"
 #include "store/jsonb_raw.h"
 
@@ -121,7 +123,7 @@ stats_of(const ReplicationStats *figures)
 {
 	RawBuilder	out;
 
-	docrep_raw_init(&out, true, 12);
+	docrep_raw_init(&out, true, 13);
 	docrep_raw_add_int64(&out, "revisions_checked", figures->revisions_checked);
 	docrep_raw_add_int64(&out, "missing_revisions_found", figures->missing_revisions_found);
 	docrep_raw_add_int64(&out, "docs_read", figures->docs_read);
@@ -136,6 +138,14 @@ stats_of(const ReplicationStats *figures)
 	add_seq(&out, "checkpointed_source_seq", figures->checkpointed_source_seq);
 	add_seq(&out, "source_seq", figures->source_seq);
 	add_seq(&out, "through_seq", figures->through_seq);
+	if (figures->delay > 0)
+	{
+		StringInfoData delayed;
+
+		initStringInfo(&delayed);
+		docrep_delayed_put(&delayed, figures);
+		docrep_raw_add_jsonb(&out, "delayed", docrep_json_parse(delayed.data));
+	}
 	return docrep_raw_finish(&out);
 }
 

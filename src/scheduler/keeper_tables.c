@@ -100,7 +100,8 @@ docrep_keeper_take_ids(void)
 
 #define TASK_COLUMNS \
 	"SELECT id, version, owner, role, state, reason, shown, replication_id, stats, disabled," \
-	" coalesce(retry_at <= clock_timestamp(), true), source, target FROM docrep.task_state"
+	" coalesce(retry_at <= clock_timestamp(), true), source, target, held_since IS NOT NULL" \
+	" FROM docrep.task_state"
 
 KeeperTask *
 docrep_keeper_read(List *ids, int *n)
@@ -140,6 +141,7 @@ docrep_keeper_read(List *ids, int *n)
 		tasks[i].due = bool_at(i, 11);
 		tasks[i].source = text_at(i, 12);
 		tasks[i].target = text_at(i, 13);
+		tasks[i].held = bool_at(i, 14);
 	}
 	docrep_internal_end(&sql);
 	return tasks;
@@ -161,8 +163,8 @@ read_requests(List *ids, void (*submit) (const JobRequest *request, void *arg), 
 	docrep_internal_begin(&sql);
 	docrep_internal_execute(&plan,
 							"SELECT id, version, role, flat, replication_id, source, target, continuous,"
-							" retry_cycles FROM docrep.task_state WHERE id = ANY ($1)"
-							" AND flat IS NOT NULL AND NOT disabled"
+							" retry_cycles, delay FROM docrep.task_state WHERE id = ANY ($1)"
+							" AND flat IS NOT NULL AND NOT disabled AND held_since IS NULL"
 							" AND (state IS NULL OR state = 'error') FOR SHARE SKIP LOCKED",
 							1, types, values, NULL, false, 0);
 	MemoryContextSwitchTo(caller);
@@ -180,6 +182,7 @@ read_requests(List *ids, void (*submit) (const JobRequest *request, void *arg), 
 		requests[i].target = text_at(i, 7);
 		requests[i].continuous = bool_at(i, 8);
 		requests[i].retry_cycles = bool_at(i, 9);
+		requests[i].delay = int64_at(i, 10);
 		requests[i].database = MyDatabaseId;
 		requests[i].extension = get_extension_oid("docrep", false);
 	}
@@ -273,15 +276,15 @@ docrep_keeper_hold_strangers(void)
 	/* a dump that was restored with triggers disabled: there is no state at all */
 	docrep_internal_execute(&unchecked,
 							"INSERT INTO docrep.task_state (id, owner, role, database, version, source,"
-							" target, continuous, disabled, retry_cycles, state, reason, error_count,"
-							" start_time, last_updated)"
+							" target, continuous, disabled, retry_cycles, held_since, delay, state,"
+							" reason, error_count, start_time, last_updated)"
 							" SELECT _id, owner::oid, owner::oid, $1, _seq,"
 							" CASE jsonb_typeof(doc -> 'source') WHEN 'string' THEN doc ->> 'source'"
 							" ELSE doc #>> '{source,url}' END,"
 							" CASE jsonb_typeof(doc -> 'target') WHEN 'string' THEN doc ->> 'target'"
 							" ELSE doc #>> '{target,url}' END,"
 							" doc @> '{\"continuous\": true}', doc @> '{\"disabled\": true}', false,"
-							" 'held', 'restored from a dump: not started before docrep.resume_tasks() is"
+							" doc ->> 'held_since', 0, 'held', 'restored from a dump: not started before docrep.resume_tasks() is"
 							" called, as it may run elsewhere', 0, clock_timestamp(), clock_timestamp()"
 							" FROM docrep.replicator WHERE _id NOT LIKE '\\_design/%'"
 							" AND NOT EXISTS (SELECT FROM docrep.task_state)",

@@ -71,9 +71,12 @@ sooner(long a, long b)
 	return Min(a, b);
 }
 
-/* Failed jobs whose time has come go into the queue; returns ms until the next one, -1: none. */
+/*
+ * Failed jobs, and those parked until some time, go into the queue when it has come;
+ * returns ms until the next one, -1: none.
+ */
 static long
-retry_failed(void)
+take_up_due(void)
 {
 	PacingLimits limits = docrep_pacing_limits();
 	TimestampTz now = GetCurrentTimestamp();
@@ -85,6 +88,14 @@ retry_failed(void)
 		JobHead    *head = &docrep_job_heads[i];
 		Job		   *job = &docrep_job_slots[i];
 
+		if (head->state == JOB_PARKED && head->due != 0)
+		{
+			if (head->due <= now)
+				docrep_slot_unpark(job);
+			else
+				next = sooner(next, (long) Min((head->due - now) / 1000 + 1, INT_MAX));
+			continue;
+		}
 		if (head->state != JOB_CRASHING)
 			continue;
 		if (head->due <= now && (job->held || docrep_pacing_due(&job->pacing, &limits, now)))
@@ -165,7 +176,7 @@ look_after_jobs(void)
 	docrep_parked_take_woken();
 	if (!docrep_paused)
 	{
-		next = sooner(next, retry_failed());
+		next = sooner(next, take_up_due());
 		next = sooner(next, docrep_pool_dispatch());
 		next = sooner(next, rotate());
 	}

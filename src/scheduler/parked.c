@@ -5,7 +5,8 @@
  *
  * For a source in this cluster a token is left in the store, which wakes the
  * launcher at the end of the next transaction that writes to the table.
- * Remote sources are the watcher's business (watcher.c).
+ * Remote sources are the watcher's business (watcher.c).  A job whose next work has
+ * its time (changes that are not old enough yet) waits for that and nothing else.
  *
  *-------------------------------------------------------------------------
  */
@@ -74,9 +75,8 @@ park_remotely(Job *job, dsa_pointer place)
 	return old;
 }
 
-/* Back into the queue, as something may have happened at the source. */
-static void
-wake(Job *job)
+void
+docrep_slot_unpark(Job *job)
 {
 	TimestampTz until = docrep_database_wanted_until(job->database);
 
@@ -88,6 +88,26 @@ wake(Job *job)
 	docrep_slot_changed(job);
 }
 
+/* This process leaves its job, which becomes parked; NULL: it is not its job, or has to end. */
+static Job *
+park(const JobStart *start)
+{
+	Job		   *job = docrep_slot_of(start->ref);
+
+	if (job == NULL || job->start_no != start->start_no || job->pid != MyProcPid)
+		return NULL;
+	if (job->stop != JOB_STOP_NONE)
+	{
+		docrep_slot_process_gone(job, NULL);
+		return NULL;
+	}
+	job->pid = 0;
+	job->start_no++;			/* so that the token's stamp is another every time */
+	docrep_slot_set_state(job, JOB_PARKED);
+	docrep_slot_head(job)->due = 0;
+	return job;
+}
+
 void
 docrep_process_park(const JobStart *start, const DocrepWaitPlace *place, const char *remote)
 {
@@ -97,33 +117,41 @@ docrep_process_park(const JobStart *start, const DocrepWaitPlace *place, const c
 	if (!place->local)
 		text = docrep_slots_keep_text(remote);
 	LWLockAcquire(JOBS_LOCK, LW_EXCLUSIVE);
-	job = docrep_slot_of(start->ref);
-	if (job != NULL && job->start_no == start->start_no && job->pid == MyProcPid)
+	job = park(start);
+	if (job != NULL)
 	{
-		if (job->stop != JOB_STOP_NONE)
-			docrep_slot_process_gone(job, NULL);
+		if (!place->local)
+			text = park_remotely(job, text);
 		else
 		{
-			job->pid = 0;
-			job->start_no++;	/* so that the token's stamp is another every time */
-			docrep_slot_set_state(job, JOB_PARKED);
-			if (!place->local)
-				text = park_remotely(job, text);
-			else
-			{
-				job->source_local = true;
-				job->source_database = place->database;
-				job->source_table = place->table;
-				if (!watch(job, place->commits))
-					wake(job);
-			}
-			docrep_slot_changed(job);
-			docrep_wake_launcher();
+			job->source_local = true;
+			job->source_database = place->database;
+			job->source_table = place->table;
+			if (!watch(job, place->commits))
+				docrep_slot_unpark(job);
 		}
+		docrep_slot_changed(job);
+		docrep_wake_launcher();
 	}
 	LWLockRelease(JOBS_LOCK);
 	if (DsaPointerIsValid(text))
 		dsa_free(docrep_slots_area(), text);
+}
+
+void
+docrep_process_park_until(const JobStart *start, TimestampTz until)
+{
+	Job		   *job;
+
+	LWLockAcquire(JOBS_LOCK, LW_EXCLUSIVE);
+	job = park(start);
+	if (job != NULL)
+	{
+		docrep_slot_head(job)->due = until;
+		docrep_slot_changed(job);
+		docrep_wake_launcher();
+	}
+	LWLockRelease(JOBS_LOCK);
 }
 
 void
@@ -135,7 +163,7 @@ docrep_job_unpark(JobRef ref)
 	job = docrep_slot_of(ref);
 	if (job != NULL && job->state == JOB_PARKED)
 	{
-		wake(job);
+		docrep_slot_unpark(job);
 		docrep_wake_launcher();
 	}
 	LWLockRelease(JOBS_LOCK);
@@ -152,7 +180,7 @@ take_token(int32 token, uint32 stamp)
 		return;
 	job->watched = false;
 	if (job->state == JOB_PARKED)
-		wake(job);
+		docrep_slot_unpark(job);
 	else if (job->state == JOB_CRASHING && !job->held)
 	{
 		TimestampTz now = GetCurrentTimestamp();

@@ -163,11 +163,17 @@ docrep_process_stop_asked(JobRef ref)
 	return *((volatile JobStop *) &docrep_job_slots[ref.index].stop) != JOB_STOP_NONE;
 }
 
+bool
+docrep_process_others_wait(void)
+{
+	/* looked at without the lock: a late answer does no harm */
+	return *((volatile int *) &docrep_jobs->queued) > 0;
+}
+
 long
 docrep_process_park_in(JobRef ref, long idle)
 {
-	/* what others wait for is looked at without the lock: a late answer does no harm */
-	if (*((volatile int *) &docrep_jobs->queued) > 0)
+	if (docrep_process_others_wait())
 		return 0;
 	if (docrep_park_after < 0)
 		return -1;

@@ -37,6 +37,7 @@ run_job(const Replication *replication, const char **id)
 	request.id = replication->full_id;
 	request.continuous = replication->continuous;
 	request.retry_cycles = replication->retry_cycles;
+	request.delay = replication->delay;
 	request.source = replication->source->display;
 	request.target = replication->target->display;
 	request.request = docrep_replication_serialize(replication);

@@ -15,7 +15,8 @@ static bool
 is_in_the_way(const Job *job, Oid database, bool one_shots)
 {
 	return job->state != JOB_FREE && job->state != JOB_FINISHED && job->state != JOB_PARKED &&
-		job->database == database && (job->continuous || job->has_task || one_shots);
+		job->database == database &&
+		(job->continuous || job->has_task || job->kind == JOB_HOUSEKEEPING || one_shots);
 }
 
 /*

@@ -11,6 +11,7 @@
 
 #include "common/hashfn.h"
 #include "miscadmin.h"
+#include "scheduler/housekeeping.h"
 #include "scheduler/pool.h"
 #include "scheduler/slots.h"
 #include "storage/ipc.h"
@@ -102,6 +103,17 @@ docrep_scheduler_define_gucs(void)
 					  "The longest pause before a failed replication is tried again.",
 					  "The first is a second, and it doubles with every failure in a row.",
 					  &max_retry_interval, 300, 1, INT_MAX / 1000, GUC_UNIT_S);
+	DefineCustomBoolVariable("docrep.housekeeping",
+							 "Does what this session changes of tables' settings start housekeeping?",
+							 "Otherwise it is cancelled until docrep.start_housekeeping().",
+							 &docrep_housekeeping,
+							 true,
+							 PGC_USERSET, 0,
+							 NULL, NULL, NULL);
+	define_reloadable("docrep.housekeeping_interval",
+					  "How often kept revisions and tombstones of a table are looked through for those beyond their bounds.",
+					  "For tables that have such bounds: see docrep.set_revisions() and docrep.set_tombstone_max_age().",
+					  &docrep_housekeeping_interval, 3600, 1, INT_MAX / 1000, GUC_UNIT_S);
 	define_reloadable("docrep.cycle_interval",
 					  "With \"retry\": \"cycles\", how long a cycle lasts while the source stands still.",
 					  NULL,
@@ -467,7 +479,7 @@ docrep_slot_finish(Job *job)
 	else
 	{
 		docrep_slot_set_state(job, job->waiters > 0 ? JOB_FINISHED : JOB_FREE);
-		if (job->has_task)
+		if (job->has_task || job->kind == JOB_HOUSEKEEPING)
 			docrep_database_has_news(job->database);
 	}
 	docrep_slot_changed(job);

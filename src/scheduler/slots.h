@@ -39,7 +39,7 @@ typedef struct JobHead
 	bool		garbage;		/* free, with texts to be released */
 	bool		unreported;		/* a task's row does not say yet how the job is */
 	bool		remote;			/* parked, and the watcher waits for its source */
-	TimestampTz due;			/* crashing: when it is looked at again */
+	TimestampTz due;			/* crashing: when it is looked at again; parked: the same, 0: not by time */
 } JobHead;
 
 /* Protected by JOBS_LOCK unless said otherwise. */
@@ -66,6 +66,7 @@ typedef struct Job
 	dsa_pointer place;			/* parked at a remote source: its DocrepWaitPlace */
 	bool		has_task;
 	int64		task_version;
+	int64		delay;			/* as its request has it */
 
 	bool		established;
 	bool		held;			/* crashing, but not for a failure */
@@ -218,6 +219,9 @@ extern void docrep_report_shortage(TimestampTz *said, const char *message, const
 
 /* With JOBS_LOCK held exclusively: a parked job leaves that state, whatever comes next. */
 extern void docrep_slot_unwatch(Job *job);
+
+/* With JOBS_LOCK held exclusively: a parked job has something to do, into the queue. */
+extern void docrep_slot_unpark(Job *job);
 
 /* For the launcher: sources in this cluster that have committed something. */
 extern void docrep_parked_take_woken(void);

@@ -24,6 +24,12 @@ meet(Job *job, const JobRequest *request, JobTexts *texts)
 {
 	if (job->stop != JOB_STOP_NONE)
 		return JOB_SUBMIT_ENDING;
+	if (!job->has_task && job->delay != request->delay)
+	{
+		/* it brings what the task must not bring yet, or holds back what it must not */
+		docrep_job_stop_locked(job, JOB_STOP_CANCELLED, JOB_GRACE);
+		return JOB_SUBMIT_ENDING;
+	}
 	if (!job->has_task)
 	{
 		/* what replicate() began goes on as the task's */

@@ -131,6 +131,8 @@ docrep_task_define(const char *id, Oid owner, Jsonb *document, Jsonb *kept, Json
 	task->continuous = replication->continuous;
 	task->disabled = replication->disabled;
 	task->retry_cycles = replication->retry_cycles;
+	task->held_since = replication->held_since;
+	task->delay = replication->delay;
 	return task;
 }
 
@@ -168,6 +170,7 @@ docrep_task_define_restored(const char *id, Oid owner, Jsonb *document, Jsonb **
 	task->target = shown_endpoint(*stored, "target");
 	task->continuous = docrep_json_member_bool(root, "continuous", false);
 	task->disabled = docrep_json_member_bool(root, "disabled", false);
+	task->held_since = docrep_json_member_text(root, "held_since");
 
 	/* what is done is done; anything else waits for somebody who knows */
 	state = docrep_json_member_text(root, "_replication_state");

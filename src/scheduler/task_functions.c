@@ -27,11 +27,16 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+/* A process that is asked to stop for hold() may finish what it is at in this time (ms). */
+#define HOLD_GRACE		100
+
 /* How long cancel() waits for a process to be gone (ms). */
 #define CANCEL_TIMEOUT	5000
 
 PG_FUNCTION_INFO_V1(docrep_start);
 PG_FUNCTION_INFO_V1(docrep_cancel);
+PG_FUNCTION_INFO_V1(docrep_hold);
+PG_FUNCTION_INFO_V1(docrep_release);
 PG_FUNCTION_INFO_V1(docrep_clean_tasks);
 PG_FUNCTION_INFO_V1(docrep_resume_tasks);
 
@@ -142,11 +147,11 @@ wait_until_gone(JobRef ref)
 }
 
 /*
- * Stop the jobs of a task whose row this transaction has deleted.  Should it
+ * Stop the jobs of a task whose row this transaction has deleted, or holds.  Should it
  * be rolled back, the keeper makes the job again.
  */
 static void
-stop_task(const char *id)
+stop_task(const char *id, int grace)
 {
 	JobView    *job = palloc(sizeof(JobView));
 	int			index = 0;
@@ -160,7 +165,7 @@ stop_task(const char *id)
 		task = docrep_job_task(job->ref);
 		if (task == NULL || strcmp(task, id) != 0)
 			continue;
-		docrep_job_stop(job->ref, JOB_STOP_CANCELLED, JOB_GRACE);
+		docrep_job_stop(job->ref, JOB_STOP_CANCELLED, grace);
 		wait_until_gone(job->ref);
 	}
 	pfree(job);
@@ -188,7 +193,78 @@ docrep_cancel(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_DOCREP_NOT_FOUND),
 				 errmsg("task \"%s\" does not exist", id)));
-	stop_task(id);
+	stop_task(id, JOB_GRACE);
+	PG_RETURN_VOID();
+}
+
+/* ---------- hold and release ---------- */
+
+/* Run a statement with the task's id, as the caller; returns how many rows it is about. */
+static uint64
+about_task(const char *id, const char *statement, int expected)
+{
+	Oid			types[] = {TEXTOID};
+	Datum		values[1];
+	uint64		n;
+
+	values[0] = CStringGetTextDatum(id);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	if (SPI_execute_with_args(statement, 1, types, values, NULL, false, 0) != expected)
+		elog(ERROR, "could not execute \"%s\"", statement);
+	n = SPI_processed;
+	SPI_finish();
+	return n;
+}
+
+/* Nothing was updated: fine if it is as it should be (found by "same"), else an error. */
+static void
+check_same(const char *id, const char *same)
+{
+	if (about_task(id, same, SPI_OK_SELECT) > 0)
+		return;
+	if (about_task(id, "SELECT FROM docrep.replicator WHERE _id OPERATOR(pg_catalog.=) $1",
+				   SPI_OK_SELECT) > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for task \"%s\"", id),
+				 errdetail("It belongs to a role whose privileges the current one does not have.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_DOCREP_NOT_FOUND),
+			 errmsg("task \"%s\" does not exist", id)));
+}
+
+/*
+ * docrep.hold(id).  The document says so, so that it outlives everything that the task
+ * does; the job is stopped before that is committed, as nothing more is to be written.
+ */
+Datum
+docrep_hold(PG_FUNCTION_ARGS)
+{
+	char	   *id = task_id(fcinfo, 0);
+
+	docrep_require_preload();
+	if (about_task(id, "UPDATE docrep.replicator SET doc = doc OPERATOR(pg_catalog.||)"
+				   " pg_catalog.jsonb_build_object('held_since', pg_catalog.clock_timestamp())"
+				   " WHERE _id OPERATOR(pg_catalog.=) $1"
+				   " AND NOT doc OPERATOR(pg_catalog.?) 'held_since'", SPI_OK_UPDATE) == 0)
+		check_same(id, "SELECT FROM docrep.replicator WHERE _id OPERATOR(pg_catalog.=) $1"
+				   " AND doc OPERATOR(pg_catalog.?) 'held_since'");
+	stop_task(id, HOLD_GRACE);
+	PG_RETURN_VOID();
+}
+
+/* docrep.release(id) */
+Datum
+docrep_release(PG_FUNCTION_ARGS)
+{
+	char	   *id = task_id(fcinfo, 0);
+
+	if (about_task(id, "UPDATE docrep.replicator SET doc = doc OPERATOR(pg_catalog.-) 'held_since'"
+				   " WHERE _id OPERATOR(pg_catalog.=) $1"
+				   " AND doc OPERATOR(pg_catalog.?) 'held_since'", SPI_OK_UPDATE) == 0)
+		check_same(id, "SELECT FROM docrep.replicator WHERE _id OPERATOR(pg_catalog.=) $1"
+				   " AND NOT doc OPERATOR(pg_catalog.?) 'held_since'");
 	PG_RETURN_VOID();
 }
 

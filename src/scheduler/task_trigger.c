@@ -110,6 +110,7 @@ keep_pending(const TaskDefinition *task)
 	copy->source = copy_text(task->source);
 	copy->target = copy_text(task->target);
 	copy->proxy = copy_text(task->proxy);
+	copy->held_since = copy_text(task->held_since);
 	copy->stats = copy_jsonb(task->stats);
 	MemoryContextSwitchTo(old);
 	entry->task = copy;
@@ -134,6 +135,7 @@ free_pending(TaskDefinition *task)
 	free_if(task->source);
 	free_if(task->target);
 	free_if(task->proxy);
+	free_if(task->held_since);
 	free_if(task->stats);
 	pfree(task);
 }

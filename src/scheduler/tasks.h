@@ -38,6 +38,8 @@ typedef struct TaskDefinition
 	bool		continuous;
 	bool		disabled;
 	bool		retry_cycles;
+	char	   *held_since;		/* nothing is to be replicated, by docrep.hold(); NULL: it is not held */
+	int64		delay;			/* ms */
 	const char *state;			/* NULL: live */
 	const char *reason;
 	Jsonb	   *stats;

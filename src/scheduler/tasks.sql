@@ -39,6 +39,8 @@ CREATE TABLE docrep.task_state (
 	continuous boolean NOT NULL,
 	disabled boolean NOT NULL,
 	retry_cycles boolean NOT NULL,
+	held_since text,
+	delay bigint NOT NULL DEFAULT 0,
 	state text CHECK (state IN ('completed', 'failed', 'error', 'held')),
 	reason text,
 	error_count int NOT NULL,
@@ -58,6 +60,8 @@ COMMENT ON COLUMN docrep.task_state.version IS '_seq of the row of docrep.replic
 COMMENT ON COLUMN docrep.task_state.flat IS 'the parsed replication; null if it has not been read yet (held) or cannot be (failed)';
 COMMENT ON COLUMN docrep.task_state.secrets IS 'members of the document as they were given, of those that held credentials';
 COMMENT ON COLUMN docrep.task_state.state IS 'null: live, its job says how it is; error: no job could be made, tried again at retry_at; held: waits for docrep.resume_tasks()';
+COMMENT ON COLUMN docrep.task_state.held_since IS 'since when docrep.hold() keeps it from replicating anything, as its document says; null: it is not held';
+COMMENT ON COLUMN docrep.task_state.delay IS 'of its document, in ms';
 COMMENT ON COLUMN docrep.task_state.error_count IS 'how often in a row no job could be made';
 COMMENT ON COLUMN docrep.task_state.shown IS 'what doc says as _replication_state; null: nothing yet';
 
@@ -102,6 +106,18 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'docrep_cancel';
 REVOKE ALL ON FUNCTION docrep.cancel(text) FROM PUBLIC;
 COMMENT ON FUNCTION docrep.cancel(text) IS
 	'End a replication task, as a DELETE from docrep.replicator does, and wait for its process';
+
+CREATE FUNCTION docrep.hold(id text) RETURNS void
+LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'docrep_hold';
+REVOKE ALL ON FUNCTION docrep.hold(text) FROM PUBLIC;
+COMMENT ON FUNCTION docrep.hold(text) IS
+	'Keep a replication task from writing anything more to its target, at once and until docrep.release()';
+
+CREATE FUNCTION docrep.release(id text) RETURNS void
+LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'docrep_release';
+REVOKE ALL ON FUNCTION docrep.release(text) FROM PUBLIC;
+COMMENT ON FUNCTION docrep.release(text) IS
+	'Let a replication task that docrep.hold() has stopped go on from where it was';
 
 CREATE FUNCTION docrep.clean_tasks(older_than interval DEFAULT '7 days', states text[] DEFAULT '{completed,failed}')
 RETURNS bigint

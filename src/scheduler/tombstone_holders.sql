@@ -59,14 +59,14 @@ COMMENT ON COLUMN docrep.tombstone_holders.tombstones IS 'how many come after th
 COMMENT ON COLUMN docrep.tombstone_holders.since IS 'since when the oldest of them waits; null: there are none';
 COMMENT ON COLUMN docrep.tombstone_holders.counts IS 'does it keep tombstones? Not if it is further behind than docrep.tombstone_hold_limit';
 
-CREATE FUNCTION docrep.purge_tombstones(tbl regclass, older_than interval DEFAULT '0', beyond_holders boolean DEFAULT false)
+CREATE FUNCTION docrep.clean_tombstones(tbl regclass, older_than interval DEFAULT '0', beyond_holders boolean DEFAULT false)
 RETURNS bigint LANGUAGE sql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, docrep, pg_temp
 AS $$
-	SELECT docrep.remove_tombstones($1,
+	SELECT (docrep.remove_tombstones($1,
 		CASE WHEN $3 THEN NULL ELSE
 			(SELECT pg_catalog.min(h.passed) FROM docrep.tombstone_holders h WHERE h.tbl = $1 AND h.counts) END,
-		pg_catalog.now() - $2)
+		pg_catalog.now() - $2)).removed
 $$;
-COMMENT ON FUNCTION docrep.purge_tombstones(regclass, interval, boolean) IS
+COMMENT ON FUNCTION docrep.clean_tombstones(regclass, interval, boolean) IS
 	'Forget tombstones that were made so long ago and that everybody who reads from the table has seen; beyond_holders: whoever has seen them. Returns how many (owner only)';

@@ -26,6 +26,7 @@
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "scheduler/homes.h"
+#include "scheduler/housekeeping.h"
 #include "scheduler/slots.h"
 #include "scheduler/tasks.h"
 #include "tcop/utility.h"
@@ -241,4 +242,5 @@ docrep_scheduler_install_hooks(void)
 	RegisterResourceReleaseCallback(transaction_ended, NULL);
 	docrep_statement_install_hook();
 	docrep_tasks_install_hook();
+	docrep_housekeeping_install_hooks();
 }

@@ -13,6 +13,7 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "pgtime.h"
+#include "replicator/delayed.h"
 #include "replicator/json_members.h"
 #include "scheduler/views.h"
 #include "utils/builtins.h"
@@ -61,6 +62,11 @@ stats_json(const ReplicationStats *f)
 						f->checkpointed_source_seq[0] ? f->checkpointed_source_seq : NULL);
 	docrep_json_put_seq(&out, "source_seq", f->source_seq[0] ? f->source_seq : NULL);
 	docrep_json_put_seq(&out, "through_seq", f->through_seq[0] ? f->through_seq : NULL);
+	if (f->delay > 0)
+	{
+		docrep_json_put_name(&out, "delayed");
+		docrep_delayed_put(&out, f);
+	}
 	appendStringInfoChar(&out, '}');
 	return JsonbPGetDatum(docrep_json_parse(out.data));
 }

@@ -14,6 +14,8 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "replicator/delayed.h"
+#include "replicator/json_members.h"
 #include "scheduler/jobs.h"
 #include "scheduler/views.h"
 #include "utils/acl.h"
@@ -125,6 +127,17 @@ progress_of(const ReplicationStats *figures)
 				  (figures->revisions_checked + figures->changes_pending));
 }
 
+/* What waits because it is too young, as jsonb. */
+static Datum
+delayed_json(const ReplicationStats *figures)
+{
+	StringInfoData out;
+
+	initStringInfo(&out);
+	docrep_delayed_put(&out, figures);
+	return JsonbPGetDatum(docrep_json_parse(out.data));
+}
+
 /* In the order of the function's columns in watching.sql. */
 static void
 fill_row(ViewRow *row, const JobView *job, const char *database)
@@ -161,6 +174,10 @@ fill_row(ViewRow *row, const JobView *job, const char *database)
 	docrep_view_put_text(row, docrep_job_kind_name(job->kind));
 	docrep_view_put_text(row, database);
 	docrep_view_put_text(row, docrep_view_node());
+	if (f->delay > 0)
+		docrep_view_put(row, delayed_json(f), false);
+	else
+		docrep_view_put(row, (Datum) 0, true);
 }
 
 /* docrep.active_tasks(): one row a job that is not finished */

@@ -8,7 +8,7 @@ CREATE FUNCTION docrep.active_tasks(
 	OUT bulk_get_attempts bigint, OUT bulk_get_docs bigint, OUT started_on timestamptz,
 	OUT updated_on timestamptz, OUT progress int, OUT state text, OUT role oid,
 	OUT error_count int, OUT last_error text, OUT next_start timestamptz,
-	OUT kind text, OUT database text, OUT node text)
+	OUT kind text, OUT database text, OUT node text, OUT delayed jsonb)
 RETURNS SETOF record
 LANGUAGE C VOLATILE PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'docrep_active_tasks';
@@ -21,7 +21,7 @@ SELECT pid, replication_id, doc_id, source, target, continuous, changes_pending,
 	doc_write_failures, missing_revisions_found, revisions_checked, bulk_get_attempts,
 	bulk_get_docs, started_on, updated_on, progress, state,
 	pg_catalog.pg_get_userbyid(role) AS user_name, error_count, last_error, next_start, kind,
-	database, node
+	database, node, delayed
 FROM docrep.active_tasks();
 GRANT SELECT ON docrep.active_tasks TO PUBLIC;
 COMMENT ON VIEW docrep.active_tasks IS
@@ -30,9 +30,11 @@ COMMENT ON COLUMN docrep.active_tasks.pid IS 'process that runs the job; null wh
 COMMENT ON COLUMN docrep.active_tasks.state IS
 	'pending (waits for a process), starting, running, idle (continuous and caught up), parked (the same, and without a process), crashing (failed; is started again at next_start)';
 COMMENT ON COLUMN docrep.active_tasks.progress IS 'percent of the changes known of; null if not known';
-COMMENT ON COLUMN docrep.active_tasks.kind IS 'replication, verify or preflight';
+COMMENT ON COLUMN docrep.active_tasks.kind IS 'replication, verify, preflight or housekeeping';
 COMMENT ON COLUMN docrep.active_tasks.error_count IS 'runs that failed in a row';
 COMMENT ON COLUMN docrep.active_tasks.doc_id IS 'the row of docrep.replicator that asked for the job; null: a function did';
+COMMENT ON COLUMN docrep.active_tasks.delayed IS
+	'of a delayed replication: delay_ms, how many changes are waiting until they are old enough, until when the first of them (by this server''s clock), clock_skew_ms of the source''s';
 COMMENT ON COLUMN docrep.active_tasks.node IS 'docrep.node_name';
 
 CREATE FUNCTION docrep.job_rows(finished boolean, with_history boolean,
@@ -68,6 +70,7 @@ SELECT pg_catalog.current_database()::text AS database, s.id AS doc_id,
 	s.source, s.target, x.state,
 	CASE WHEN s.state = 'completed' THEN s.stats
 		WHEN s.state IS NOT NULL THEN pg_catalog.jsonb_build_object('error', s.reason)
+		WHEN s.held_since IS NOT NULL THEN pg_catalog.jsonb_build_object('held', true, 'since', s.held_since)
 		WHEN s.disabled THEN '{"disabled": true}'
 		WHEN x.state IN ('crashing', 'error', 'failed') OR (x.state = 'pending' AND j.error IS NOT NULL)
 			THEN pg_catalog.jsonb_build_object('error', j.error)
@@ -82,7 +85,7 @@ FROM docrep.task_state s
 	CROSS JOIN LATERAL (SELECT CASE
 		WHEN s.state = 'held' THEN 'failed'
 		WHEN s.state IS NOT NULL THEN s.state
-		WHEN s.disabled THEN 'pending'
+		WHEN s.disabled OR s.held_since IS NOT NULL THEN 'pending'
 		ELSE COALESCE(j.state, 'initializing') END) AS x(state)
 WHERE pg_catalog.pg_has_role(s.owner, 'USAGE')
 	OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE');
@@ -91,7 +94,7 @@ COMMENT ON VIEW docrep.scheduler_docs IS
 	'the rows of docrep.replicator and how each is, as CouchDB''s /_scheduler/docs: one''s own, all of them for members of pg_read_all_stats';
 COMMENT ON COLUMN docrep.scheduler_docs.state IS 'initializing, error, pending, running, crashing, completed or failed';
 COMMENT ON COLUMN docrep.scheduler_docs.info IS
-	'counts; or {"error": ...} in the states error, crashing and failed, and of a pending one that failed or found no process; or {"disabled": true}';
+	'counts; or {"error": ...} in the states error, crashing and failed, and of a pending one that failed or found no process; or {"disabled": true}; or {"held": true, "since": ...} from docrep.hold() to docrep.release()';
 COMMENT ON COLUMN docrep.scheduler_docs.next_start IS 'when it is tried again';
 
 CREATE FUNCTION docrep.scheduler_docs_json(states text DEFAULT NULL, max_rows int DEFAULT NULL, skip int DEFAULT 0)

@@ -20,6 +20,7 @@
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
 #include "replicator/inspection.h"
+#include "scheduler/housekeeping.h"
 #include "scheduler/pool.h"
 #include "storage/condition_variable.h"
 #include "storage/ipc.h"
@@ -43,6 +44,7 @@ static int	postponed;			/* ... or is to be tried again after so many ms; 0: no *
 static char postponed_for[JOB_MESSAGE_SIZE];
 static DocrepWaitPlace place;	/* where */
 static char *place_text;		/* ... if it is remote, in job_cxt */
+static TimestampTz parked_until;	/* ... or, if not 0, until when */
 static MemoryContext job_cxt;	/* memory of the job at hand */
 static emit_log_hook_type previous_log_hook = NULL;
 
@@ -210,6 +212,14 @@ run_park(void *arg, const DocrepWaitPlace *where)
 	MemoryContextSwitchTo(caller);
 }
 
+/* ReplicationHooks.park_until */
+static void
+run_park_until(void *arg, TimestampTz until)
+{
+	parked = true;
+	parked_until = until;
+}
+
 /* ReplicationHooks.postpone */
 static void
 run_postpone(void *arg, int ms, const char *reason)
@@ -261,6 +271,8 @@ do_work(const ReplicationHooks *hooks)
 			return docrep_verify_run(docrep_inspection_deserialize(request), hooks);
 		case JOB_PREFLIGHT:
 			return docrep_preflight_run(docrep_inspection_deserialize(request), hooks);
+		case JOB_HOUSEKEEPING:
+			return docrep_housekeeping_run(hooks);
 	}
 	replication = docrep_replication_deserialize(request);
 	docrep_process_source(start.ref, replication->source);
@@ -279,6 +291,8 @@ describe(void)
 			return psprintf("compare %s with %s", job->source, job->target);
 		case JOB_PREFLIGHT:
 			return psprintf("look through %s", job->source);
+		case JOB_HOUSEKEEPING:
+			return pstrdup("housekeeping of document tables");
 	}
 	return psprintf("replicate %s to %s", job->source, job->target);
 }
@@ -287,7 +301,9 @@ describe(void)
 static void
 report_end(char *result)
 {
-	if (parked)
+	if (parked && parked_until != 0)
+		docrep_process_park_until(&start, parked_until);
+	else if (parked)
 		docrep_process_park(&start, &place, place_text);
 	else if (postponed > 0)
 		docrep_process_postpone(&start, postponed, postponed_for);
@@ -317,6 +333,7 @@ run_job(void)
 	hooks.should_stop = run_should_stop;
 	hooks.park_in = run_park_in;
 	hooks.park = run_park;
+	hooks.park_until = run_park_until;
 	hooks.postpone = run_postpone;
 	pgstat_report_activity(STATE_RUNNING, activity);
 
@@ -344,6 +361,7 @@ do_job(void)
 	in_job = true;
 	first_progress = true;
 	parked = false;
+	parked_until = 0;
 	postponed = 0;
 	replication = NULL;
 	last_error.sqlstate = 0;

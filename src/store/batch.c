@@ -9,12 +9,14 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "store/age.h"
 #include "store/batch.h"
 #include "store/change.h"
 #include "store/document.h"
 #include "store/errcodes.h"
 #include "store/feed.h"
 #include "store/local_docs.h"
+#include "store/not_replicated.h"
 #include "store/origins.h"
 #include "store/rejected.h"
 #include "store/seqs.h"
@@ -28,6 +30,11 @@
  * makes it to a checkpoint and is not scanned again.
  */
 #define FILTER_PATIENCE		1000
+/* ... as does one that has met so many documents that are kept back. */
+#define KEPT_BACK_A_BATCH	10000
+
+/* Rows that are held back for their age are counted up to here, and estimated from here on. */
+#define MAX_COUNTED_YOUNG	1000
 
 /* ---------- containers ---------- */
 
@@ -229,33 +236,141 @@ fill_change(DocTable *table, const DocrepChangesRequest *request, DocFeed *feed,
 	}
 }
 
+/* What a batch's reading is to end by. */
+typedef struct BatchLimits
+{
+	const DocrepChangesRequest *request;
+	bool		patience;		/* there is something that may pass over rows */
+	TimestampTz begun;
+	int			kept_back;		/* rows that do not travel, ... */
+	Size		kept_bytes;		/* ... and about what of memory they took */
+} BatchLimits;
+
+/* Has enough been read? */
+static bool
+batch_is_full(const BatchLimits *limits, const DocrepChanges *out)
+{
+	return out->n >= limits->request->max_rows ||
+		out->bytes + limits->kept_bytes >= limits->request->max_bytes ||
+		limits->kept_back >= KEPT_BACK_A_BATCH ||
+		(limits->patience &&
+		 TimestampDifferenceExceeds(limits->begun, GetCurrentTimestamp(), FILTER_PATIENCE));
+}
+
+/* Does the table keep all of the row back?  Then it counts for the limits. */
+static bool
+is_kept_back(const KeepBack *rule, DocTable *table, DocFeed *feed, DocFeedRow *row,
+			 BatchLimits *limits)
+{
+	if (rule == NULL ||
+		docrep_keep_back_from_row(rule, table, feed, row, limits->request->winners_only))
+		return false;
+	limits->kept_back++;
+	limits->kept_bytes += 64 + (row->state.doc ? VARSIZE(row->state.doc) : 0);
+	return true;
+}
+
+/*
+ * When was a row changed, so far as it travels?  Each leaf has a time of its own; one that
+ * is not stored has the winner's.
+ */
+static TimestampTz
+row_modified(DocTable *table, const DocrepChangesRequest *request, DocFeed *feed,
+			 DocFeedRow *row)
+{
+	TimestampTz youngest = 0;
+	int32	   *leaves;
+	int32		n = nodes_to_travel(request, row, &leaves);
+
+	for (int32 i = 0; i < n; i++)
+	{
+		TimestampTz modified = row->state.modified;
+		LeafState	stored;
+
+		if (leaves[i] != row->state.winner &&
+			docrep_leaf_state(table, docrep_feed_snapshot(feed), row->id,
+							  &row->state.tree->nodes[leaves[i]].rev, &stored))
+			modified = stored.modified;
+		if (i == 0 || modified > youngest)
+			youngest = modified;
+	}
+	return youngest;
+}
+
+/*
+ * The row that has just been read, and with it all that follow, must wait for so long (ms).
+ * They are counted as far as that is cheap.
+ */
+static void
+hold_back(DocFeed *feed, int64 due_in, DocrepChanges *out)
+{
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "docrep young changes",
+											  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(cxt);
+	DocFeedRow	row;
+
+	out->due_in = due_in;
+	for (out->young = 1; out->young < MAX_COUNTED_YOUNG && docrep_feed_next(feed, &row); out->young++)
+		MemoryContextReset(cxt);
+	if (out->young == MAX_COUNTED_YOUNG)
+		out->young += docrep_feed_pending(feed);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(cxt);
+}
+
+/* Is the row too young?  Then it ends the batch. */
+static bool
+is_too_young(DocTable *table, const DocrepChangesRequest *request, DocFeed *feed,
+			 DocFeedRow *row, DocrepChanges *out)
+{
+	int64		due_in;
+
+	if (request->min_age <= 0)
+		return false;
+	due_in = docrep_age_due_in_ms(row_modified(table, request, feed, row), request->min_age,
+								  out->source_now);
+	if (due_in == 0)
+		return false;
+	hold_back(feed, due_in, out);
+	return true;
+}
+
 void
 docrep_batch_changes(DocTable *table, const DocrepChangesRequest *request,
 					 const DocFeedFilter *filter, DocrepChanges *out)
 {
 	MemoryContext old = MemoryContextSwitchTo(out->cxt);
 	int64		since = docrep_seq_parse(&table->info, request->since);
-	TimestampTz begun = GetCurrentTimestamp();
+	const KeepBack *rule = docrep_keep_back_rule(table);
+	BatchLimits limits = {request, filter != NULL || rule != NULL, GetCurrentTimestamp(), 0, 0};
+	int			flags = request->with_docs ? DOCSTATE_BODY | DOCSTATE_TRUNK : 0;
+	int64		scanned = since;
 	DocFeed    *feed;
 	DocFeedRow	row;
 	const char *epoch;
 
-	feed = docrep_feed_open(table, since, false, request->doc_ids, request->ndoc_ids,
-							request->with_docs ? DOCSTATE_BODY | DOCSTATE_TRUNK : 0);
+	if (rule && docrep_keep_back_wants_bodies(rule))
+		flags |= DOCSTATE_BODY;
+	feed = docrep_feed_open(table, since, false, request->doc_ids, request->ndoc_ids, flags);
 	if (filter)
 		docrep_feed_set_filter(feed, filter, FILTER_PATIENCE);
 	epoch = docrep_seq_suffix(&table->info);
 	out->at_end = true;
+	out->source_now = limits.begun;
 	while (docrep_feed_next(feed, &row))
 	{
-		fill_change(table, request, feed, &row, out);
-		out->rows[out->n - 1].seq = docrep_seq_text(row.state.seq, epoch);
-		if (out->n >= request->max_rows || out->bytes >= request->max_bytes)
-		{
-			out->at_end = false;
+		bool		kept_back = is_kept_back(rule, table, feed, &row, &limits);
+
+		/* what does not travel holds up nobody */
+		if (!kept_back && is_too_young(table, request, feed, &row, out))
 			break;
+		scanned = row.state.seq;
+		if (!kept_back)
+		{
+			fill_change(table, request, feed, &row, out);
+			out->rows[out->n - 1].seq = docrep_seq_text(row.state.seq, epoch);
 		}
-		if (filter && TimestampDifferenceExceeds(begun, GetCurrentTimestamp(), FILTER_PATIENCE))
+		if (batch_is_full(&limits, out))
 		{
 			out->at_end = false;
 			break;
@@ -263,8 +378,16 @@ docrep_batch_changes(DocTable *table, const DocrepChangesRequest *request,
 	}
 	if (docrep_feed_paused(feed))
 		out->at_end = false;
-	out->last_seq = docrep_seq_text(docrep_feed_scanned(feed), epoch);
-	out->pending = out->at_end ? 0 : docrep_feed_pending(feed);
+	if (out->young > 0)
+		out->at_end = false;
+	else
+		scanned = docrep_feed_scanned(feed);
+	/* nothing was old enough: it stands where it stood, in the same words */
+	if (out->young > 0 && scanned == since)
+		out->last_seq = pstrdup(request->since);
+	else
+		out->last_seq = docrep_seq_text(scanned, epoch);
+	out->pending = out->at_end ? 0 : out->young > 0 ? out->young : docrep_feed_pending(feed);
 	docrep_feed_close(feed);
 	MemoryContextSwitchTo(old);
 }
@@ -333,12 +456,16 @@ descends(const RevTree *tree, int32 node, int32 ancestor)
 	return node == ancestor;
 }
 
+/* Add a leaf, unless it cannot travel or (rule, if not NULL) is kept back. */
 static void
-add_doc(DocTable *table, const char *id, DocState *state, int32 node, DocrepDocs *out)
+add_doc(DocTable *table, const KeepBack *rule, const char *id, DocState *state, int32 node,
+		DocrepDocs *out)
 {
 	DocrepDoc  *doc = docrep_docs_add(out);
 
-	if (fill_doc(table, GetActiveSnapshot(), id, state, node, doc))
+	if (fill_doc(table, GetActiveSnapshot(), id, state, node, doc) &&
+		(rule == NULL || docrep_keep_back_reason(rule, id, &doc->path.revs[0], doc->deleted,
+												 doc->body) == NULL))
 		out->bytes += doc_size(doc);
 	else
 		out->n--;
@@ -346,8 +473,8 @@ add_doc(DocTable *table, const char *id, DocState *state, int32 node, DocrepDocs
 
 /* One wanted revision: itself if it is a leaf, or the leaves that it has become. */
 static void
-fetch_rev(DocTable *table, const char *id, DocState *state, const Rev *rev, bool latest,
-		  DocrepDocs *out)
+fetch_rev(DocTable *table, const KeepBack *rule, const char *id, DocState *state, const Rev *rev,
+		  bool latest, DocrepDocs *out)
 {
 	int32		node = docrep_revtree_find(state->tree, rev);
 	int32	   *leaves;
@@ -357,7 +484,7 @@ fetch_rev(DocTable *table, const char *id, DocState *state, const Rev *rev, bool
 		return;
 	if (state->tree->nodes[node].nchildren == 0)
 	{
-		add_doc(table, id, state, node, out);
+		add_doc(table, rule, id, state, node, out);
 		return;
 	}
 	if (!latest)
@@ -366,7 +493,7 @@ fetch_rev(DocTable *table, const char *id, DocState *state, const Rev *rev, bool
 	for (int32 i = 0; i < n; i++)
 	{
 		if (descends(state->tree, leaves[i], node))
-			add_doc(table, id, state, leaves[i], out);
+			add_doc(table, rule, id, state, leaves[i], out);
 	}
 }
 
@@ -386,6 +513,7 @@ docrep_batch_fetch(DocTable *table, const DocrepChanges *changes, bool latest,
 				   int *row, int *rev, Size max_bytes, DocrepDocs *out)
 {
 	MemoryContext old = MemoryContextSwitchTo(out->cxt);
+	const KeepBack *rule = docrep_keep_back_rule(table);
 
 	for (; *row < changes->n; (*row)++, *rev = 0)
 	{
@@ -412,7 +540,7 @@ docrep_batch_fetch(DocTable *table, const DocrepChanges *changes, bool latest,
 				read = true;
 			}
 			if (exists)
-				fetch_rev(table, change->id, &state, &change->revs[*rev], latest, out);
+				fetch_rev(table, rule, change->id, &state, &change->revs[*rev], latest, out);
 		}
 	}
 	MemoryContextSwitchTo(old);

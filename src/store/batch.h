@@ -79,6 +79,13 @@ typedef struct DocrepChanges
 	int64		pending;		/* changes after last_seq, about; -1: not known */
 	bool		at_end;			/* nothing more was there when this was read */
 	Size		bytes;
+
+	/* of a request with min_age, from a source that knows the times of its changes: */
+	int64		young;			/* rows after last_seq that are too young, or follow one that is,
+								 * about; 0: none */
+	int64		due_in;			/* ms until the first of them is old enough */
+	TimestampTz source_now;		/* what the source's clock said; 0: not told */
+	int64		skew;			/* how far it is ahead of ours, in microseconds */
 } DocrepChanges;
 
 typedef struct DocrepChangesRequest
@@ -91,6 +98,8 @@ typedef struct DocrepChangesRequest
 	const char *const *doc_ids; /* or NULL */
 	int			ndoc_ids;
 	const struct DocrepFilterSpec *filter;	/* which of them (filter/filter.h); or NULL */
+	int64		min_age;		/* ms: end before the first row that is younger by the source's own
+								 * clock; 0: none is */
 } DocrepChangesRequest;
 
 /* For whom a write is done: what rejected_docs shows. */

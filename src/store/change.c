@@ -425,14 +425,16 @@ plan_leaf(DocTable *table, DocChange *change, const RevNode *node)
 		leaf = version->leaf;
 	else
 		docrep_change_leaf(table, change, &node->rev, &leaf);
-	if (!node->deleted || !body_is_empty(leaf.doc) || leaf.atts)
+	if (!node->deleted || !body_is_empty(leaf.doc) || leaf.atts ||
+		leaf.modified > change->modified)
 		change->leaf_inserts = lappend(change->leaf_inserts,
 									   make_leaf_row(node, &leaf, merged));
 }
 
 /*
  * Which rows of losing leaves come and go.  Every losing leaf that is live
- * has one; a deleted one only if it has a body or attachments.
+ * has one; a deleted one only if it has a body or attachments, or is younger than
+ * the winner, whose time counts for those that have none.
  */
 static void
 plan_leaves(DocTable *table, DocChange *change)

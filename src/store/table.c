@@ -429,6 +429,7 @@ fill_settings(DocTableInfo *info)
 	const char *problem;
 
 	info->revs_limit = settings->revs_limit;
+	info->keeps_back = settings->not_replicated != NULL;
 	info->conflict_policy = docrep_policy_steps(settings->conflict_policy,
 												settings->resolver != NULL, &problem);
 	if (problem)

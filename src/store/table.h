@@ -55,6 +55,7 @@ typedef struct DocTableInfo
 	int			conflict_policy;	/* DOCREP_POLICY_* (policy.h); 0: keep */
 	uint64		generation;		/* another number each time that it is filled in */
 	DocValidated validated;		/* see validation.h */
+	bool		keeps_back;		/* some documents are not replicated (not_replicated.h) */
 	AttrNumber	a_id,
 				a_doc,
 				a_rev,

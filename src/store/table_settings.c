@@ -19,8 +19,10 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
+#include "utils/fmgrprotos.h"
 #include "utils/inval.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 #include "miscadmin.h"
 
 #define SETTINGS_COLUMNS \
@@ -145,6 +147,32 @@ docrep_set_revs_limit(PG_FUNCTION_ARGS)
 	docrep_table_check_owner(table);
 	docrep_write_revs_limit(&table->info.uuid, docrep_arg_int32(fcinfo, 1, "max_revs"));
 	CacheInvalidateRelcacheByRelid(table->info.relid);
+	docrep_table_close(table, NoLock);
+	PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(docrep_set_tombstone_max_age);
+
+/* docrep.set_tombstone_max_age(tbl regclass, max_age interval): owner only; NULL: tombstones stay. */
+Datum
+docrep_set_tombstone_max_age(PG_FUNCTION_ARGS)
+{
+	DocTable   *table = docrep_table_open(docrep_arg_table(fcinfo, 0), RowExclusiveLock, 0);
+	Interval   *age = PG_ARGISNULL(1) ? NULL : PG_GETARG_INTERVAL_P(1);
+
+	docrep_table_check_owner(table);
+	if (age)
+	{
+		Interval	zero = {0};
+
+		if (DatumGetInt32(DirectFunctionCall2(interval_cmp, IntervalPGetDatum(age),
+											  IntervalPGetDatum(&zero))) < 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_DOCREP_BAD_REQUEST),
+					 errmsg("\"max_age\" must not be negative")));
+	}
+	docrep_settings_write(&table->info.uuid, "tombstone_max_age", INTERVALOID,
+						  IntervalPGetDatum(age), age == NULL);
 	docrep_table_close(table, NoLock);
 	PG_RETURN_VOID();
 }

@@ -139,39 +139,69 @@ docrep_tombstones_after(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }
 
+/* How many tombstones a bounded step looks at for each that it may remove. */
+#define LOOK_PER_ROW	20
+
 /* Tombstones that are to go. */
 typedef struct Removal
 {
 	DocTable   *table;
+	int64		after;
 	int64		up_to;
 	TimestampTz before;
+	int64		max;			/* how many at most */
+	int64		passed;			/* after the search: up to which number all have been looked at */
+	bool		at_end;			/* ... and there are no more */
 	char	  **ids;
 	int64		n;
 	int64		cap;
 } Removal;
 
-/* Their ids, as of now. */
+/* Note one. */
+static void
+add_id(Removal *r, TupleTableSlot *slot)
+{
+	bool		isnull;
+
+	if (r->n >= r->cap)
+	{
+		r->cap = r->cap ? r->cap * 2 : 256;
+		r->ids = r->ids ? repalloc_huge(r->ids, r->cap * sizeof(char *)) :
+			palloc(r->cap * sizeof(char *));
+	}
+	r->ids[r->n++] = TextDatumGetCString(slot_getattr(slot, Anum_dead_id, &isnull));
+}
+
+/* Find their ids, as of now: at most r->max, among at most LOOK_PER_ROW times as many. */
 static void
 find_ids(Removal *r)
 {
 	TombScan	scan;
 	TimestampTz modified;
 	TupleTableSlot *slot;
+	int64		looked = 0;
+	int64		max_looked = r->max > PG_INT64_MAX / LOOK_PER_ROW ? PG_INT64_MAX :
+		r->max * LOOK_PER_ROW;
 
-	begin_scan(&scan, r->table, BTLessEqualStrategyNumber, F_INT8LE, r->up_to);
-	while ((slot = next_tombstone(&scan, &modified)) != NULL)
+	begin_scan(&scan, r->table, BTGreaterStrategyNumber, F_INT8GT, r->after);
+	r->passed = r->after;
+	for (;;)
 	{
 		bool		isnull;
+		int64		seq;
 
-		if (modified > r->before)
-			continue;
-		if (r->n >= r->cap)
+		slot = next_tombstone(&scan, &modified);
+		seq = slot ? DatumGetInt64(slot_getattr(slot, Anum_dead_seq, &isnull)) : 0;
+		if (slot == NULL || seq > r->up_to)
 		{
-			r->cap = r->cap ? r->cap * 2 : 256;
-			r->ids = r->ids ? repalloc_huge(r->ids, r->cap * sizeof(char *)) :
-				palloc(r->cap * sizeof(char *));
+			r->at_end = true;
+			break;
 		}
-		r->ids[r->n++] = TextDatumGetCString(slot_getattr(slot, Anum_dead_id, &isnull));
+		if (r->n >= r->max || looked++ >= max_looked)
+			break;
+		if (modified <= r->before)
+			add_id(r, slot);
+		r->passed = seq;
 	}
 	end_scan(&scan);
 }
@@ -214,43 +244,72 @@ remove_one(Removal *r, const char *id)
 
 PG_FUNCTION_INFO_V1(docrep_remove_tombstones);
 
-/*
- * docrep.remove_tombstones(tbl, up_to, before): purge tombstones with numbers
- * up to up_to (NULL: any) that were made before a time.  Returns how many.
- * Owner only.
- */
-Datum
-docrep_remove_tombstones(PG_FUNCTION_ARGS)
+/* The arguments of docrep.remove_tombstones(). */
+static void
+read_removal(FunctionCallInfo fcinfo, Removal *r)
 {
-	Removal		r = {0};
-	MemoryContext scratch;
-	MemoryContext old;
-	int64		removed = 0;
-
-	r.table = docrep_table_open(docrep_arg_table(fcinfo, 0), RowExclusiveLock, 0);
-	docrep_table_check_owner(r.table);
-	PreventCommandIfReadOnly("docrep.purge_tombstones()");
-	r.up_to = PG_ARGISNULL(1) ? PG_INT64_MAX : PG_GETARG_INT64(1);
+	r->up_to = PG_ARGISNULL(1) ? PG_INT64_MAX : PG_GETARG_INT64(1);
 	if (PG_ARGISNULL(2))
 		ereport(ERROR,
 				(errcode(ERRCODE_DOCREP_BAD_REQUEST),
 				 errmsg("\"older_than\" must not be NULL")));
-	r.before = PG_GETARG_TIMESTAMPTZ(2);
-	find_ids(&r);
+	r->before = PG_GETARG_TIMESTAMPTZ(2);
+	r->after = PG_ARGISNULL(3) ? 0 : Max(PG_GETARG_INT64(3), 0);
+	r->max = PG_ARGISNULL(4) ? PG_INT64_MAX : PG_GETARG_INT32(4);
+	if (r->max < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_DOCREP_BAD_REQUEST),
+				 errmsg("\"max_rows\" must be 1 or more")));
+}
+
+/* Remove what was found; returns how many. */
+static int64
+remove_found(Removal *r)
+{
+	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "docrep tombstone",
+												  ALLOCSET_DEFAULT_SIZES);
+	int64		removed = 0;
+
 	/* in order of id, as all writers, so that none waits for another crosswise */
-	qsort(r.ids, r.n, sizeof(char *), compare_ids);
-	scratch = AllocSetContextCreate(CurrentMemoryContext, "docrep tombstone",
-									ALLOCSET_DEFAULT_SIZES);
-	for (int64 i = 0; i < r.n; i++)
+	qsort(r->ids, r->n, sizeof(char *), compare_ids);
+	for (int64 i = 0; i < r->n; i++)
 	{
+		MemoryContext old = MemoryContextSwitchTo(scratch);
+
 		CHECK_FOR_INTERRUPTS();
-		old = MemoryContextSwitchTo(scratch);
-		if (remove_one(&r, r.ids[i]))
+		if (remove_one(r, r->ids[i]))
 			removed++;
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(scratch);
 	}
 	MemoryContextDelete(scratch);
+	return removed;
+}
+
+/*
+ * docrep.remove_tombstones(tbl, up_to, before, after, max_rows): purge tombstones
+ * with numbers up to up_to (NULL: any) that were made before a time.  In steps: at
+ * most max_rows, with numbers greater than after.  Returns how many, and up to
+ * which number it has looked, NULL: at all.  Owner only.
+ */
+Datum
+docrep_remove_tombstones(PG_FUNCTION_ARGS)
+{
+	Removal		r = {0};
+	TupleDesc	desc;
+	Datum		values[2];
+	bool		nulls[2] = {false, false};
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	r.table = docrep_table_open(docrep_arg_table(fcinfo, 0), RowExclusiveLock, 0);
+	docrep_table_check_owner(r.table);
+	PreventCommandIfReadOnly("docrep.clean_tombstones()");
+	read_removal(fcinfo, &r);
+	find_ids(&r);
+	values[0] = Int64GetDatum(remove_found(&r));
 	docrep_table_close(r.table, NoLock);
-	PG_RETURN_INT64(removed);
+	values[1] = Int64GetDatum(r.passed);
+	nulls[1] = r.at_end;
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }

@@ -17,7 +17,8 @@ CREATE VIEW docrep.tables AS
 		(i ->> 'update_seq')::bigint AS update_seq,
 		COALESCE(s.revs_limit, 1000) AS revs_limit,
 		COALESCE(s.conflict_policy, 'keep') AS conflict_policy,
-		docrep.conflict_count(t.tbl) AS conflict_count
+		docrep.conflict_count(t.tbl) AS conflict_count,
+		s.tombstone_max_age, s.not_replicated
 	FROM docrep.document_tables t
 		LEFT JOIN docrep.table_settings s ON s.tbl = t.uuid,
 		LATERAL docrep.info(t.tbl) i
@@ -27,3 +28,5 @@ GRANT SELECT ON docrep.tables TO PUBLIC;
 COMMENT ON VIEW docrep.tables IS
 	'The document tables that the role may read, but for docrep.replicator; the counts are exact, of what it may see, and cost a scan';
 COMMENT ON COLUMN docrep.tables.conflict_count IS 'documents that have more than one live revision';
+COMMENT ON COLUMN docrep.tables.tombstone_max_age IS 'docrep.set_tombstone_max_age()';
+COMMENT ON COLUMN docrep.tables.not_replicated IS 'docrep.set_not_replicated()';

@@ -51,6 +51,7 @@
 #define DOCREP_WIRE_LEASES			3	/* from here on: peer_swap_local, peer_fence */
 #define DOCREP_WIRE_FILTERS			4	/* from here on: peer_changes with a filter, peer_filter */
 #define DOCREP_WIRE_ORIGINS			5	/* from here on: documents say who first wrote them */
+#define DOCREP_WIRE_DELAYS			5	/* ... and there is peer_aged_changes */
 
 /* a frame of a fetched batch holds about this much of bodies */
 #define DOCREP_WIRE_FRAME			(256 * 1024)

@@ -14,6 +14,7 @@
 #   no_bulk_get, no_commit, no_session, no_local, read_only_local
 #   json_only     never multipart
 #   decodes       compressed attachments are always served unpacked
+#   keeps_old     has not been compacted: bodies of replaced revisions are given, too
 #   want_length   bodies without Content-Length are refused (411)
 package DocrepCouch::Api;
 
@@ -378,13 +379,20 @@ sub bulk_get
 		my $doc = $db->{docs}{$id};
 		my @revs = !$doc ? () : !defined $rev ? (DocrepCouch::Store::leaves($doc))[0]
 		  : ($r->{query}{latest} // '') eq 'true' ? DocrepCouch::Store::latest($doc, $rev)
-		  : $doc->{leaves}{$rev} ? $rev : ();
+		  : $self->has_body($doc, $rev) ? $rev : ();
 		push @results, '{"id":' . json_quote($id) . ',"docs":['
 		  . (@revs ? join(',', map { '{"ok":' . DocrepCouch::Store::doc_json($id, $doc, $_, %opts) . '}' } @revs)
 			: '{"error":{"id":' . json_quote($id) . ',"rev":' . json_quote($rev // 'undefined')
 			. ',"error":"not_found","reason":"missing"}}') . ']}';
 	}
 	return { %{ reply(200, '{"results":[' . join(',', @results) . ']}') }, chunked => 1 };
+}
+
+# Whether it has the body of a revision: of leaves, and of others until it is compacted.
+sub has_body
+{
+	my ($self, $doc, $rev) = @_;
+	return $doc->{leaves}{$rev} || ($self->{settings}{keeps_old} && defined(($doc->{revs}{$rev} // {})->{body}));
 }
 
 sub stub_form { return ($_[0]{query}{att_encoding_info} // '') eq 'true' ? 'encoding' : undef }
@@ -434,7 +442,7 @@ sub get_doc
 	foreach my $rev (@asked)
 	{
 		my @leaves = !$doc || !exists $doc->{revs}{$rev} ? () : ($q->{latest} // '') eq 'true'
-		  ? DocrepCouch::Store::latest($doc, $rev) : $doc->{leaves}{$rev} ? $rev : ();
+		  ? DocrepCouch::Store::latest($doc, $rev) : $self->has_body($doc, $rev) ? $rev : ();
 		push @found, @leaves ? (map { [ ok => $_ ] } grep { !$seen{$_}++ } @leaves) : [ missing => $rev ];
 	}
 	return $self->mixed($id, $doc, \@found, $since, %opts) if $parts;

@@ -186,13 +186,13 @@ is( sql(q{SELECT tombstones, passed, disabled, counts FROM docrep.tombstone_hold
 is( sql(q{SELECT count(*) FROM docrep.tombstone_holders WHERE tbl = 's'::regclass AND doc_id IS NULL AND target = 'copy' AND tombstones = 2}),
 	'1',
 	'and so does the other database, which has not looked again');
-is(sql(q{SELECT docrep.purge_tombstones('s')}), '0', 'so none is removed');
+is(sql(q{SELECT docrep.clean_tombstones('s')}), '0', 'so none is removed');
 sql(q{DELETE FROM docrep.replicator WHERE _id IN ('away', 'once')});
-is(sql(q{SELECT docrep.purge_tombstones('s')}), '0', 'one holder is enough');
+is(sql(q{SELECT docrep.clean_tombstones('s')}), '0', 'one holder is enough');
 $node->safe_psql('two', "SELECT docrep.replicate('" . pg_url($node, 'one', table => 's') . "', 'copy')");
 sql(q{SELECT docrep.delete_local('s', replication_id) FROM docrep.tombstone_holders WHERE target = 'once'});
 wait_for_query($node, 'one', q{SELECT sum(tombstones) FROM docrep.tombstone_holders WHERE tbl = 's'::regclass}, 0, 60);
-is(sql(q{SELECT docrep.purge_tombstones('s')}), '2', 'when all have passed them they are removed');
+is(sql(q{SELECT docrep.clean_tombstones('s')}), '2', 'when all have passed them they are removed');
 is(sql(q{SELECT count(*) FROM copy WHERE _id IN ('d1', 'd2')}, 'two'), '0', 'and the deletions have arrived');
 is(sql(q{SELECT count(*) FROM docrep.check('s')}), '0', 'nothing is wrong with the table');
 
