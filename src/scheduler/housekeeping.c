@@ -398,9 +398,11 @@ docrep_housekeeping_run(const ReplicationHooks *hooks)
 
 	SetConfigOption("lock_timeout", LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION);
 	figures.changes_pending = -1;
-	hooks->progress(hooks->arg, &figures, false);
-	while (more && !hooks->should_stop(hooks->arg))
+	while (more)
 	{
+		hooks->progress(hooks->arg, &figures, false);
+		if (hooks->should_stop(hooks->arg))
+			break;
 		MemoryContextReset(cxt);
 		MemoryContextSwitchTo(cxt);
 		more = step(cxt);

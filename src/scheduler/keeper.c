@@ -8,6 +8,9 @@
  * started when there is something to do (databases.c), looks at all tasks
  * once, then for a short while at those that change, and ends.
  *
+ * It also has the housekeeping of document tables begun when that is due
+ * (keeper_housekeeping.c).
+ *
  * It is connected as the bootstrap superuser, and runs no user's code: it
  * writes rows below the executor, and reads docrep's own tables only.  What
  * the owner of docrep.replicator has put into its indexes is evaluated as that
