@@ -164,6 +164,13 @@ docrep_delayed_note_read(Run *run, const DocrepChanges *changes)
 
 /* ---------- marks ---------- */
 
+/* A task that is held has such a run to see when changes are made, and writes nothing. */
+static bool
+is_held(const Run *run)
+{
+	return run->replication->held_since != NULL;
+}
+
 /* Is there room for more of them? */
 static bool
 may_look(const Delayed *d)
@@ -216,8 +223,8 @@ docrep_delayed_look(Run *run)
 		docrep_seen_add(&d->marks, request.since, &changes, d->delay);
 		run->idle_since = 0;
 	}
-	/* nothing that the target lacks lies between */
-	else if (d->marks.waiting == 0 && run->nbatches == 0)
+	/* nothing that the target lacks lies between; while it is held not even that is written */
+	else if (d->marks.waiting == 0 && run->nbatches == 0 && !is_held(run))
 		docrep_seq_set(&run->through_seq, changes.last_seq);
 	docrep_seq_set(&run->read_seq, changes.last_seq);
 	if (!may_look(d))
@@ -234,7 +241,7 @@ docrep_delayed_mark_due(const Run *run)
 {
 	const Delayed *d = run->delayed;
 
-	return d->marks.next_seen != 0 &&
+	return d->marks.next_seen != 0 && !is_held(run) &&
 		docrep_age_due_in(d->marks.next_seen, d->delay, GetCurrentTimestamp()) == 0;
 }
 
@@ -277,6 +284,8 @@ docrep_delayed_due_at(const Run *run)
 		return d->young > 0 ? d->due : 0;
 	if (d->marks.waiting == 0)
 		return 0;
+	if (is_held(run))
+		return may_look(d) ? next_look(d) : DT_NOEND;
 	return docrep_delay_sooner(docrep_delay_after(d->marks.next_seen, d->delay), next_look(d));
 }
 

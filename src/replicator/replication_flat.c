@@ -93,6 +93,8 @@ put_owner(StringInfo out, const Replication *replication)
 	docrep_json_put_bool(out, "user_is_admin", replication->user_is_admin);
 	docrep_json_put_bool(out, "retry_cycles", replication->retry_cycles);
 	docrep_json_put_bool(out, "disabled", replication->disabled);
+	if (replication->held_since)
+		docrep_json_put_text(out, "held_since", replication->held_since);
 	docrep_json_put_text(out, "mentor", replication->mentor);
 	docrep_json_put_int(out, "delay", replication->delay);
 }
@@ -107,6 +109,7 @@ get_owner(JsonbContainer *flat, Replication *replication)
 	replication->user_is_admin = docrep_json_member_bool(flat, "user_is_admin", false);
 	replication->retry_cycles = docrep_json_member_bool(flat, "retry_cycles", false);
 	replication->disabled = docrep_json_member_bool(flat, "disabled", false);
+	replication->held_since = docrep_json_member_text(flat, "held_since");
 	replication->mentor = docrep_json_member_text(flat, "mentor");
 	replication->delay = docrep_json_member_int(flat, "delay", 0);
 }

@@ -42,7 +42,7 @@ typedef struct KeeperTask
 	char	   *target;
 	Jsonb	   *stats;
 	bool		disabled;
-	bool		held;			/* by docrep.hold() */
+	bool		held;			/* by docrep.hold(), and has no job */
 	bool		due;			/* it has no retry_at, or one that has come */
 	bool		handled;		/* its job was asked for in this look */
 } KeeperTask;

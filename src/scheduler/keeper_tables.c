@@ -100,7 +100,7 @@ docrep_keeper_take_ids(void)
 
 #define TASK_COLUMNS \
 	"SELECT id, version, owner, role, state, reason, shown, replication_id, stats, disabled," \
-	" coalesce(retry_at <= clock_timestamp(), true), source, target, held_since IS NOT NULL" \
+	" coalesce(retry_at <= clock_timestamp(), true), source, target, held_since IS NOT NULL AND NOT keeps_looking" \
 	" FROM docrep.task_state"
 
 KeeperTask *
@@ -164,7 +164,7 @@ read_requests(List *ids, void (*submit) (const JobRequest *request, void *arg), 
 	docrep_internal_execute(&plan,
 							"SELECT id, version, role, flat, replication_id, source, target, continuous,"
 							" retry_cycles, delay FROM docrep.task_state WHERE id = ANY ($1)"
-							" AND flat IS NOT NULL AND NOT disabled AND held_since IS NULL"
+							" AND flat IS NOT NULL AND NOT disabled AND (held_since IS NULL OR keeps_looking)"
 							" AND (state IS NULL OR state = 'error') FOR SHARE SKIP LOCKED",
 							1, types, values, NULL, false, 0);
 	MemoryContextSwitchTo(caller);

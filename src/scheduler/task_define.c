@@ -133,6 +133,7 @@ docrep_task_define(const char *id, Oid owner, Jsonb *document, Jsonb *kept, Json
 	task->retry_cycles = replication->retry_cycles;
 	task->held_since = replication->held_since;
 	task->delay = replication->delay;
+	task->keeps_looking = replication->delay > 0 && docrep_endpoint_is_http(replication->source);
 	return task;
 }
 

@@ -103,7 +103,7 @@ docrep_task_put(const TaskDefinition *task, int64 version)
 	static SPIPlanPtr plan = NULL;
 	Oid			types[] = {TEXTOID, OIDOID, OIDOID, OIDOID, INT8OID, TEXTOID, JSONBOID, TEXTOID,
 		TEXTOID, TEXTOID, TEXTOID, BOOLOID, BOOLOID, BOOLOID, TEXTOID, TEXTOID, TIMESTAMPTZOID,
-	JSONBOID, TEXTOID, INT8OID};
+	JSONBOID, TEXTOID, INT8OID, BOOLOID};
 	Datum		values[lengthof(types)] = {0};
 	char		nulls[lengthof(types) + 1];
 	InternalSql sql;
@@ -130,25 +130,26 @@ docrep_task_put(const TaskDefinition *task, int64 version)
 	set_jsonb(&values[17], &nulls[17], task->stats);
 	set_text(&values[18], &nulls[18], task->held_since);
 	values[19] = Int64GetDatum(task->delay);
+	values[20] = BoolGetDatum(task->keeps_looking);
 
 	docrep_internal_begin(&sql);
 	docrep_internal_execute(&plan,
 							"INSERT INTO docrep.task_state (id, owner, role, database, version, flat,"
 							" secrets, replication_id, source, target, proxy, continuous, disabled,"
 							" retry_cycles, state, reason, start_time, last_updated, stats, held_since, delay,"
-							" error_count)"
+							" keeps_looking, error_count)"
 							" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,"
-							" $15, $16, $17, $17, $18, $19, $20, 0)"
+							" $15, $16, $17, $17, $18, $19, $20, $21, 0)"
 							" ON CONFLICT (id) DO UPDATE SET (owner, role, database, version, flat,"
 							" secrets, replication_id, source, target, proxy, continuous, disabled,"
 							" retry_cycles, state, reason, start_time, last_updated, stats, held_since,"
-							" delay, error_count, retry_at, shown) = ROW (excluded.owner, excluded.role, excluded.database,"
+							" delay, keeps_looking, error_count, retry_at, shown) = ROW (excluded.owner, excluded.role, excluded.database,"
 							" excluded.version, excluded.flat, excluded.secrets,"
 							" excluded.replication_id, excluded.source, excluded.target,"
 							" excluded.proxy, excluded.continuous, excluded.disabled,"
 							" excluded.retry_cycles, excluded.state, excluded.reason,"
 							" excluded.start_time, excluded.last_updated, excluded.stats, excluded.held_since,"
-							" excluded.delay, 0, NULL, NULL)",
+							" excluded.delay, excluded.keeps_looking, 0, NULL, NULL)",
 							lengthof(types), types, values, nulls, false, 0);
 	add_news(task->id);
 	docrep_internal_end(&sql);

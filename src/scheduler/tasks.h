@@ -40,6 +40,7 @@ typedef struct TaskDefinition
 	bool		retry_cycles;
 	char	   *held_since;		/* nothing is to be replicated, by docrep.hold(); NULL: it is not held */
 	int64		delay;			/* ms */
+	bool		keeps_looking;	/* while it is held, too: when changes are made has to be seen */
 	const char *state;			/* NULL: live */
 	const char *reason;
 	Jsonb	   *stats;

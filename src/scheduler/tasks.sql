@@ -41,6 +41,7 @@ CREATE TABLE docrep.task_state (
 	retry_cycles boolean NOT NULL,
 	held_since text,
 	delay bigint NOT NULL DEFAULT 0,
+	keeps_looking boolean NOT NULL DEFAULT false,
 	state text CHECK (state IN ('completed', 'failed', 'error', 'held')),
 	reason text,
 	error_count int NOT NULL,
@@ -62,6 +63,7 @@ COMMENT ON COLUMN docrep.task_state.secrets IS 'members of the document as they 
 COMMENT ON COLUMN docrep.task_state.state IS 'null: live, its job says how it is; error: no job could be made, tried again at retry_at; held: waits for docrep.resume_tasks()';
 COMMENT ON COLUMN docrep.task_state.held_since IS 'since when docrep.hold() keeps it from replicating anything, as its document says; null: it is not held';
 COMMENT ON COLUMN docrep.task_state.delay IS 'of its document, in ms';
+COMMENT ON COLUMN docrep.task_state.keeps_looking IS 'has a job while it is held, too, which only notes when changes of the source are seen';
 COMMENT ON COLUMN docrep.task_state.error_count IS 'how often in a row no job could be made';
 COMMENT ON COLUMN docrep.task_state.shown IS 'what doc says as _replication_state; null: nothing yet';
 

@@ -71,6 +71,7 @@ SELECT pg_catalog.current_database()::text AS database, s.id AS doc_id,
 	CASE WHEN s.state = 'completed' THEN s.stats
 		WHEN s.state IS NOT NULL THEN pg_catalog.jsonb_build_object('error', s.reason)
 		WHEN s.held_since IS NOT NULL THEN pg_catalog.jsonb_build_object('held', true, 'since', s.held_since)
+			|| pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object('delayed', j.stats -> 'delayed'))
 		WHEN s.disabled THEN '{"disabled": true}'
 		WHEN x.state IN ('crashing', 'error', 'failed') OR (x.state = 'pending' AND j.error IS NOT NULL)
 			THEN pg_catalog.jsonb_build_object('error', j.error)

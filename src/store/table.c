@@ -489,6 +489,8 @@ docrep_table_info(Relation rel)
 	argument = track_argument(rel);
 	if (argument == NULL)
 		return NULL;
+	/* what it points to goes with the relation's descriptor when that is invalidated */
+	argument = pstrdup(argument);
 	info = hash_search(infos, &relid, HASH_ENTER, &found);
 	info->valid = false;
 

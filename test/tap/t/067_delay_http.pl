@@ -176,6 +176,25 @@ wait_count('edited', 4);
 wait_for_no_marks();
 pass('a delay of zero brings what waits, and leaves no marks');
 
+# ---------- hold ----------
+
+fresh('held');
+start('held', delay => '1 s');
+sql(q{SELECT docrep.hold('held')});
+put('held', "h$_", 1) foreach 1 .. 3;
+wait_for_query($node, 'one', waiting('held'), '3', 60);
+is(sql(q{SELECT state, info ->> 'held' FROM docrep.scheduler_docs WHERE doc_id = 'held'}), 'pending|true', 'while a task is held it is seen when changes are made');
+my $first = sql(q{SELECT min(first_seen) FROM docrep.delay_marks});
+put('held', 'h4', 1);
+wait_for_query($node, 'one', waiting('held'), '4', 60);
+sql("SELECT pg_sleep_until('$first'::timestamptz + interval '2 s')");
+is(sql('SELECT count(*) FROM held'), '0', '... and none of them is written when its time has come');
+is(sql(q{SELECT min(first_seen) FROM docrep.delay_marks}), $first, '... which the hold does not move');
+sql(q{SELECT docrep.release('held')});
+wait_count('held', 4);
+is_late_enough('held', 1, 'released, it brings them');
+wait_for_no_marks();
+
 # ---------- many ----------
 
 sql('ALTER SYSTEM SET docrep.max_delayed_changes = 1', 'SELECT pg_reload_conf()');
