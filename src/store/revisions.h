@@ -61,8 +61,10 @@ extern void docrep_revisions_keep(DocTable *table, struct DocChange *change);
 /* The same where the change of the winner is settled in an AFTER trigger: its number is the stored row's. */
 extern void docrep_revisions_keep_settled(DocTable *table, struct DocChange *change);
 
-/* Forget all kept versions of a document that is purged. */
+/* Forget all kept versions of a document that is purged, or of what is not in its tree any more. */
 extern void docrep_revisions_forget(DocTable *table, const char *id);
+extern void docrep_revisions_forget_missing(DocTable *table, const char *id,
+											const RevTree *tree);
 
 /* ---------- reading: revisions_read.c ---------- */
 

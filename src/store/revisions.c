@@ -1,0 +1,221 @@
+/*-------------------------------------------------------------------------
+ *
+ * revisions.c
+ *		Keeping former versions of documents, and forgetting them.
+ *
+ * Called below the executor where a change writes its companions, so that a
+ * version is kept in the transaction that replaces it, and while the document's
+ * row is locked.  How many are kept of a document is seen to right here; how
+ * long, by docrep.clean_revisions().
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "executor/tuptable.h"
+#include "store/change.h"
+#include "store/companion.h"
+#include "store/rev_type.h"
+#include "store/revisions_internal.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+/* up to here the rows of a document are counted at every write, beyond that now and then */
+#define COUNT_ALWAYS		64
+
+void
+docrep_kept_insert(DocTable *table, const char *id, const KeptVersion *version, int64 kept_seq)
+{
+	Datum		values[Natts_kept];
+	bool		nulls[Natts_kept] = {false};
+
+	values[Anum_kept_id - 1] = CStringGetTextDatum(id);
+	values[Anum_kept_seq - 1] = Int64GetDatum(version->seq);
+	values[Anum_kept_rev - 1] = docrep_rev_datum(&version->rev);
+	nulls[Anum_kept_doc - 1] = version->doc == NULL;
+	values[Anum_kept_doc - 1] = PointerGetDatum(version->doc);
+	values[Anum_kept_deleted - 1] = BoolGetDatum(version->deleted);
+	values[Anum_kept_modified - 1] = TimestampTzGetDatum(version->modified);
+	values[Anum_kept_replaced_at - 1] = TimestampTzGetDatum(version->replaced_at);
+	values[Anum_kept_kept_seq - 1] = Int64GetDatum(kept_seq);
+	values[Anum_kept_kind - 1] = CharGetDatum(version->kind);
+	nulls[Anum_kept_origin - 1] = !version->has_origin;
+	values[Anum_kept_origin - 1] = UUIDPGetDatum(&version->origin);
+	nulls[Anum_kept_attachments - 1] = version->atts == NULL;
+	values[Anum_kept_attachments - 1] = PointerGetDatum(version->atts);
+	docrep_companion_insert(table, docrep_kept_rel(table), values, nulls);
+}
+
+TimestampTz
+docrep_kept_held_since(const DocTableInfo *info, TimestampTz now)
+{
+	return info->revisions_held > 0 ? now - info->revisions_held : DT_NOEND;
+}
+
+/*
+ * Make room for n more versions of a document: delete the oldest beyond what is
+ * to be kept, but for those that somebody holds.
+ */
+static void
+make_room(DocTable *table, const char *id, int64 keep, int64 n, TimestampTz now)
+{
+	TimestampTz held = docrep_kept_held_since(&table->info, now);
+	TupleTableSlot *slot;
+
+	for (slot = docrep_kept_first(table, GetLatestSnapshot(), id, true); slot;
+		 slot = docrep_kept_next(table))
+	{
+		bool		isnull;
+
+		if (++n <= keep)
+			continue;
+		if (DatumGetTimestampTz(slot_getattr(slot, Anum_kept_replaced_at, &isnull)) < held)
+			(void) docrep_kept_delete(table, &slot->tts_tid, false);
+	}
+}
+
+/*
+ * Is this the write at which the versions are counted?  With many of them one
+ * in so many writes has to do, as the sequence numbers fall.
+ */
+static bool
+time_to_count(int64 keep, int64 seq)
+{
+	return keep <= COUNT_ALWAYS || seq % (keep / (COUNT_ALWAYS / 2)) == 0;
+}
+
+/* The stored winner, as it was before the change. */
+static void
+old_winner(DocTable *table, DocChange *change, TimestampTz now, KeptVersion *version)
+{
+	memset(version, 0, sizeof(*version));
+	version->rev = change->old_winner;
+	version->doc = docrep_change_old_doc(table, change);
+	version->atts = docrep_change_old_atts(table, change);
+	version->deleted = !change->was_live;
+	version->modified = change->old_modified;
+	version->replaced_at = now;
+	version->seq = change->old_seq;
+	version->kind = KEPT_WINNER;
+}
+
+/*
+ * The losing leaves that the change closes, with their bodies: a list of
+ * KeptVersion.  A tombstone without a body has no row, and is no loss.
+ */
+static List *
+closed_leaves(DocTable *table, DocChange *change, TimestampTz now)
+{
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	if (change->leaf_deletes == NIL)
+		return NIL;
+	CommandCounterIncrement();
+	foreach(lc, change->leaf_deletes)
+	{
+		const Rev  *rev = lfirst(lc);
+		TupleTableSlot *slot;
+		KeptVersion *version;
+		bool		isnull;
+
+		if (docrep_rev_eq(rev, &change->winner))
+			continue;			/* not closed: it has won */
+		slot = docrep_leaf_find(table, GetLatestSnapshot(), change->id, rev);
+		if (slot == NULL)
+			continue;
+		version = palloc0(sizeof(KeptVersion));
+		version->rev = *rev;
+		version->deleted = DatumGetBool(slot_getattr(slot, Anum_leaf_deleted, &isnull));
+		(void) docrep_leaf_read(table, GetLatestSnapshot(), change->id, rev, &version->doc,
+								&version->atts, &version->modified);
+		version->replaced_at = now;
+		version->seq = change->seq;
+		version->kind = KEPT_CONFLICT;
+		result = lappend(result, version);
+	}
+	return result;
+}
+
+/* Write versions and forget the oldest, as the table's settings and holds ask. */
+static void
+keep_versions(DocTable *table, DocChange *change, List *versions, TimestampTz now)
+{
+	const DocTableInfo *info = &table->info;
+	bool		deletion = !change->now_live && !info->revisions_keep_deleted;
+	int64		keep = info->revisions_keep < 0 || deletion ? 0 : info->revisions_keep;
+	ListCell   *lc;
+
+	if (deletion || (versions != NIL && time_to_count(keep, change->seq)))
+		make_room(table, change->id, keep, list_length(versions), now);
+	if (keep == 0 && info->revisions_held == 0)
+		return;
+	foreach(lc, versions)
+		docrep_kept_insert(table, change->id, lfirst(lc), change->seq);
+}
+
+void
+docrep_revisions_keep(DocTable *table, DocChange *change)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	List	   *versions = NIL;
+
+	if (!change->exists || change->action == CHANGE_NONE)
+		return;
+	if (!docrep_rev_eq(&change->old_winner, &change->winner))
+	{
+		KeptVersion *version = palloc(sizeof(KeptVersion));
+
+		old_winner(table, change, now, version);
+		versions = lappend(versions, version);
+	}
+	versions = list_concat(versions, closed_leaves(table, change, now));
+	keep_versions(table, change, versions, now);
+}
+
+void
+docrep_revisions_keep_settled(DocTable *table, DocChange *change)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	KeptVersion version;
+	DocState	state;
+
+	CommandCounterIncrement();
+	if (!docrep_state_read(table, GetLatestSnapshot(), change->id, 0, &state))
+		return;
+	change->seq = state.seq;
+	change->now_live = state.live;
+	old_winner(table, change, now, &version);
+	keep_versions(table, change, list_make1(&version), now);
+}
+
+void
+docrep_revisions_forget(DocTable *table, const char *id)
+{
+	TupleTableSlot *slot;
+
+	for (slot = docrep_kept_first(table, GetLatestSnapshot(), id, false); slot;
+		 slot = docrep_kept_next(table))
+		(void) docrep_kept_delete(table, &slot->tts_tid, true);
+}
+
+void
+docrep_revisions_forget_missing(DocTable *table, const char *id, const RevTree *tree)
+{
+	TupleTableSlot *slot;
+
+	for (slot = docrep_kept_first(table, GetLatestSnapshot(), id, false); slot;
+		 slot = docrep_kept_next(table))
+	{
+		bool		isnull;
+		Rev			rev;
+
+		docrep_datum_rev(slot_getattr(slot, Anum_kept_rev, &isnull), &rev);
+		if (docrep_revtree_find(tree, &rev) < 0)
+			(void) docrep_kept_delete(table, &slot->tts_tid, true);
+	}
+}
