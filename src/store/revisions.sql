@@ -55,3 +55,8 @@ COMMENT ON COLUMN docrep.revisions.modified IS 'when the version was made, by th
 COMMENT ON COLUMN docrep.revisions.replaced_at IS 'when another took its place';
 COMMENT ON COLUMN docrep.revisions.was IS 'winner, or conflict: a losing revision that was closed';
 COMMENT ON COLUMN docrep.revisions.replicated IS 'brought by a replication; it was replaced there, and never stood here';
+
+CREATE FUNCTION docrep.revert(tbl regclass, at timestamptz, ids text[] DEFAULT NULL) RETURNS jsonb
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'docrep_revert';
+COMMENT ON FUNCTION docrep.revert(regclass, timestamptz, text[]) IS
+	'Give all documents, or these, again what they were at a time, as new revisions; what was created since is deleted. Returns how many were changed';
