@@ -219,6 +219,7 @@ plan_document(Revert *r, const char *id)
 	if (slot == NULL)
 		return UNKNOWN;
 	docrep_state_from_slot(r->table, in_dead, slot, DOCSTATE_BODY, &state);
+	docrep_state_unmark(r->table, GetLatestSnapshot(), id, &state);
 	switch (docrep_revision_shown_at(r->table, GetLatestSnapshot(), id, &state, r->at, &version))
 	{
 		case SHOWN_UNKNOWN:

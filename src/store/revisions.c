@@ -88,9 +88,17 @@ time_to_count(int64 keep, int64 seq)
 	return keep <= COUNT_ALWAYS || seq % (keep / (COUNT_ALWAYS / 2)) == 0;
 }
 
-/* The stored winner, as it was before the change. */
+/* What is known of where a version was made. */
 static void
-old_winner(DocTable *table, DocChange *change, TimestampTz now, KeptVersion *version)
+set_origin(KeptVersion *version, const pg_uuid_t *origin)
+{
+	version->has_origin = origin != NULL;
+	if (origin)
+		version->origin = *origin;
+}
+
+void
+docrep_revisions_old(DocTable *table, DocChange *change, KeptVersion *version)
 {
 	memset(version, 0, sizeof(*version));
 	version->rev = change->old_winner;
@@ -98,9 +106,10 @@ old_winner(DocTable *table, DocChange *change, TimestampTz now, KeptVersion *ver
 	version->atts = docrep_change_old_atts(table, change);
 	version->deleted = !change->was_live;
 	version->modified = change->old_modified;
-	version->replaced_at = now;
+	version->replaced_at = GetCurrentTimestamp();
 	version->seq = change->old_seq;
 	version->kind = KEPT_WINNER;
+	set_origin(version, docrep_change_old_origin(table, change));
 }
 
 /*
@@ -119,20 +128,21 @@ closed_leaves(DocTable *table, DocChange *change, TimestampTz now)
 	foreach(lc, change->leaf_deletes)
 	{
 		const Rev  *rev = lfirst(lc);
-		TupleTableSlot *slot;
 		KeptVersion *version;
-		bool		isnull;
+		LeafState	leaf;
 
-		if (docrep_rev_eq(rev, &change->winner))
-			continue;			/* not closed: it has won */
-		slot = docrep_leaf_find(table, GetLatestSnapshot(), change->id, rev);
-		if (slot == NULL)
+		/* not closed: it has won, or was the winner of a row that showed a conflict */
+		if (docrep_rev_eq(rev, &change->winner) || docrep_rev_eq(rev, &change->old_winner))
+			continue;
+		if (!docrep_leaf_state(table, GetLatestSnapshot(), change->id, rev, &leaf))
 			continue;
 		version = palloc0(sizeof(KeptVersion));
 		version->rev = *rev;
-		version->deleted = DatumGetBool(slot_getattr(slot, Anum_leaf_deleted, &isnull));
-		(void) docrep_leaf_read(table, GetLatestSnapshot(), change->id, rev, &version->doc,
-								&version->atts, &version->modified);
+		version->doc = leaf.doc;
+		version->atts = leaf.atts;
+		version->deleted = leaf.deleted;
+		version->modified = leaf.modified;
+		set_origin(version, leaf.origin);
 		version->replaced_at = now;
 		version->seq = change->seq;
 		version->kind = KEPT_CONFLICT;
@@ -170,7 +180,7 @@ docrep_revisions_keep(DocTable *table, DocChange *change)
 	{
 		KeptVersion *version = palloc(sizeof(KeptVersion));
 
-		old_winner(table, change, now, version);
+		docrep_revisions_old(table, change, version);
 		versions = lappend(versions, version);
 	}
 	versions = list_concat(versions, closed_leaves(table, change, now));
@@ -178,10 +188,8 @@ docrep_revisions_keep(DocTable *table, DocChange *change)
 }
 
 void
-docrep_revisions_keep_settled(DocTable *table, DocChange *change)
+docrep_revisions_keep_settled(DocTable *table, DocChange *change, KeptVersion *version)
 {
-	TimestampTz now = GetCurrentTimestamp();
-	KeptVersion version;
 	DocState	state;
 
 	CommandCounterIncrement();
@@ -189,8 +197,7 @@ docrep_revisions_keep_settled(DocTable *table, DocChange *change)
 		return;
 	change->seq = state.seq;
 	change->now_live = state.live;
-	old_winner(table, change, now, &version);
-	keep_versions(table, change, list_make1(&version), now);
+	keep_versions(table, change, list_make1(version), version->replaced_at);
 }
 
 void

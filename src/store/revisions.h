@@ -47,7 +47,7 @@ typedef struct KeptVersion
 	int64		seq;
 	char		kind;			/* KEPT_*; current: KEPT_WINNER */
 	bool		has_origin;
-	pg_uuid_t	origin;			/* node that made it, if that is known and not this one */
+	pg_uuid_t	origin;			/* node that made it, if not this one */
 } KeptVersion;
 
 /* ---------- writing: revisions.c ---------- */
@@ -58,8 +58,14 @@ typedef struct KeptVersion
  */
 extern void docrep_revisions_keep(DocTable *table, struct DocChange *change);
 
-/* The same where the change of the winner is settled in an AFTER trigger: its number is the stored row's. */
-extern void docrep_revisions_keep_settled(DocTable *table, struct DocChange *change);
+/*
+ * The same where the change of the winner is settled in an AFTER trigger: first the
+ * winner as it was stored; then, when all else is written, keep it.
+ */
+extern void docrep_revisions_old(DocTable *table, struct DocChange *change,
+								 KeptVersion *version);
+extern void docrep_revisions_keep_settled(DocTable *table, struct DocChange *change,
+										  KeptVersion *version);
 
 /* Forget all kept versions of a document that is purged, or of what is not in its tree any more. */
 extern void docrep_revisions_forget(DocTable *table, const char *id);

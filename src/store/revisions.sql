@@ -25,7 +25,7 @@ COMMENT ON FUNCTION docrep.set_revisions(regclass, int, interval, boolean) IS
 
 CREATE FUNCTION docrep.revisions(tbl regclass, doc_id text DEFAULT NULL,
 								 OUT id text, OUT rev docrep.rev, OUT doc jsonb,
-								 OUT deleted boolean, OUT modified timestamptz, OUT origin uuid,
+								 OUT deleted boolean, OUT modified timestamptz, OUT origin text,
 								 OUT replaced_at timestamptz, OUT was text,
 								 OUT replicated boolean)
 	RETURNS SETOF record

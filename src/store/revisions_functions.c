@@ -15,6 +15,7 @@
 #include "storage/lmgr.h"
 #include "store/companion.h"
 #include "store/errcodes.h"
+#include "store/origins.h"
 #include "store/rev_type.h"
 #include "store/revisions_internal.h"
 #include "store/sql_support.h"
@@ -135,8 +136,8 @@ put_version(Listing *l, TupleTableSlot *slot)
 		DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"));
 	values[3] = BoolGetDatum(version.deleted);
 	values[4] = TimestampTzGetDatum(version.modified);
-	values[5] = UUIDPGetDatum(&version.origin);
-	nulls[5] = !version.has_origin;
+	values[5] = CStringGetTextDatum(docrep_origin_text(l->table, version.has_origin ?
+													   &version.origin : NULL));
 	values[6] = TimestampTzGetDatum(version.replaced_at);
 	values[7] = CStringGetTextDatum(docrep_kept_is_winner(version.kind) ? "winner" : "conflict");
 	values[8] = BoolGetDatum(version.kind == KEPT_PEER_WINNER ||

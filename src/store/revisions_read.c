@@ -65,6 +65,9 @@ current_version(const DocState *state, KeptVersion *version)
 	version->replaced_at = DT_NOEND;
 	version->seq = state->seq;
 	version->kind = KEPT_WINNER;
+	version->has_origin = state->origin != NULL;
+	if (state->origin)
+		version->origin = *state->origin;
 }
 
 /* The same revision may have been kept more than once: the newest row counts. */

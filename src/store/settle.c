@@ -194,7 +194,12 @@ settle_row(DocTable *table, DocState *row, DocChange *tomb)
 	if (goes_on_from(row, &tomb->old_winner))
 	{
 		if (table->info.keeps_versions)
-			docrep_revisions_keep_settled(table, tomb);
+		{
+			KeptVersion version;
+
+			docrep_revisions_old(table, tomb, &version);
+			docrep_revisions_keep_settled(table, tomb, &version);
+		}
 		docrep_row_delete(table, docrep_dead_rel(table), &tomb->tid);
 	}
 	else if ((batched == NULL || batched->edit) &&
@@ -255,6 +260,7 @@ docrep_settle_delete(PG_FUNCTION_ARGS)
 	DocTable   *table;
 	DocChange	change;
 	DocWrite	deletion = {.deleted = true};
+	KeptVersion version;
 	DocWrite   *writes;
 	int			n;
 	char	   *id;
@@ -269,10 +275,12 @@ docrep_settle_delete(PG_FUNCTION_ARGS)
 	docrep_change_edit(table, &change, &deletion);
 	docrep_change_close_deleted(table, &change);
 	docrep_change_load_trunk(table, &change);
+	if (table->info.keeps_versions)
+		docrep_revisions_old(table, &change, &version);
 	writes = docrep_gather_leaves(table, id, change.tree, &deletion.rev, NULL, NULL, 0, NULL, &n);
 	docrep_write_merged(table, writes, n);
 	if (table->info.keeps_versions)
-		docrep_revisions_keep_settled(table, &change);
+		docrep_revisions_keep_settled(table, &change, &version);
 	docrep_table_close(table, NoLock);
 	return PointerGetDatum(NULL);
 }
