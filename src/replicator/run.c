@@ -235,7 +235,7 @@ transfer_all(Run *run)
 
 		/* these want the peers quiet: let what is under way come in first */
 		run->hold = stop || run->parking || ask || look || docrep_session_due(run) ||
-			docrep_lease_due(run);
+			docrep_lease_due(run) || docrep_versions_many(run);
 		if (docrep_pipeline_step(run))
 			continue;
 
@@ -246,6 +246,11 @@ transfer_all(Run *run)
 		}
 		if (stop)
 			break;
+		if (docrep_versions_pending(run))
+		{
+			docrep_versions_bring(run);
+			continue;
+		}
 		if ((ask && probe(run)) || (look && filter_has_changed(run)))
 		{
 			run->again = true;

@@ -78,6 +78,13 @@ make_room(DocTable *table, const char *id, int64 keep, int64 n, TimestampTz now)
 	}
 }
 
+void
+docrep_kept_trim(DocTable *table, const char *id)
+{
+	CommandCounterIncrement();
+	make_room(table, id, table->info.revisions_keep, 0, GetCurrentTimestamp());
+}
+
 /*
  * Is this the write at which the versions are counted?  With many of them one
  * in so many writes has to do, as the sequence numbers fall.

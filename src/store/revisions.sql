@@ -60,3 +60,20 @@ CREATE FUNCTION docrep.revert(tbl regclass, at timestamptz, ids text[] DEFAULT N
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'docrep_revert';
 COMMENT ON FUNCTION docrep.revert(regclass, timestamptz, text[]) IS
 	'Give all documents, or these, again what they were at a time, as new revisions; what was created since is deleted. Returns how many were changed';
+
+CREATE FUNCTION docrep.peer_versions_have(tbl uuid, ids bytea) RETURNS bytea
+	LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'docrep_peer_versions_have';
+COMMENT ON FUNCTION docrep.peer_versions_have(uuid, bytea) IS
+	'for replication peers: which former versions of documents are kept, and how many the table keeps; needs SELECT on the table';
+
+CREATE FUNCTION docrep.peer_versions_fetch(tbl uuid, have bytea, first integer, passed integer,
+										   keep integer)
+	RETURNS bytea
+	LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'docrep_peer_versions_fetch';
+COMMENT ON FUNCTION docrep.peer_versions_fetch(uuid, bytea, integer, integer, integer) IS
+	'for replication peers: former versions that a target lacks, some at a time; needs SELECT on the table';
+
+CREATE FUNCTION docrep.peer_versions_write(tbl uuid, versions bytea) RETURNS void
+	LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'docrep_peer_versions_write';
+COMMENT ON FUNCTION docrep.peer_versions_write(uuid, bytea) IS
+	'for replication peers: keep former versions, within the table''s bounds; needs INSERT on the table';

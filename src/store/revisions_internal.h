@@ -19,6 +19,9 @@
 extern void docrep_kept_insert(DocTable *table, const char *id, const KeptVersion *version,
 							   int64 kept_seq);
 
+/* Delete what a document has too many of. */
+extern void docrep_kept_trim(DocTable *table, const char *id);
+
 /* A row as a version, copied; its body and attachments if asked for. */
 extern void docrep_kept_from_slot(TupleTableSlot *slot, bool bodies, KeptVersion *version);
 
