@@ -30,6 +30,9 @@
 #define BATCH_DOCS		500
 #define BATCH_BYTES		(4 * 1024 * 1024)
 
+/* how often a document is looked for, by turns among the live and the deleted */
+#define LOOKS			6
+
 /* ids that are named in the report */
 #define MAX_NAMED		100
 
@@ -209,13 +212,17 @@ take_away(Revert *r, const char *id, const DocState *state)
 static Outcome
 plan_document(Revert *r, const char *id)
 {
-	TupleTableSlot *slot = docrep_lock_row(r->table, DOC_IN_REL, id);
-	bool		in_dead = slot == NULL;
+	TupleTableSlot *slot = NULL;
+	bool		in_dead = false;
 	DocState	state;
 	KeptVersion version;
 
-	if (in_dead)
-		slot = docrep_lock_row(r->table, DOC_IN_DEAD, id);
+	/* it may be on its way from one table to the other just now */
+	for (int i = 0; i < LOOKS && slot == NULL; i++)
+	{
+		in_dead = i % 2 == 1;
+		slot = docrep_lock_row(r->table, in_dead ? DOC_IN_DEAD : DOC_IN_REL, id);
+	}
 	if (slot == NULL)
 		return UNKNOWN;
 	docrep_state_from_slot(r->table, in_dead, slot, DOCSTATE_BODY, &state);
@@ -234,7 +241,10 @@ plan_document(Revert *r, const char *id)
 
 /* ---------- batches ---------- */
 
-/* Count a document, and name it if that is of interest. */
+/*
+ * Count a document, and name it if that is of interest: in memory that outlives the
+ * batch, as the report is put together at the end.
+ */
 static void
 count_document(Revert *r, const char *id, Outcome outcome, const DocWrite *refused)
 {
@@ -242,15 +252,15 @@ count_document(Revert *r, const char *id, Outcome outcome, const DocWrite *refus
 
 	r->counts[outcome]++;
 	if (outcome == UNKNOWN && r->counts[outcome] <= MAX_NAMED)
-		docrep_raw_add_text(&r->unknown_ids, NULL, id);
+		docrep_raw_add_text(&r->unknown_ids, NULL, pstrdup(id));
 	else if (outcome == REFUSED && r->counts[outcome] <= MAX_NAMED)
 	{
 		RawBuilder	item;
 
 		docrep_raw_init(&item, true, 3);
-		docrep_raw_add_text(&item, "id", id);
-		docrep_raw_add_text(&item, "sqlstate", unpack_sql_state(refused->sqlstate));
-		docrep_raw_add_text(&item, "reason", refused->reason ? refused->reason : "");
+		docrep_raw_add_text(&item, "id", pstrdup(id));
+		docrep_raw_add_text(&item, "sqlstate", pstrdup(unpack_sql_state(refused->sqlstate)));
+		docrep_raw_add_text(&item, "reason", refused->reason ? pstrdup(refused->reason) : "");
 		docrep_raw_add_built(&r->refused_ids, NULL, &item);
 	}
 	MemoryContextSwitchTo(old);
