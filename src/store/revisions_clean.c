@@ -45,6 +45,7 @@ typedef struct Cleaning
 	TimestampTz held;			/* what was replaced from here on stays */
 	int64		left;			/* how many rows may still be removed */
 	int64		removed;
+	bool		passed_over;	/* a row that somebody else is just deleting, and may yet leave */
 } Cleaning;
 
 /* Delete a row.  False: that was the last one for now. */
@@ -56,6 +57,8 @@ remove_row(Cleaning *c, ItemPointer tid)
 		c->removed++;
 		c->left--;
 	}
+	else
+		c->passed_over = true;
 	return c->left > 0;
 }
 
@@ -315,6 +318,9 @@ remove_surplus(Cleaning *c)
 		position = NULL;		/* all go by their age */
 	else
 		position = walk(c, *position ? position : NULL);
+	/* it is looked at again at the next time */
+	if (position == NULL && c->passed_over)
+		position = "";
 	note_position(&c->table->info.uuid, position);
 }
 

@@ -13,7 +13,7 @@ set -eEuo pipefail
 
 ROWS=${BENCH_ROWS:-200000}
 ROUNDS=${BENCH_ROUNDS:-5}
-BENCH=${BENCH:-1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16}
+BENCH=${BENCH:-1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 20}
 MEMORY=${BENCH_MEMORY:-10000 100000}
 
 . "$(dirname "$0")/../lib/env.sh"
