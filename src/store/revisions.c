@@ -57,24 +57,44 @@ docrep_kept_held_since(const DocTableInfo *info, TimestampTz now)
 }
 
 /*
- * Make room for n more versions of a document: delete the oldest beyond what is
- * to be kept, but for those that somebody holds.
+ * Delete the oldest versions of a document, up to this one, as far as nobody holds them.
+ * From the oldest on, so that the many that may be held are not looked at.
+ */
+static void
+delete_up_to(DocTable *table, const char *id, ItemPointerData last, TimestampTz now)
+{
+	TimestampTz held = docrep_kept_held_since(&table->info, now);
+	TupleTableSlot *slot;
+	bool		isnull;
+	bool		more = true;
+
+	for (slot = docrep_kept_first(table, GetLatestSnapshot(), id, false); slot && more;
+		 slot = docrep_kept_next(table))
+	{
+		if (DatumGetTimestampTz(slot_getattr(slot, Anum_kept_replaced_at, &isnull)) >= held)
+			return;
+		more = !ItemPointerEquals(&slot->tts_tid, &last);
+		(void) docrep_kept_delete(table, &slot->tts_tid, false);
+	}
+}
+
+/*
+ * Make room for n more versions of a document: of those that are there the newest
+ * keep - n stay, and what somebody holds.
  */
 static void
 make_room(DocTable *table, const char *id, int64 keep, int64 n, TimestampTz now)
 {
-	TimestampTz held = docrep_kept_held_since(&table->info, now);
 	TupleTableSlot *slot;
 
 	for (slot = docrep_kept_first(table, GetLatestSnapshot(), id, true); slot;
 		 slot = docrep_kept_next(table))
 	{
-		bool		isnull;
-
-		if (++n <= keep)
-			continue;
-		if (DatumGetTimestampTz(slot_getattr(slot, Anum_kept_replaced_at, &isnull)) < held)
-			(void) docrep_kept_delete(table, &slot->tts_tid, false);
+		if (++n > keep)
+		{
+			delete_up_to(table, id, slot->tts_tid, now);
+			return;
+		}
 	}
 }
 
