@@ -21,6 +21,7 @@
 #include "scheduler/node_name.h"
 #include "storage/ipc.h"
 #include "store/preload.h"
+#include "store/revisions.h"
 #include "store/seqs.h"
 #include "store/tombstones.h"
 #include "utils/guc.h"
@@ -81,6 +82,7 @@ _PG_init(void)
 	docrep_js_define_gucs();
 	docrep_seqs_define_gucs();
 	docrep_tombstones_define_gucs();
+	docrep_revisions_define_gucs();
 	docrep_peer_define_gucs();
 	docrep_user_context_define_gucs();
 	docrep_validate_define_gucs();

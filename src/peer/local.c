@@ -542,6 +542,9 @@ static const DocrepPeerOps local_ops = {
 	.send_write = local_send_write,
 	.recv_write = local_recv_write,
 	.flush = local_flush,
+	.versions_have = docrep_local_versions_have,
+	.versions_read = docrep_local_versions_read,
+	.versions_write = docrep_local_versions_write,
 };
 
 DocrepPeer *

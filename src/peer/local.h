@@ -61,4 +61,12 @@ extern Size docrep_local_read_att(DocrepPeer *base, char *buf, Size size);
 extern void docrep_local_close_att(DocrepPeer *base);
 extern const DocrepUploadOps docrep_local_upload_ops;
 
+/* Former versions: local_versions.c */
+extern int	docrep_local_versions_have(DocrepPeer *base, const char *const *ids, int n,
+									   DocrepChanges *have);
+extern void docrep_local_versions_read(DocrepPeer *base, const DocrepChanges *have,
+									   DocrepVersions *out);
+extern void docrep_local_versions_write(DocrepPeer *base, DocrepVersions *versions,
+										DocrepPeer *source);
+
 #endif							/* DOCREP_PEER_LOCAL_H */

@@ -27,6 +27,7 @@
 #define DOCREP_PEER_PEER_H
 
 #include "store/batch.h"
+#include "store/revisions_peer.h"
 #include "utils/uuid.h"
 
 typedef struct DocrepPeer DocrepPeer;
@@ -160,6 +161,19 @@ typedef struct DocrepPeerOps
 
 	/* Make what was written durable before a checkpoint says so. */
 	void		(*flush) (DocrepPeer *peer);
+
+	/*
+	 * Former versions (store/revisions_peer.h).  Synchronous; no other request may be
+	 * under way.  NULL: the kind has none.  have, at the target: which there are of these documents, and
+	 * how many it keeps of one; -1: none.  read, at the source: those that are not among them, some at a
+	 * time.  write, at the target: contents of attachments are read from "source".
+	 */
+	int			(*versions_have) (DocrepPeer *peer, const char *const *ids, int n,
+								  DocrepChanges *have);
+	void		(*versions_read) (DocrepPeer *peer, const DocrepChanges *have,
+								  DocrepVersions *out);
+	void		(*versions_write) (DocrepPeer *peer, DocrepVersions *versions,
+								   DocrepPeer *source);
 } DocrepPeerOps;
 
 struct DocrepPeer

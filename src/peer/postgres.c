@@ -22,6 +22,7 @@
 #include "peer/postgres_att.h"
 #include "peer/postgres_conn.h"
 #include "peer/postgres_url.h"
+#include "peer/postgres_versions.h"
 #include "peer/requests.h"
 #include "port/pg_bswap.h"
 #include "store/age.h"
@@ -50,6 +51,7 @@ typedef struct PostgresPeer
 	uint8		table[UUID_LEN];
 	int			protocol;		/* that was agreed on */
 	int			writes;			/* the number of the last write */
+	bool		unflushed;		/* something was written without a number */
 	dlist_head	requests;
 } PostgresPeer;
 
@@ -706,12 +708,48 @@ postgres_flush(DocrepPeer *base)
 	DocrepPgParams params = {0};
 	DocrepRequest *request;
 
-	if (peer->writes == 0)
+	if (peer->writes == 0 && !peer->unflushed)
 		return;
 	(void) send_request(peer, REQUEST_OTHER, "SELECT docrep.peer_flush()", &params);
 	request = oldest_request(peer, REQUEST_OTHER);
 	(void) docrep_pgconn_expect(peer->c, PGRES_TUPLES_OK, base->options.request_timeout, doing);
 	end_answer(peer, request, doing);
+}
+
+const char *
+docrep_postgres_call(DocrepPeer *base, const char *sql, DocrepPgParams *params,
+					 const char *doing, MemoryContext cxt, Size *len)
+{
+	PostgresPeer *peer = (PostgresPeer *) base;
+	DocrepRequest *request;
+	const char *data;
+	char	   *copy = NULL;
+
+	(void) send_request(peer, REQUEST_OTHER, sql, params);
+	request = oldest_request(peer, REQUEST_OTHER);
+	if (single_value(peer, doing, &data, len))
+	{
+		copy = MemoryContextAlloc(cxt, *len + 1);
+		memcpy(copy, data, *len);
+	}
+	end_answer(peer, request, doing);
+	return copy;
+}
+
+bool
+docrep_postgres_begin_call(DocrepPeer *base, int protocol, DocrepPgParams *params)
+{
+	PostgresPeer *peer = (PostgresPeer *) base;
+
+	memset(params, 0, sizeof(*params));
+	docrep_pgparam_uuid(params, peer->table);
+	return peer->protocol >= protocol;
+}
+
+void
+docrep_postgres_wrote(DocrepPeer *base)
+{
+	((PostgresPeer *) base)->unflushed = true;
 }
 
 DocrepPgAtts *
@@ -750,6 +788,9 @@ static const DocrepPeerOps postgres_ops = {
 	.send_write = postgres_send_write,
 	.recv_write = postgres_recv_write,
 	.flush = postgres_flush,
+	.versions_have = docrep_postgres_versions_have,
+	.versions_read = docrep_postgres_versions_read,
+	.versions_write = docrep_postgres_versions_write,
 };
 
 DocrepPeer *

@@ -146,6 +146,8 @@ typedef struct Run
 	bool		again;			/* it ends so that another one opens the peers anew */
 	bool		parking;		/* it is about to end, and others will wait for changes, ... */
 	TimestampTz park_until;		/* ... or, if not 0, until then */
+	struct VersionsDue *versions;	/* documents whose former versions are to come, or NULL */
+	bool		no_versions;	/* one of the tables keeps none */
 } Run;
 
 /* pipeline.c */
@@ -168,6 +170,16 @@ extern void docrep_transfer_recv_diff(Run *run, Batch *batch);
 extern void docrep_transfer_recv_fetch(Run *run, Batch *batch);
 extern void docrep_transfer_send_write(Run *run, Batch *batch);
 extern void docrep_transfer_recv_write(Run *run, Batch *batch, Portion *portion);
+
+/* versions.c */
+
+/* These documents were written. */
+extern void docrep_versions_note(Run *run, const DocrepDocs *docs);
+/* Are there documents whose former versions may be missing; so many that it is time? */
+extern bool docrep_versions_pending(const Run *run);
+extern bool docrep_versions_many(const Run *run);
+/* Bring them; nothing is under way. */
+extern void docrep_versions_bring(Run *run);
 
 /* load.c */
 

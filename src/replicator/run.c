@@ -298,7 +298,7 @@ transfer_all(Run *run)
 
 		/* these want the peers quiet: let what is under way come in first */
 		run->hold = stop || run->parking || ask || look || see || docrep_session_due(run) ||
-			docrep_lease_due(run);
+			docrep_lease_due(run) || docrep_versions_many(run);
 		if (docrep_pipeline_step(run))
 			continue;
 
@@ -309,6 +309,11 @@ transfer_all(Run *run)
 		}
 		if (stop)
 			break;
+		if (docrep_versions_pending(run))
+		{
+			docrep_versions_bring(run);
+			continue;
+		}
 		if ((ask && probe(run)) || (look && filter_has_changed(run)))
 		{
 			run->again = true;

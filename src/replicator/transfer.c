@@ -585,6 +585,7 @@ docrep_transfer_recv_write(Run *run, Batch *batch, Portion *portion)
 		else
 			stats->docs_written++;
 	}
+	docrep_versions_note(run, &portion->docs);
 	batch->open_writes--;
 	batch->bytes -= Min(batch->bytes, portion->docs.bytes);
 	MemoryContextDelete(portion->cxt);

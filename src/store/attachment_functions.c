@@ -340,16 +340,20 @@ find_attachment(DocTable *table, FunctionCallInfo fcinfo, int rev_argno)
 	DocAtts		atts;
 	DocAtt	   *att;
 	Rev			rev;
+	KeptVersion version;
 	bool		has_rev = arg_rev(fcinfo, rev_argno, &rev);
 
 	docrep_open_doc(&doc, table, GetActiveSnapshot(), id, DOCSTATE_BODY);
-	if (docrep_open_doc_leaves(&doc, has_rev ? &rev : NULL, false, &leaves) == 0 ||
-		(!has_rev && !doc.state.live))
+	if (docrep_open_doc_leaves(&doc, has_rev ? &rev : NULL, false, &leaves) > 0 &&
+		(has_rev || doc.state.live))
+		docrep_open_doc_leaf(&doc, leaves[0], &body, &column);
+	else if (has_rev && docrep_open_doc_kept(&doc, &rev, &version))
+		column = version.atts;
+	else
 		ereport(ERROR,
 				(errcode(ERRCODE_DOCREP_NOT_FOUND),
 				 errmsg(has_rev ? "document \"%s\" does not have this revision" :
 						"document \"%s\" does not exist", id)));
-	docrep_open_doc_leaf(&doc, leaves[0], &body, &column);
 	docrep_atts_from_column(column, &atts);
 	att = docrep_atts_find(&atts, name);
 	if (att == NULL)

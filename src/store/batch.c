@@ -88,8 +88,8 @@ docrep_changes_add(DocrepChanges *changes)
 /* ---------- reading ---------- */
 
 /* Size of a document with the contents that travel with it, for the byte limits. */
-static Size
-doc_size(const DocrepDoc *doc)
+Size
+docrep_doc_size(const DocrepDoc *doc)
 {
 	Size		size = doc->body ? VARSIZE(doc->body) : 64;
 
@@ -118,8 +118,8 @@ load_content(DocTable *table, DocAtt *att)
 }
 
 /* A leaf's attachments, with the contents that are small. */
-static void
-fill_atts(DocTable *table, Snapshot snapshot, Jsonb *column, DocrepDoc *doc)
+void
+docrep_doc_fill_atts(DocTable *table, Snapshot snapshot, Jsonb *column, DocrepDoc *doc)
 {
 	int64		inlined = 0;
 
@@ -174,7 +174,7 @@ fill_doc(DocTable *table, Snapshot snapshot, const char *id, DocState *state, in
 		return false;
 	doc->has_origin = true;
 	doc->origin = origin ? *origin : *docrep_table_node(table);
-	fill_atts(table, snapshot, atts, doc);
+	docrep_doc_fill_atts(table, snapshot, atts, doc);
 	return true;
 }
 
@@ -232,7 +232,7 @@ fill_change(DocTable *table, const DocrepChangesRequest *request, DocFeed *feed,
 			change->docs = NULL;
 			return;
 		}
-		out->bytes += doc_size(&change->docs[i]);
+		out->bytes += docrep_doc_size(&change->docs[i]);
 	}
 }
 
@@ -466,7 +466,7 @@ add_doc(DocTable *table, const KeepBack *rule, const char *id, DocState *state, 
 	if (fill_doc(table, GetActiveSnapshot(), id, state, node, doc) &&
 		(rule == NULL || docrep_keep_back_reason(rule, id, &doc->path.revs[0], doc->deleted,
 												 doc->body) == NULL))
-		out->bytes += doc_size(doc);
+		out->bytes += docrep_doc_size(doc);
 	else
 		out->n--;
 }

@@ -134,6 +134,13 @@ extern void docrep_batch_diff(DocTable *table, DocrepChanges *changes);
 extern bool docrep_batch_fetch(DocTable *table, const DocrepChanges *changes, bool latest,
 							   int *row, int *rev, Size max_bytes, DocrepDocs *out);
 
+/* A revision's attachments from their column, with the contents that are small. */
+extern void docrep_doc_fill_atts(DocTable *table, Snapshot snapshot, Jsonb *column,
+								 DocrepDoc *doc);
+
+/* Size of a document with the contents that travel with it, for limits. */
+extern Size docrep_doc_size(const DocrepDoc *doc);
+
 /*
  * A document that has arrived as a write.  False, and sqlstate and reason
  * set: it cannot be stored in any table.

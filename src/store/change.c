@@ -22,6 +22,7 @@
 #include "store/policy.h"
 #include "store/resolution.h"
 #include "store/rev_type.h"
+#include "store/revisions.h"
 #include "store/seqs.h"
 #include "store/validation.h"
 #include "utils/builtins.h"
@@ -802,6 +803,8 @@ docrep_change_write_companions(DocTable *table, DocChange *change)
 {
 	if (change->action == CHANGE_NONE)
 		return;
+	if (table->info.keeps_versions && !change->purge)
+		docrep_revisions_keep(table, change);
 	if (change->leaf_deletes != NIL || change->leaf_inserts != NIL)
 		write_leaves(table, change);
 	if (!change->now_live)

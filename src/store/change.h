@@ -61,6 +61,7 @@ typedef struct DocChange
 								 * write has any */
 	TimestampTz now;			/* of writes that do not say when they were made; 0: not asked yet */
 	bool		edit;			/* made by docrep_change_edit */
+	bool		purge;			/* takes revisions away: nothing of them is kept */
 	bool		keep_conflict;	/* an edit of a marked row that leaves doc as it is */
 	bool		again;			/* nothing comes in: what is stored is looked at with the policy
 								 * of today */

@@ -115,6 +115,7 @@ check_definition(Check *check)
 	check_companion(check, info->dead_relid);
 	check_companion(check, info->leaf_relid);
 	check_companion(check, info->att_relid);
+	check_companion(check, info->rev_relid);
 	check_companion(check, info->seq_relid);
 }
 
@@ -282,6 +283,21 @@ check_leaf_row(Check *check, TupleTableSlot *slot)
 	check_atts(check, id, d, isnull);
 }
 
+/* A kept version belongs to a document that is here, and its attachments have their contents. */
+static void
+check_kept_row(Check *check, TupleTableSlot *slot)
+{
+	bool		isnull;
+	char	   *id = TextDatumGetCString(slot_getattr(slot, Anum_kept_id, &isnull));
+	Datum		d;
+
+	if (docrep_find_row(check->table, DOC_IN_REL, check->snapshot, id) == NULL &&
+		docrep_find_row(check->table, DOC_IN_DEAD, check->snapshot, id) == NULL)
+		report(check, id, "a former version is kept of a document that is not here");
+	d = slot_getattr(slot, Anum_kept_attachments, &isnull);
+	check_atts(check, id, d, isnull);
+}
+
 typedef void (*RowCheck) (Check *check, TupleTableSlot *slot);
 
 static void
@@ -340,6 +356,7 @@ docrep_check(PG_FUNCTION_ARGS)
 	check_relation(&check, check.table->rel, check_live_row);
 	check_relation(&check, docrep_dead_rel(check.table), check_dead_row);
 	check_relation(&check, docrep_leaf_rel(check.table), check_leaf_row);
+	check_relation(&check, docrep_kept_rel(check.table), check_kept_row);
 	UnregisterSnapshot(check.snapshot);
 	docrep_table_close(check.table, AccessShareLock);
 	return (Datum) 0;

@@ -9,8 +9,9 @@
  * So the header is locked FOR UPDATE here, passing over those that are locked,
  * and then all documents are looked at again that have changed since the
  * snapshot: whoever had the lock before is committed and seen, whoever comes
- * after waits and then finds the file gone.  Documents in docrep.rejected keep
- * their files, too.
+ * after waits and then finds the file gone.  Versions that are kept carry the
+ * number of the change that kept them, and are looked at again by that.  Documents
+ * in docrep.rejected keep their files, too.
  *
  *-------------------------------------------------------------------------
  */
@@ -67,6 +68,23 @@ note_used(void *arg, Jsonb *column)
 		(void) hash_search(c->used, &atts.atts[i].file, HASH_ENTER, NULL);
 }
 
+/* The files that a row names. */
+static void
+note_slot(Compaction *c, TupleTableSlot *slot, AttrNumber attno)
+{
+	bool		isnull;
+	Datum		d = slot_getattr(slot, attno, &isnull);
+	MemoryContext old;
+
+	CHECK_FOR_INTERRUPTS();
+	if (isnull)
+		return;
+	old = MemoryContextSwitchTo(c->scratch);
+	note_used(c, DatumGetJsonbP(d));
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(c->scratch);
+}
+
 /* All rows of one of the tables, as of the snapshot. */
 static void
 scan_table(Compaction *c, Relation rel, AttrNumber attno, Snapshot snapshot)
@@ -75,19 +93,7 @@ scan_table(Compaction *c, Relation rel, AttrNumber attno, Snapshot snapshot)
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
-	{
-		bool		isnull;
-		Datum		d = slot_getattr(slot, attno, &isnull);
-		MemoryContext old;
-
-		CHECK_FOR_INTERRUPTS();
-		if (isnull)
-			continue;
-		old = MemoryContextSwitchTo(c->scratch);
-		note_used(c, DatumGetJsonbP(d));
-		MemoryContextSwitchTo(old);
-		MemoryContextReset(c->scratch);
-	}
+		note_slot(c, slot, attno);
 	ExecDropSingleTupleTableSlot(slot);
 	table_endscan(scan);
 }
@@ -145,6 +151,25 @@ scan_changed(Compaction *c, bool in_dead, Snapshot snapshot)
 	index_close(index, AccessShareLock);
 }
 
+/* The versions kept from a number on. */
+static void
+scan_kept(Compaction *c, Snapshot snapshot)
+{
+	Relation	rel = docrep_kept_rel(c->table);
+	Relation	index = index_open(c->table->info.rev_keptidx_oid, AccessShareLock);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	IndexScanDesc scan = docrep_index_beginscan(rel, index, snapshot, 1);
+	ScanKeyData key;
+
+	ScanKeyInit(&key, 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(c->seen));
+	index_rescan(scan, &key, 1, NULL, 0);
+	while (index_getnext_slot(scan, ForwardScanDirection, slot))
+		note_slot(c, slot, Anum_kept_attachments);
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	index_close(index, AccessShareLock);
+}
+
 /* Look at what has been committed since the last look, and at all that was rejected. */
 static void
 look_again(Compaction *c)
@@ -154,6 +179,7 @@ look_again(Compaction *c)
 
 	scan_changed(c, false, snapshot);
 	scan_changed(c, true, snapshot);
+	scan_kept(c, snapshot);
 	UnregisterSnapshot(snapshot);
 	docrep_rejected_attachments(c->table, note_used, c);
 	c->seen = horizon;
@@ -280,6 +306,7 @@ run(Compaction *c)
 	scan_table(c, c->table->rel, c->table->info.a_attachments, snapshot);
 	scan_table(c, docrep_dead_rel(c->table), Anum_dead_attachments, snapshot);
 	scan_table(c, docrep_leaf_rel(c->table), Anum_leaf_attachments, snapshot);
+	scan_table(c, docrep_kept_rel(c->table), Anum_kept_attachments, snapshot);
 	find_candidates(c, snapshot);
 	UnregisterSnapshot(snapshot);
 	for (int i = 0; i < c->ncandidates; i += BATCH)

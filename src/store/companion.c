@@ -57,7 +57,8 @@ open_companion(DocTable *table, Oid relid)
 
 	if (docrep_table_info_cached(table->info.relid) == NULL)
 		docrep_companion_check(rel, relid == table->info.dead_relid ? COMPANION_DEAD :
-							   relid == table->info.leaf_relid ? COMPANION_LEAF : COMPANION_ATT);
+							   relid == table->info.leaf_relid ? COMPANION_LEAF :
+							   relid == table->info.rev_relid ? COMPANION_KEPT : COMPANION_ATT);
 	return rel;
 }
 
@@ -91,6 +92,16 @@ docrep_att_rel(DocTable *table)
 	return c->att;
 }
 
+Relation
+docrep_kept_rel(DocTable *table)
+{
+	Companions *c = docrep_companions_get(table);
+
+	if (c->kept == NULL)
+		c->kept = open_companion(table, table->info.rev_relid);
+	return c->kept;
+}
+
 static void
 end_scan(IdScan *s)
 {
@@ -114,6 +125,7 @@ docrep_companions_close(DocTable *table)
 	end_scan(&c->leaf_scan);
 	end_scan(&c->att_scan);
 	end_scan(&c->sha_scan);
+	end_scan(&c->kept_scan);
 	for (int i = 0; i < c->nwriters; i++)
 	{
 		ExecCloseIndices(c->writers[i].rri);
@@ -126,6 +138,8 @@ docrep_companions_close(DocTable *table)
 		table_close(c->leaf, NoLock);
 	if (c->att)
 		table_close(c->att, NoLock);
+	if (c->kept)
+		table_close(c->kept, NoLock);
 	MemoryContextDelete(c->cxt);
 	table->companions = NULL;
 }
@@ -171,9 +185,8 @@ place_rel(DocTable *table, DocPlace place)
 	return place == DOC_IN_REL ? table->rel : docrep_dead_rel(table);
 }
 
-/* The condition on an index's first column, the id. */
-static void
-init_id_key(ScanKey key, Datum id)
+void
+docrep_companion_id_key(ScanKey key, Datum id)
 {
 	ScanKeyEntryInitialize(key, 0, 1, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID,
 						   F_TEXTEQ, id);
@@ -184,7 +197,7 @@ rescan_id(IdScan *s, Snapshot snapshot, Datum id)
 {
 	ScanKeyData key;
 
-	init_id_key(&key, id);
+	docrep_companion_id_key(&key, id);
 	s->scan->xs_snapshot = snapshot;
 	index_rescan(s->scan, &key, 1, NULL, 0);
 }
@@ -315,7 +328,7 @@ docrep_leaf_find(DocTable *table, Snapshot snapshot, const char *id, const Rev *
 
 	if (!RegProcedureIsValid(c->rev_equality))
 		c->rev_equality = rev_equality(s->index);
-	init_id_key(&keys[0], CStringGetTextDatum(id));
+	docrep_companion_id_key(&keys[0], CStringGetTextDatum(id));
 	ScanKeyEntryInitialize(&keys[1], 0, 2, BTEqualStrategyNumber, InvalidOid, InvalidOid,
 						   c->rev_equality, docrep_rev_datum(rev));
 	s->scan->xs_snapshot = snapshot;

@@ -48,6 +48,20 @@
 #define Anum_leaf_merged	8
 #define Natts_leaf			8
 
+/* columns of rev_<uuid>; see revisions.h */
+#define Anum_kept_id		1
+#define Anum_kept_seq		2	/* the version's last number as the winner */
+#define Anum_kept_rev		3
+#define Anum_kept_doc		4
+#define Anum_kept_deleted	5
+#define Anum_kept_modified	6
+#define Anum_kept_replaced_at	7
+#define Anum_kept_kept_seq	8	/* number of the change that wrote this row */
+#define Anum_kept_kind		9
+#define Anum_kept_origin	10
+#define Anum_kept_attachments	11
+#define Natts_kept			11
+
 /*
  * Columns of att_<uuid>.  Part 0 of a file is its header, and holds the data
  * too if they fit into one part; only headers have sha256 (NULL: not complete
@@ -76,7 +90,8 @@ typedef enum CompanionKind
 {
 	COMPANION_DEAD,				/* tombstones */
 	COMPANION_LEAF,				/* losing leaves */
-	COMPANION_ATT				/* contents of attachments */
+	COMPANION_ATT,				/* contents of attachments */
+	COMPANION_KEPT				/* former versions */
 } CompanionKind;
 
 /* An error unless a companion has the columns it was made with. */
@@ -86,6 +101,7 @@ extern void docrep_companion_check(Relation rel, CompanionKind kind);
 extern Relation docrep_dead_rel(DocTable *table);
 extern Relation docrep_leaf_rel(DocTable *table);
 extern Relation docrep_att_rel(DocTable *table);
+extern Relation docrep_kept_rel(DocTable *table);
 extern void docrep_companions_close(DocTable *table);
 
 /* After the rollback of the subtransaction that opened them. */
@@ -143,6 +159,22 @@ extern bool docrep_leaf_delete(DocTable *table, const char *id, const Rev *rev);
 /* Find a losing leaf's row as of a snapshot, or NULL. */
 extern TupleTableSlot *docrep_leaf_find(DocTable *table, Snapshot snapshot, const char *id,
 										const Rev *rev);
+
+/* ---------- former versions: companion_kept.c ---------- */
+
+/*
+ * The kept versions of a document as of a snapshot, oldest first (or newest, if
+ * "backward"), and those that follow.  NULL: no more.  The slot belongs to the table.
+ */
+extern TupleTableSlot *docrep_kept_first(DocTable *table, Snapshot snapshot, const char *id,
+										 bool backward);
+extern TupleTableSlot *docrep_kept_next(DocTable *table);
+
+/*
+ * Delete a row, unless somebody else does (wait: wait for them first).
+ * Who else deletes it wants the same, so that is no error.  Was it us?
+ */
+extern bool docrep_kept_delete(DocTable *table, ItemPointer tid, bool wait);
 
 /* ---------- contents of attachments: companion_att.c ---------- */
 

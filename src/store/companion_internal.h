@@ -33,13 +33,16 @@ typedef struct Companions
 	Relation	dead;
 	Relation	leaf;
 	Relation	att;
+	Relation	kept;
 	IdScan		rel_scan;
 	IdScan		dead_scan;
 	IdScan		leaf_scan;
+	IdScan		kept_scan;		/* former versions by id */
+	ScanDirection kept_direction;
 	IdScan		att_scan;		/* contents by (file, part) */
 	IdScan		sha_scan;		/* headers by sha256 */
 	RegProcedure rev_equality;	/* of the leaves' index, once it was needed */
-	Writer		writers[4];		/* dead, leaf, att, the table itself */
+	Writer		writers[5];		/* dead, leaf, att, kept, the table itself */
 	int			nwriters;
 } Companions;
 
@@ -49,6 +52,9 @@ extern Companions *docrep_companions_get(DocTable *table);
 /* The scan, made if it is not there: of rel by an index, with nkeys keys. */
 extern IdScan *docrep_companion_scan(DocTable *table, IdScan *s, Relation rel, Oid index_oid,
 									 int nkeys);
+
+/* The condition on an index's first column, the id. */
+extern void docrep_companion_id_key(ScanKey key, Datum id);
 
 /* The scan's next row into its slot; false: no more. */
 extern bool docrep_companion_next(DocTable *table, IdScan *s);

@@ -71,6 +71,8 @@ typedef struct DocShow
 	bool		has_since;		/* so only those that came after the newest ancestor among ... */
 	const Rev  *since;			/* ... these */
 	int			nsince;
+	const struct KeptVersion *kept; /* former versions whose bodies are there, for revs_info */
+	int			nkept;
 	DocTable   *table;			/* where contents are read from, if they are asked for */
 } DocShow;
 

@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "store/document.h"
+#include "store/revisions.h"
 
 /* Add the body's members, _id, _rev and, if true, _deleted. */
 static void
@@ -53,11 +54,24 @@ add_revisions(RawBuilder *builder, const RevPath *path)
 }
 
 /*
- * Add _revs_info: the path with a status each.  Bodies are kept of leaves
- * only, so every ancestor is as after a compaction of CouchDB: missing.
+ * The status of an ancestor: that of a former version that is kept, else it is as
+ * after a compaction of CouchDB.
  */
+static const char *
+ancestor_status(const Rev *rev, const DocShow *show)
+{
+	for (int i = 0; i < show->nkept; i++)
+	{
+		if (docrep_rev_eq(rev, &show->kept[i].rev))
+			return show->kept[i].deleted ? "deleted" : "available";
+	}
+	return "missing";
+}
+
+/* Add _revs_info: the path with a status each. */
 static void
-add_revs_info(RawBuilder *builder, const RevPath *path, bool leaf, bool deleted)
+add_revs_info(RawBuilder *builder, const RevPath *path, bool leaf, bool deleted,
+			  const DocShow *show)
 {
 	RawBuilder	list;
 
@@ -69,7 +83,8 @@ add_revs_info(RawBuilder *builder, const RevPath *path, bool leaf, bool deleted)
 		docrep_raw_init(&item, true, 2);
 		docrep_raw_add_rev(&item, "rev", &path->revs[i]);
 		docrep_raw_add_text(&item, "status",
-							i > 0 || !leaf ? "missing" : deleted ? "deleted" : "available");
+							i > 0 || !leaf ? ancestor_status(&path->revs[i], show) :
+							deleted ? "deleted" : "available");
 		docrep_raw_add_built(&list, NULL, &item);
 	}
 	docrep_raw_add_built(builder, "_revs_info", &list);
@@ -115,7 +130,7 @@ docrep_document_show(const char *id, const RevTree *tree, int32 node, Jsonb *bod
 		if (show->revs)
 			add_revisions(&builder, &path);
 		if (show->revs_info)
-			add_revs_info(&builder, &path, n->nchildren == 0, n->deleted);
+			add_revs_info(&builder, &path, n->nchildren == 0, n->deleted, show);
 	}
 	if (show->conflicts)
 		add_conflicts(&builder, "_conflicts", tree, node, false);

@@ -20,6 +20,17 @@
 
 PG_FUNCTION_INFO_V1(docrep_get);
 
+/* Add {"ok": document}. */
+static void
+add_ok(RawBuilder *result, Jsonb *document)
+{
+	RawBuilder	item;
+
+	docrep_raw_init(&item, true, 1);
+	docrep_raw_add_jsonb(&item, "ok", document);
+	docrep_raw_add_built(result, NULL, &item);
+}
+
 /* Add {"ok": document} for each of the leaves that was not added before. */
 static void
 add_leaves(RawBuilder *result, OpenDoc *doc, const int32 *leaves, int n, bool *added,
@@ -27,14 +38,10 @@ add_leaves(RawBuilder *result, OpenDoc *doc, const int32 *leaves, int n, bool *a
 {
 	for (int i = 0; i < n; i++)
 	{
-		RawBuilder	item;
-
 		if (added[leaves[i]])
 			continue;
 		added[leaves[i]] = true;
-		docrep_raw_init(&item, true, 1);
-		docrep_raw_add_jsonb(&item, "ok", docrep_open_doc_json(doc, leaves[i], show));
-		docrep_raw_add_built(result, NULL, &item);
+		add_ok(result, docrep_open_doc_json(doc, leaves[i], show));
 	}
 }
 
@@ -81,6 +88,7 @@ get_open_revs(OpenDoc *doc, Jsonb *open_revs, bool latest, const DocShow *asked)
 	while (docrep_raw_next(&cursor, &item))
 	{
 		Rev			rev;
+		Jsonb	   *kept;
 
 		if (item.value.type != JENTRY_ISSTRING)
 			bad_open_revs();
@@ -96,10 +104,12 @@ get_open_revs(OpenDoc *doc, Jsonb *open_revs, bool latest, const DocShow *asked)
 		}
 		rev = docrep_rev_from_text(item.value.data, item.value.len, "a member of open_revs");
 		n = docrep_open_doc_leaves(doc, &rev, latest, &leaves);
-		if (n == 0)
-			add_missing(&result, &rev);
-		else
+		if (n > 0)
 			add_leaves(&result, doc, leaves, n, added, &show);
+		else if ((kept = docrep_open_doc_kept_json(doc, &rev, &show)) != NULL)
+			add_ok(&result, kept);
+		else
+			add_missing(&result, &rev);
 	}
 	return docrep_raw_finish(&result);
 }
@@ -145,7 +155,7 @@ get_one(OpenDoc *doc, const Rev *rev, bool latest, const DocShow *show)
 		int32	   *leaves;
 
 		if (docrep_open_doc_leaves(doc, rev, latest, &leaves) == 0)
-			return NULL;
+			return docrep_open_doc_kept_json(doc, rev, show);
 		leaf = leaves[0];
 	}
 	else if (doc->state.tree->nodes[leaf].deleted)

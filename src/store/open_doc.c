@@ -72,6 +72,23 @@ docrep_open_doc_leaf(OpenDoc *doc, int32 leaf, Jsonb **body, Jsonb **atts)
 						 body, atts, &modified);
 }
 
+/* A node as JSON.  What is said of its history counts the versions that are kept. */
+static Jsonb *
+show_node(OpenDoc *doc, const RevTree *tree, int32 node, Jsonb *body, Jsonb *atts,
+		  const DocShow *asked)
+{
+	DocShow		show = *asked;
+
+	if (show.revs_info && doc->table->info.revisions_keep >= 0)
+	{
+		KeptVersion *kept;
+
+		show.nkept = docrep_revisions_of(doc->table, doc->snapshot, doc->id, false, &kept);
+		show.kept = kept;
+	}
+	return docrep_document_show(doc->id, tree, node, body, atts, &show);
+}
+
 /* A leaf as JSON. */
 Jsonb *
 docrep_open_doc_json(OpenDoc *doc, int32 leaf, const DocShow *show)
@@ -80,5 +97,52 @@ docrep_open_doc_json(OpenDoc *doc, int32 leaf, const DocShow *show)
 	Jsonb	   *atts;
 
 	docrep_open_doc_leaf(doc, leaf, &body, &atts);
-	return docrep_document_show(doc->id, doc->state.tree, leaf, body, atts, show);
+	return show_node(doc, doc->state.tree, leaf, body, atts, show);
+}
+
+/* A former version. */
+bool
+docrep_open_doc_kept(OpenDoc *doc, const Rev *rev, KeptVersion *version)
+{
+	return doc->found && doc->table->info.revisions_keep >= 0 &&
+		docrep_revision_find(doc->table, doc->snapshot, doc->id, rev, version);
+}
+
+/*
+ * The tree with a former version in it, and which node that is.  The tree may
+ * have forgotten the revision, and is then one of this revision alone.
+ */
+static RevTree *
+kept_tree(OpenDoc *doc, const KeptVersion *version, int32 *node)
+{
+	RevTree    *tree = doc->state.tree;
+
+	if (docrep_revtree_maybe_in_trunk(tree, &version->rev) && !tree->trunk_loaded)
+	{
+		docrep_state_read(doc->table, doc->snapshot, doc->id, DOCSTATE_BODY | DOCSTATE_TRUNK,
+						  &doc->state);
+		tree = doc->state.tree;
+	}
+	*node = docrep_revtree_find(tree, &version->rev);
+	if (*node < 0)
+	{
+		tree = docrep_revtree_new(2);
+		*node = docrep_revtree_add(tree, -1, &version->rev, version->deleted);
+	}
+	tree->nodes[*node].deleted = version->deleted;
+	return tree;
+}
+
+/* A former version as JSON. */
+Jsonb *
+docrep_open_doc_kept_json(OpenDoc *doc, const Rev *rev, const DocShow *show)
+{
+	KeptVersion version;
+	RevTree    *tree;
+	int32		node;
+
+	if (!docrep_open_doc_kept(doc, rev, &version))
+		return NULL;
+	tree = kept_tree(doc, &version, &node);
+	return show_node(doc, tree, node, version.doc, version.atts, show);
 }

@@ -9,6 +9,7 @@
 #define DOCREP_STORE_OPEN_DOC_H
 
 #include "store/document.h"
+#include "store/revisions.h"
 
 typedef struct OpenDoc
 {
@@ -35,6 +36,13 @@ extern void docrep_open_doc_leaf(OpenDoc *doc, int32 leaf, Jsonb **body, Jsonb *
 
 /* A leaf as JSON. */
 extern Jsonb *docrep_open_doc_json(OpenDoc *doc, int32 leaf, const DocShow *show);
+
+/*
+ * A former version that is kept, of a table whose owner wants that.  False: none of
+ * this revision.  As JSON: NULL if there is none.
+ */
+extern bool docrep_open_doc_kept(OpenDoc *doc, const Rev *rev, KeptVersion *version);
+extern Jsonb *docrep_open_doc_kept_json(OpenDoc *doc, const Rev *rev, const DocShow *show);
 
 /* What opening has to fetch to answer this. */
 static inline int

@@ -18,6 +18,7 @@
 #include "store/errcodes.h"
 #include "store/fence.h"
 #include "store/local_docs.h"
+#include "store/revisions_peer.h"
 #include "store/preload.h"
 #include "store/seqs.h"
 #include "store/serve.h"
@@ -220,6 +221,19 @@ docrep_serve_write(const pg_uuid_t *uuid, DocrepDocs *docs, const DocrepWriteOri
 			return;
 		CHECK_FOR_INTERRUPTS();
 	}
+}
+
+void
+docrep_serve_versions_write(const pg_uuid_t *uuid, DocrepVersions *versions)
+{
+	DocTable   *table = docrep_serve_open(uuid, RowExclusiveLock, ACL_INSERT);
+
+	flush_later();
+	if (!IsTransactionBlock())
+		set_for_transaction("lock_timeout", SERVE_LOCK_TIMEOUT);
+	docrep_fence_check(&table->info);
+	docrep_versions_write(table, versions);
+	docrep_table_close(table, NoLock);
 }
 
 Size

@@ -40,6 +40,10 @@ extern void docrep_serve_write(const pg_uuid_t *uuid, DocrepDocs *docs,
 							   const DocrepWriteOrigin *origin,
 							   const char *local_id, const char *local_doc);
 
+/* The same for former versions: docrep_versions_write. */
+struct DocrepVersions;
+extern void docrep_serve_versions_write(const pg_uuid_t *uuid, struct DocrepVersions *versions);
+
 /*
  * Contents of attachments.  Reading needs SELECT, and the number of the file,
  * which is shown with the revision; asking which of those wanted a document of

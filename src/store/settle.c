@@ -23,6 +23,7 @@
 #include "store/errcodes.h"
 #include "store/resolution.h"
 #include "store/rev_type.h"
+#include "store/revisions.h"
 #include "store/seqs.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
@@ -191,7 +192,16 @@ settle_row(DocTable *table, DocState *row, DocChange *tomb)
 	if (batched && batched->exists)
 		return;					/* the batch has merged with it, and will delete it */
 	if (goes_on_from(row, &tomb->old_winner))
+	{
+		if (table->info.keeps_versions)
+		{
+			KeptVersion version;
+
+			docrep_revisions_old(table, tomb, &version);
+			docrep_revisions_keep_settled(table, tomb, &version);
+		}
 		docrep_row_delete(table, docrep_dead_rel(table), &tomb->tid);
+	}
 	else if ((batched == NULL || batched->edit) &&
 			 docrep_revtree_find(tomb->tree, rev) >= 0)
 		go_on_from(table, row, tomb, batched);
@@ -250,6 +260,7 @@ docrep_settle_delete(PG_FUNCTION_ARGS)
 	DocTable   *table;
 	DocChange	change;
 	DocWrite	deletion = {.deleted = true};
+	KeptVersion version;
 	DocWrite   *writes;
 	int			n;
 	char	   *id;
@@ -264,8 +275,12 @@ docrep_settle_delete(PG_FUNCTION_ARGS)
 	docrep_change_edit(table, &change, &deletion);
 	docrep_change_close_deleted(table, &change);
 	docrep_change_load_trunk(table, &change);
+	if (table->info.keeps_versions)
+		docrep_revisions_old(table, &change, &version);
 	writes = docrep_gather_leaves(table, id, change.tree, &deletion.rev, NULL, NULL, 0, NULL, &n);
 	docrep_write_merged(table, writes, n);
+	if (table->info.keeps_versions)
+		docrep_revisions_keep_settled(table, &change, &version);
 	docrep_table_close(table, NoLock);
 	return PointerGetDatum(NULL);
 }
@@ -279,6 +294,7 @@ purge_all(DocTable *table, DocChange *change)
 	/* a marked row's winner has one, too */
 	for (int i = 0; i < change->nold_leaves; i++)
 		(void) docrep_leaf_delete(table, change->id, &change->old_leaves[i]);
+	docrep_revisions_forget(table, change->id);
 	if (!change->was_live)
 		docrep_row_delete(table, docrep_dead_rel(table), &change->tid);
 	else
@@ -332,10 +348,12 @@ docrep_write_purge(DocTable *table, const char *id, const Rev *revs, int nrevs, 
 		purge_all(table, change);
 	else
 	{
+		change->purge = true;
 		docrep_change_finish(table, change, true);
 		if (change->action != CHANGE_DEAD)
 			docrep_batch_execute(table, &change, 1, change->action);
 		docrep_change_write_companions(table, change);
+		docrep_revisions_forget_missing(table, id, change->tree);
 	}
 	return n;
 }

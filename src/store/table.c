@@ -28,6 +28,7 @@
 #include "store/errcodes.h"
 #include "store/policy.h"
 #include "store/preload.h"
+#include "store/revisions.h"
 #include "store/table.h"
 #include "compat.h"
 #include "store/table_ddl.h"
@@ -189,9 +190,10 @@ find_index(Relation rel, AttrNumber attno, bool primary, int nkeys)
 	return result;
 }
 
-/* The primary key of a companion on two columns, as scans rely on. */
+/* The primary key of a companion on nkeys columns that begin with two, as scans rely on. */
 static Oid
-find_companion_index(Relation rel, AttrNumber first, AttrNumber second, const char *columns)
+find_companion_index(Relation rel, int nkeys, AttrNumber first, AttrNumber second,
+					 const char *columns)
 {
 	Oid			result = docrep_primary_key_index(rel);
 	bool		fits = false;
@@ -200,7 +202,7 @@ find_companion_index(Relation rel, AttrNumber first, AttrNumber second, const ch
 	{
 		Relation	index = index_open(result, AccessShareLock);
 
-		fits = is_usable(index, first, true, 2) && index->rd_index->indkey.values[1] == second;
+		fits = is_usable(index, first, true, nkeys) && index->rd_index->indkey.values[1] == second;
 		index_close(index, AccessShareLock);
 	}
 	if (!fits)
@@ -279,6 +281,38 @@ find_open_index(Relation leaf)
 	return result;
 }
 
+/* The index by which kept versions are found in the order in which they were kept. */
+static Oid
+find_kept_index(Relation rel)
+{
+	List	   *indexes = RelationGetIndexList(rel);
+	ListCell   *lc;
+	Oid			result = InvalidOid;
+
+	foreach(lc, indexes)
+	{
+		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+		Form_pg_index form = index->rd_index;
+
+		if (form->indisvalid && form->indnkeyatts == 1 &&
+			form->indkey.values[0] == Anum_kept_kept_seq &&
+			index->rd_rel->relam == BTREE_AM_OID && index->rd_indoption[0] == 0 &&
+			RelationGetIndexPredicate(index) == NIL)
+			result = RelationGetRelid(index);
+		index_close(index, AccessShareLock);
+		if (OidIsValid(result))
+			break;
+	}
+	list_free(indexes);
+	if (!OidIsValid(result))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("companion \"%s\" has lost its index on kept_seq",
+						RelationGetRelationName(rel)),
+				 errhint("Create it again.")));
+	return result;
+}
+
 static Oid
 docrep_type(const char *name)
 {
@@ -348,10 +382,12 @@ docrep_companion_check(Relation rel, CompanionKind kind)
 {
 	static const char *const dead_names[] = {"_id", "doc", "_rev", "_seq", "_modified", "_tree", "_trunk", "_attachments", "_origin"};
 	static const char *const leaf_names[] = {"_id", "rev", "doc", "deleted", "modified", "_attachments", "_origin", "merged"};
+	static const char *const kept_names[] = {"_id", "seq", "rev", "doc", "deleted", "modified", "replaced_at", "kept_seq", "kind", "origin", "_attachments"};
 	static const char *const att_names[] = {"file", "part", "sha256", "length", "md5", "at", "data"};
 	const Oid	rev = docrep_type("rev");
 	const Oid	dead_types[] = {TEXTOID, JSONBOID, rev, INT8OID, TIMESTAMPTZOID, docrep_type("revtree"), BYTEAOID, JSONBOID, UUIDOID};
 	const Oid	leaf_types[] = {TEXTOID, rev, JSONBOID, BOOLOID, TIMESTAMPTZOID, JSONBOID, UUIDOID, BOOLOID};
+	const Oid	kept_types[] = {TEXTOID, INT8OID, rev, JSONBOID, BOOLOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, CHAROID, UUIDOID, JSONBOID};
 	const Oid	att_types[] = {INT8OID, INT4OID, BYTEAOID, INT8OID, BYTEAOID, TIMESTAMPTZOID, BYTEAOID};
 
 	switch (kind)
@@ -364,6 +400,9 @@ docrep_companion_check(Relation rel, CompanionKind kind)
 			break;
 		case COMPANION_ATT:
 			check_companion(rel, Natts_att, att_names, att_types);
+			break;
+		case COMPANION_KEPT:
+			check_companion(rel, Natts_kept, kept_names, kept_types);
 			break;
 	}
 }
@@ -393,10 +432,10 @@ check_belongs(DocTableInfo *info, Relation rel, Oid companion)
 static void
 fill_companions(DocTableInfo *info, Relation rel)
 {
-	Oid			oids[4];
-	const char *kinds[] = {"dead", "leaf", "att", "seq"};
+	Oid			oids[5];
+	const char *kinds[] = {"dead", "leaf", "att", "seq", "rev"};
 
-	for (int i = 0; i < 4; i++)
+	for (int i = 0; i < lengthof(oids); i++)
 	{
 		oids[i] = companion_relid(kinds[i], &info->uuid);
 		if (!OidIsValid(oids[i]))
@@ -413,7 +452,8 @@ fill_companions(DocTableInfo *info, Relation rel)
 	info->leaf_relid = oids[1];
 	info->att_relid = oids[2];
 	info->seq_relid = oids[3];
-	for (int i = 0; i < 4; i++)
+	info->rev_relid = oids[4];
+	for (int i = 0; i < lengthof(oids); i++)
 	{
 		CompanionEntry *entry = hash_search(companions, &oids[i], HASH_ENTER, NULL);
 
@@ -434,6 +474,11 @@ fill_settings(DocTableInfo *info)
 												settings->resolver != NULL, &problem);
 	if (problem)
 		info->conflict_policy = 0;
+	info->revisions_keep = settings->revisions_keep;
+	info->revisions_keep_deleted = settings->revisions_keep_deleted;
+	info->revisions_since = settings->revisions_since;
+	info->revisions_held = docrep_revisions_held(&info->uuid);
+	info->keeps_versions = info->revisions_keep >= 0 || info->revisions_held > 0;
 }
 
 static void
@@ -442,6 +487,7 @@ fill_info(DocTableInfo *info, Relation rel, const char *uuid_text)
 	Relation	dead;
 	Relation	leaf;
 	Relation	att;
+	Relation	kept;
 
 	info->uuid = *DatumGetUUIDP(DirectFunctionCall1(uuid_in, CStringGetDatum(uuid_text)));
 	fill_companions(info, rel);
@@ -456,14 +502,20 @@ fill_info(DocTableInfo *info, Relation rel, const char *uuid_text)
 	table_close(dead, NoLock);
 	leaf = table_open(info->leaf_relid, AccessShareLock);
 	docrep_companion_check(leaf, COMPANION_LEAF);
-	info->leaf_pk_oid = find_companion_index(leaf, Anum_leaf_id, Anum_leaf_rev, "(_id, rev)");
+	info->leaf_pk_oid = find_companion_index(leaf, 2, Anum_leaf_id, Anum_leaf_rev, "(_id, rev)");
 	info->leaf_open_oid = find_open_index(leaf);
 	table_close(leaf, NoLock);
 	att = table_open(info->att_relid, AccessShareLock);
 	docrep_companion_check(att, COMPANION_ATT);
-	info->att_pk_oid = find_companion_index(att, Anum_att_file, Anum_att_part, "(file, part)");
+	info->att_pk_oid = find_companion_index(att, 2, Anum_att_file, Anum_att_part, "(file, part)");
 	info->att_sha_oid = find_sha_index(att);
 	table_close(att, NoLock);
+	kept = table_open(info->rev_relid, AccessShareLock);
+	docrep_companion_check(kept, COMPANION_KEPT);
+	info->rev_pk_oid = find_companion_index(kept, 3, Anum_kept_id, Anum_kept_seq,
+											"(_id, seq, rev)");
+	info->rev_keptidx_oid = find_kept_index(kept);
+	table_close(kept, NoLock);
 	fill_settings(info);
 }
 

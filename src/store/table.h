@@ -6,8 +6,8 @@
  * A document table carries the row trigger docrep_track with the table's
  * uuid as argument; that trigger is the registry.  Beside it live, in schema
  * docrep_data and named by the uuid, "dead_<uuid>" (documents whose winner is
- * a tombstone), "leaf_<uuid>" (bodies of losing leaves), "att_<uuid>" (contents
- * of attachments) and the sequence "seq_<uuid>".
+ * a tombstone), "leaf_<uuid>" (bodies of losing leaves), "rev_<uuid>" (former versions),
+ * "att_<uuid>" (contents of attachments) and the sequence "seq_<uuid>".
  *
  *-------------------------------------------------------------------------
  */
@@ -17,6 +17,7 @@
 #include "postgres.h"
 
 #include "access/attnum.h"
+#include "datatype/timestamp.h"
 #include "nodes/parsenodes.h"
 #include "storage/lock.h"
 #include "utils/rel.h"
@@ -42,6 +43,7 @@ typedef struct DocTableInfo
 	Oid			dead_relid;
 	Oid			leaf_relid;
 	Oid			att_relid;
+	Oid			rev_relid;
 	Oid			seq_relid;
 	Oid			pk_oid;			/* primary key index on _id */
 	Oid			seqidx_oid;		/* unique index on _seq */
@@ -51,11 +53,18 @@ typedef struct DocTableInfo
 	Oid			leaf_open_oid;	/* index on _id of live leaves that are not merged */
 	Oid			att_pk_oid;
 	Oid			att_sha_oid;	/* unique index on complete contents' sha256 */
+	Oid			rev_pk_oid;
+	Oid			rev_keptidx_oid;	/* index on kept_seq */
 	int			revs_limit;
 	int			conflict_policy;	/* DOCREP_POLICY_* (policy.h); 0: keep */
 	uint64		generation;		/* another number each time that it is filled in */
 	DocValidated validated;		/* see validation.h */
 	bool		keeps_back;		/* some documents are not replicated (not_replicated.h) */
+	bool		keeps_versions; /* anything of the following asks for it */
+	int			revisions_keep; /* former versions kept of a document; -1: off */
+	bool		revisions_keep_deleted;
+	TimestampTz revisions_since;	/* 0: never */
+	int64		revisions_held; /* how long somebody needs replaced winners (us) */
 	AttrNumber	a_id,
 				a_doc,
 				a_rev,

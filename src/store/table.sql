@@ -20,12 +20,14 @@ CREATE TABLE docrep.table_settings (
 	revisions_keep int,
 	revisions_max_age interval,
 	revisions_keep_deleted boolean,
+	revisions_since timestamptz,
 	tombstone_max_age interval,
 	not_replicated jsonb
 );
 COMMENT ON TABLE docrep.table_settings IS 'Settings of document tables, by uuid; a missing row means the defaults';
 COMMENT ON COLUMN docrep.table_settings.resolver IS 'Signature of a function, qualified: a name would not survive as an oid in a dump';
 COMMENT ON COLUMN docrep.table_settings.revisions_keep IS 'How many former versions of a document are kept; NULL: that is off';
+COMMENT ON COLUMN docrep.table_settings.revisions_since IS 'Since when they have been kept without a break';
 SELECT pg_catalog.pg_extension_config_dump('docrep.table_settings', '');
 
 /* the triggers of document tables */

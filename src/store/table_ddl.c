@@ -57,7 +57,9 @@
 #include "utils/syscache.h"
 #include "utils/varlena.h"
 
-static const char *const companion_kinds[] = {"dead", "leaf", "att", "seq"};
+static const char *const companion_kinds[] = {"dead", "leaf", "att", "seq", "rev"};
+
+#define NCOMPANIONS ((int) lengthof(companion_kinds))
 
 /* ---------- statements ---------- */
 
@@ -132,6 +134,7 @@ create_companions(const pg_uuid_t *uuid)
 	char	   *dead = companion_qualified("dead", uuid);
 	char	   *leaf = companion_qualified("leaf", uuid);
 	char	   *att = companion_qualified("att", uuid);
+	char	   *rev = companion_qualified("rev", uuid);
 
 	execute(psprintf("CREATE TABLE %s (_id text COLLATE \"C\" PRIMARY KEY, doc jsonb,"
 					 " _rev docrep.rev NOT NULL, _seq bigint NOT NULL UNIQUE,"
@@ -154,6 +157,13 @@ create_companions(const pg_uuid_t *uuid)
 					 " ADD at timestamptz, ADD data bytea, ALTER sha256 SET STORAGE PLAIN,"
 					 " ALTER md5 SET STORAGE PLAIN, ALTER data SET STORAGE PLAIN", att));
 	execute(psprintf("CREATE UNIQUE INDEX ON %s (sha256) WHERE sha256 IS NOT NULL", att));
+
+	execute(psprintf("CREATE TABLE %s (_id text COLLATE \"C\" NOT NULL, seq bigint NOT NULL,"
+					 " rev docrep.rev NOT NULL, doc jsonb, deleted boolean NOT NULL,"
+					 " modified timestamptz NOT NULL, replaced_at timestamptz NOT NULL,"
+					 " kept_seq bigint NOT NULL, kind \"char\" NOT NULL, origin uuid,"
+					 " _attachments jsonb, PRIMARY KEY (_id, seq, rev))", rev));
+	execute(psprintf("CREATE INDEX ON %s (kept_seq)", rev));
 
 	/* to pg_dump and ALTER OWNER a sequence that depends on a table is a column's: so be it */
 	execute(psprintf("CREATE SEQUENCE %s INCREMENT BY 128 OWNED BY %s._seq",
@@ -209,6 +219,7 @@ set_companion_owners(const pg_uuid_t *uuid, Oid owner)
 	execute(psprintf("ALTER TABLE %s OWNER TO %s", companion_qualified("dead", uuid), role));
 	execute(psprintf("ALTER TABLE %s OWNER TO %s", companion_qualified("leaf", uuid), role));
 	execute(psprintf("ALTER TABLE %s OWNER TO %s", companion_qualified("att", uuid), role));
+	execute(psprintf("ALTER TABLE %s OWNER TO %s", companion_qualified("rev", uuid), role));
 }
 
 static void
@@ -245,7 +256,7 @@ ensure_companions(Relation rel, const pg_uuid_t *uuid)
 	Oid			relid = RelationGetRelid(rel);
 	Oid			owner = rel->rd_rel->relowner;
 	Oid			nsp = get_namespace_oid("docrep_data", false);
-	Oid			oids[4];
+	Oid			oids[NCOMPANIONS];
 	int			have = 0;
 	bool		owners_differ = false;
 	int64		highest = 0;
@@ -254,7 +265,7 @@ ensure_companions(Relation rel, const pg_uuid_t *uuid)
 
 	docrep_table_check_columns(rel, &info);
 
-	for (int i = 0; i < 4; i++)
+	for (int i = 0; i < NCOMPANIONS; i++)
 	{
 		oids[i] = get_relname_relid(docrep_companion_name(companion_kinds[i], uuid), nsp);
 		if (!OidIsValid(oids[i]))
@@ -269,9 +280,9 @@ ensure_companions(Relation rel, const pg_uuid_t *uuid)
 			identity_taken(rel, uuid);
 		owners_differ |= table_owner(oids[i]) != owner;
 	}
-	if (have == 4 && !owners_differ && docrep_companion_table(oids[0]) == relid)
+	if (have == NCOMPANIONS && !owners_differ && docrep_companion_table(oids[0]) == relid)
 		return;
-	if (have != 0 && have != 4)
+	if (have != 0 && have != NCOMPANIONS)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("document table \"%s\" has lost a companion in schema docrep_data",
@@ -295,7 +306,7 @@ ensure_companions(Relation rel, const pg_uuid_t *uuid)
 	docrep_internal_end(&sql);
 
 	CommandCounterIncrement();
-	for (int i = 0; i < 4; i++)
+	for (int i = 0; i < NCOMPANIONS; i++)
 	{
 		oids[i] = get_relname_relid(docrep_companion_name(companion_kinds[i], uuid), nsp);
 		if (get_rel_relkind(oids[i]) == RELKIND_RELATION &&
@@ -500,7 +511,8 @@ PG_FUNCTION_INFO_V1(docrep_on_drop);
 Datum
 docrep_on_drop(PG_FUNCTION_ARGS)
 {
-	static const char *const tables[] = {"local_docs", "epochs", "table_settings", "rejected", "resolutions"};
+	static const char *const tables[] = {"local_docs", "epochs", "table_settings", "rejected",
+		"resolutions", "version_holds", "revision_cleaning"};
 	InternalSql sql;
 
 	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))

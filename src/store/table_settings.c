@@ -27,7 +27,7 @@
 
 #define SETTINGS_COLUMNS \
 	"revs_limit, conflict_policy, resolver, validator, revisions_keep, revisions_max_age," \
-	" revisions_keep_deleted, tombstone_max_age, not_replicated"
+	" revisions_keep_deleted, tombstone_max_age, not_replicated, revisions_since"
 
 /* A column of the row, copied into cxt; (Datum) 0 if it is NULL. */
 static Datum
@@ -100,6 +100,7 @@ docrep_settings_read(const pg_uuid_t *uuid)
 		result->revisions_keep_deleted = DatumGetBool(setting(cxt, 7, BOOLOID));
 		result->tombstone_max_age = (Interval *) DatumGetPointer(setting(cxt, 8, INTERVALOID));
 		result->not_replicated = (Jsonb *) DatumGetPointer(setting(cxt, 9, JSONBOID));
+		result->revisions_since = DatumGetTimestampTz(setting(cxt, 10, TIMESTAMPTZOID));
 	}
 	docrep_internal_end(&sql);
 	return result;

@@ -27,6 +27,7 @@ typedef struct TableSettings
 	int			revisions_keep; /* -1: off */
 	Interval   *revisions_max_age;
 	bool		revisions_keep_deleted;
+	TimestampTz revisions_since;	/* 0: never */
 	Interval   *tombstone_max_age;
 	Jsonb	   *not_replicated;
 } TableSettings;

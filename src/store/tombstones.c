@@ -25,6 +25,7 @@
 #include "miscadmin.h"
 #include "store/companion.h"
 #include "store/errcodes.h"
+#include "store/revisions.h"
 #include "store/seqs.h"
 #include "store/sql_support.h"
 #include "store/state.h"
@@ -238,6 +239,7 @@ remove_one(Removal *r, const char *id)
 		if (leaves[i] != state.winner)
 			(void) docrep_leaf_delete(r->table, id, &state.tree->nodes[leaves[i]].rev);
 	}
+	docrep_revisions_forget(r->table, id);
 	docrep_row_delete(r->table, docrep_dead_rel(r->table), &state.tid);
 	return true;
 }

@@ -46,12 +46,13 @@
 
 /* the protocol that peer_open negotiates: which functions there are, and how they speak */
 #define DOCREP_WIRE_PROTOCOL_MIN	2
-#define DOCREP_WIRE_PROTOCOL		5
+#define DOCREP_WIRE_PROTOCOL		6
 /* 2: with attachments; without them (1) it would lose them */
 #define DOCREP_WIRE_LEASES			3	/* from here on: peer_swap_local, peer_fence */
 #define DOCREP_WIRE_FILTERS			4	/* from here on: peer_changes with a filter, peer_filter */
 #define DOCREP_WIRE_ORIGINS			5	/* from here on: documents say who first wrote them */
 #define DOCREP_WIRE_DELAYS			5	/* ... and there is peer_aged_changes */
+#define DOCREP_WIRE_VERSIONS		6	/* from here on: peer_versions_*, peer_hold_versions */
 
 /* a frame of a fetched batch holds about this much of bodies */
 #define DOCREP_WIRE_FRAME			(256 * 1024)

@@ -77,7 +77,7 @@ foreach my $row (
 	}
 }
 is_deeply(\@unnamed, [], 'every table, view and column of a view is named');
-is_deeply(\@readable, [qw(active_tasks checkpoints conflicts document_tables housekeeping rejected_docs resolution_problems scheduler_docs scheduler_jobs sources
+is_deeply(\@readable, [qw(active_tasks checkpoints conflicts document_tables housekeeping rejected_docs resolution_problems revisions scheduler_docs scheduler_jobs sources
 		tables tombstone_holders)],
 	'what PUBLIC may read is the views');
 

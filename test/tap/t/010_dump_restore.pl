@@ -26,6 +26,7 @@ BEGIN
 	RETURN QUERY EXECUTE format('SELECT ''live '' || t::text FROM %s t ORDER BY _id', tbl);
 	RETURN QUERY EXECUTE format('SELECT ''dead '' || t::text FROM docrep_data.dead_%s t ORDER BY _id', hex);
 	RETURN QUERY EXECUTE format('SELECT ''leaf '' || t::text FROM docrep_data.leaf_%s t ORDER BY _id, rev', hex);
+	RETURN QUERY EXECUTE format('SELECT ''rev '' || t::text FROM docrep_data.rev_%s t ORDER BY _id, seq, rev', hex);
 	RETURN QUERY EXECUTE format('SELECT ''att '' || t::text FROM docrep_data.att_%s t ORDER BY file, part', hex);
 	RETURN QUERY EXECUTE format('SELECT ''seq '' || last_value || is_called FROM docrep_data.seq_%s t', hex);
 	RETURN QUERY SELECT 'local ' || l::text FROM docrep.local_docs l WHERE l.tbl = uuid ORDER BY id;
@@ -98,6 +99,8 @@ SELECT docrep.put_local('orders', 'mine', '{"x": 1}');
 SELECT docrep.put_attachment('album', 'photo', 'small.txt', 'text/plain', 'small'),
 	docrep.put_attachment('album', 'copy', 'same.txt', 'text/plain', 'small'),
 	docrep.put_attachment('album', 'film', 'large.bin', NULL, convert_to(repeat('0123456789', 5000), 'UTF8'));
+SELECT docrep.set_revisions('album', 5, '90 days');
+UPDATE album SET doc = '{"title": "copy"}' WHERE _id = 'copy';
 SQL
 is(run('shop', 'orders', 'archive'), '26, 26, 25', 'a replication between two tables, with one document refused');
 is(run('shop', $far, 'pulled'), '50, 50, 50', 'a replication from another database');
@@ -110,6 +113,7 @@ like($before, qr/^orders \S+ dead \(longgone.*^orders \S+ leaf \(conflict.*^orde
 	'there is something of everything');
 like($before, qr/^archive \S+ rejected .*plain7/m, 'rejected documents too');
 like($before, qr/^album \S+ att /m, 'and contents of attachments');
+like($before, qr/^album \S+ rev \(copy,/m, 'and former versions');
 is(problems('shop'), '', 'and it is sound');
 
 # ---- whole database, in several formats --------------------------------------
@@ -160,7 +164,7 @@ is( $node->safe_psql('plain', q{SELECT count(*) > 1 FROM docrep.epochs e JOIN do
 $node->safe_psql('plain', 'DROP TABLE orders; DROP TABLE archive, pulled, album; DROP SCHEMA "Notes" CASCADE');
 is( $node->safe_psql('plain', q{SELECT (SELECT count(*) FROM pg_class WHERE relnamespace = 'docrep_data'::regnamespace)
 		|| ' ' || (SELECT count(*) FROM docrep.local_docs) || ' ' || (SELECT count(*) FROM docrep.epochs)}),
-	'10 0 1', q{restored tables take their companions with them, and leave docrep.replicator's});
+	'13 0 1', q{restored tables take their companions with them, and leave docrep.replicator's});
 
 # ---- schema and data apart ---------------------------------------------------
 

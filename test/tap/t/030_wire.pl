@@ -92,7 +92,7 @@ is(state_as('nobody', "SELECT docrep.peer_open('mine', true, 2)"),
 is(state_as('writer', "SELECT docrep.peer_open('nix', false, 2)"), 'DR404', 'a missing table');
 is(state_as('writer', "SELECT docrep.peer_open('orders', false, 1)"), 'DR400', 'an old protocol');
 is( $node->safe_psql('one', "SELECT protocol FROM docrep.peer_open('orders', false, 99)"),
-	'5', 'a newer client is answered with the newest protocol there is');
+	'6', 'a newer client is answered with the newest protocol there is');
 
 # Who wrote a document is told to who has said that it understands that.
 {
