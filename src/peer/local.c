@@ -293,6 +293,34 @@ local_recv_changes(DocrepPeer *base, DocrepChanges *out)
 	docrep_request_drop(answer.request);
 }
 
+typedef struct VersionsHold
+{
+	const char *holder;
+	Interval	keep;
+} VersionsHold;
+
+static void
+hold_versions(LocalPeer *peer, void *arg)
+{
+	VersionsHold *hold = arg;
+	DocTable   *table;
+
+	if (RecoveryInProgress())
+		return;
+	table = docrep_serve_open(&peer->table, AccessShareLock, ACL_SELECT);
+	docrep_revisions_hold(table, hold->holder, &hold->keep);
+	docrep_table_close(table, NoLock);
+}
+
+static void
+local_hold_versions(DocrepPeer *base, const char *holder, int64 ms)
+{
+	VersionsHold hold = {.holder = holder, .keep = {.time = ms * 1000}};
+
+	docrep_local_in_transaction((LocalPeer *) base, "docrep: holding versions", hold_versions,
+								&hold);
+}
+
 static void
 local_send_fetch(DocrepPeer *base, const DocrepChanges *changes, bool latest)
 {
@@ -529,6 +557,7 @@ static const DocrepPeerOps local_ops = {
 	.filter_identity = local_filter_identity,
 	.send_changes = local_send_changes,
 	.recv_changes = local_recv_changes,
+	.hold_versions = local_hold_versions,
 	.send_fetch = local_send_fetch,
 	.recv_fetch = local_recv_fetch,
 	.open_att = docrep_local_open_att,

@@ -493,6 +493,28 @@ postgres_recv_changes(DocrepPeer *base, DocrepChanges *out)
 	docrep_wire_unpack_changes(data, len, out);
 }
 
+/* A server that is a standby, or older than this, keeps nothing for us. */
+static void
+postgres_hold_versions(DocrepPeer *base, const char *holder, int64 ms)
+{
+	PostgresPeer *peer = (PostgresPeer *) base;
+	const char *doing = "holding versions";
+	DocrepPgParams params = {0};
+	DocrepRequest *request;
+
+	if (peer->protocol < DOCREP_WIRE_VERSIONS)
+		return;
+	docrep_pgparam_uuid(&params, peer->table);
+	docrep_pgparam_text(&params, holder);
+	docrep_pgparam_bigint(&params, ms);
+	(void) send_request(peer, REQUEST_OTHER,
+						"SELECT docrep.peer_hold_versions($1, $2, $3 * interval '1 ms')"
+						" WHERE NOT pg_catalog.pg_is_in_recovery()", &params);
+	request = oldest_request(peer, REQUEST_OTHER);
+	(void) docrep_pgconn_expect(peer->c, PGRES_TUPLES_OK, base->options.request_timeout, doing);
+	end_answer(peer, request, doing);
+}
+
 static void
 postgres_send_fetch(DocrepPeer *base, const DocrepChanges *changes, bool latest)
 {
@@ -773,6 +795,7 @@ static const DocrepPeerOps postgres_ops = {
 	.filter_identity = postgres_filter_identity,
 	.send_changes = postgres_send_changes,
 	.recv_changes = postgres_recv_changes,
+	.hold_versions = postgres_hold_versions,
 	.send_fetch = postgres_send_fetch,
 	.recv_fetch = postgres_recv_fetch,
 	.open_att = docrep_pgatts_open,

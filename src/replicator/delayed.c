@@ -29,6 +29,11 @@
 
 int			docrep_max_delayed_changes = 1000000;
 
+/* How much longer than for the delay the source is to keep what is replaced (ms), at least. */
+#define HOLD_MARGIN		(10 * 60 * 1000)
+/* A long run asks for that again after this time (ms). */
+#define HOLD_AGAIN		(30 * 60 * 1000)
+
 struct Delayed
 {
 	int64		delay;			/* ms */
@@ -37,6 +42,8 @@ struct Delayed
 	/* of a source that tells times: */
 	int64		young;			/* held back there */
 	TimestampTz due;			/* when to ask again */
+
+	TimestampTz held;			/* when it was asked to keep what is replaced */
 
 	/* by marks: */
 	SeenMarks	marks;
@@ -118,6 +125,22 @@ start_marks(Run *run)
 	d->finished = d->saved = d->marks.taken;
 }
 
+/*
+ * What is replaced at the source while it is younger than the delay is still wanted when
+ * it is old enough, and a little later.
+ */
+static void
+hold_versions(Run *run)
+{
+	Delayed    *d = run->delayed;
+
+	if (run->source->ops->hold_versions == NULL)
+		return;
+	run->source->ops->hold_versions(run->source, run->replication->id,
+									d->delay + Max(d->delay / 10, HOLD_MARGIN));
+	d->held = GetCurrentTimestamp();
+}
+
 void
 docrep_delayed_start(Run *run)
 {
@@ -135,6 +158,8 @@ docrep_delayed_start(Run *run)
 	run->delayed->by_marks = !run->source->ops->tells_times;
 	if (run->delayed->by_marks)
 		start_marks(run);
+	else
+		hold_versions(run);
 	note_figures(run);
 	MemoryContextSwitchTo(caller);
 }
@@ -308,6 +333,8 @@ docrep_delayed_wake(Run *run)
 	/* marks and looks see for themselves */
 	if (run->delayed->by_marks)
 		return;
+	if (TimestampDifferenceExceeds(run->delayed->held, GetCurrentTimestamp(), HOLD_AGAIN))
+		hold_versions(run);
 	run->at_end = false;
 	run->idle_since = 0;
 }

@@ -38,6 +38,12 @@ docrep_age_due_in_ms(int64 modified, int64 min_age, int64 now)
 }
 
 int64
+docrep_age_limit(int64 min_age, int64 now)
+{
+	return min_age > INT64_MAX / USECS_PER_MS ? INT64_MIN : minus(now, min_age * USECS_PER_MS);
+}
+
+int64
 docrep_clock_skew(int64 theirs, int64 sent, int64 received)
 {
 	if (theirs < sent)

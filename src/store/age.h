@@ -22,6 +22,9 @@ extern int64 docrep_age_due_in(int64 modified, int64 min_age, int64 now);
 /* The same in ms, rounded up: who comes back then does not come too early. */
 extern int64 docrep_age_due_in_ms(int64 modified, int64 min_age, int64 now);
 
+/* The time until which a change must have been made to be min_age old "now". */
+extern int64 docrep_age_limit(int64 min_age, int64 now);
+
 /*
  * How far another server's clock is ahead of ours (microseconds, negative: behind), as
  * far as can be told: it showed "theirs" at some moment between "sent" and "received"

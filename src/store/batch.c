@@ -15,6 +15,7 @@
 #include "store/document.h"
 #include "store/errcodes.h"
 #include "store/feed.h"
+#include "store/kept_feed.h"
 #include "store/local_docs.h"
 #include "store/not_replicated.h"
 #include "store/origins.h"
@@ -335,6 +336,160 @@ is_too_young(DocTable *table, const DocrepChangesRequest *request, DocFeed *feed
 	return true;
 }
 
+/* Former winners that a reader with min_age is to get, merged with the feed. */
+typedef struct FormerRows
+{
+	KeptFeed   *feed;			/* NULL: there are none (any more) */
+	KeptFeedRow next;
+	const char **ids;			/* doc_ids, sorted; or NULL */
+	int			nids;
+	const DocFeedFilter *filter;
+	const KeepBack *rule;		/* or NULL */
+	MemoryContext cxt;			/* what the filter looks at */
+} FormerRows;
+
+/* What became of former winners that were to be given. */
+typedef enum FormerResult
+{
+	FORMER_GIVEN,
+	FORMER_FULL,				/* the batch holds no more */
+	FORMER_YOUNG				/* one is too young, and ends the batch */
+} FormerResult;
+
+static int
+compare_ids(const void *a, const void *b)
+{
+	return strcmp(*(const char *const *) a, *(const char *const *) b);
+}
+
+/* Does the filter let this version through? */
+static bool
+former_is_let_through(DocTable *table, DocFeed *feed, const FormerRows *former)
+{
+	const KeptFeedRow *row = &former->next;
+	const DocFeedFilter *filter = former->filter;
+	KeptVersion version = {0};
+	DocFeedLeaf leaf = {0};
+	DocState	state;
+
+	if (!filter->id_passes(filter->arg, row->id))
+		return false;
+	if (!docrep_state_read(table, docrep_feed_snapshot(feed), row->id,
+						   filter->state_flags & DOCSTATE_TRUNK, &state))
+		return false;
+	if ((filter->state_flags & (DOCSTATE_BODY | DOCSTATE_ATTS)) != 0 &&
+		!docrep_revision_find(table, docrep_feed_snapshot(feed), row->id, &row->rev, &version))
+		return false;
+	leaf.id = row->id;
+	leaf.tree = state.tree;
+	leaf.node = docrep_revtree_find(state.tree, &row->rev);
+	leaf.body = version.doc;
+	leaf.atts = version.atts;
+	return leaf.node >= 0 && filter->passes(filter->arg, &leaf);
+}
+
+/* Is it a document that was asked for, and passes? */
+static bool
+former_passes(DocTable *table, DocFeed *feed, const FormerRows *former)
+{
+	MemoryContext old;
+	bool		passes;
+
+	if (former->ids != NULL &&
+		bsearch(&former->next.id, former->ids, former->nids, sizeof(char *), compare_ids) == NULL)
+		return false;
+	/* what the table keeps back because of its body is not fetched */
+	if (former->rule != NULL &&
+		docrep_keep_back_reason(former->rule, former->next.id, &former->next.rev,
+								former->next.deleted, NULL) != NULL)
+		return false;
+	if (former->filter == NULL)
+		return true;
+	old = MemoryContextSwitchTo(former->cxt);
+	passes = former_is_let_through(table, feed, former);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(former->cxt);
+	return passes;
+}
+
+/* Step to the next of them. */
+static void
+next_former(DocTable *table, DocFeed *feed, FormerRows *former)
+{
+	while (former->feed != NULL)
+	{
+		if (!docrep_kept_feed_next(former->feed, &former->next))
+		{
+			docrep_kept_feed_close(former->feed);
+			former->feed = NULL;
+		}
+		else if (former_passes(table, feed, former))
+			break;
+	}
+}
+
+static void
+begin_former(DocTable *table, const DocrepChangesRequest *request, const DocFeedFilter *filter,
+			 const KeepBack *rule, DocFeed *feed, int64 since, TimestampTz now, FormerRows *former)
+{
+	memset(former, 0, sizeof(*former));
+	if (request->min_age <= 0)
+		return;
+	former->filter = filter;
+	former->rule = rule;
+	former->cxt = AllocSetContextCreate(CurrentMemoryContext, "docrep former versions",
+										ALLOCSET_DEFAULT_SIZES);
+	former->feed = docrep_kept_feed_open(table, docrep_feed_snapshot(feed), since,
+										 docrep_age_limit(request->min_age, now));
+	if (former->feed != NULL && request->doc_ids != NULL)
+	{
+		former->nids = request->ndoc_ids;
+		former->ids = palloc(Max(former->nids, 1) * sizeof(char *));
+		memcpy(former->ids, request->doc_ids, former->nids * sizeof(char *));
+		qsort(former->ids, former->nids, sizeof(char *), compare_ids);
+	}
+	next_former(table, feed, former);
+}
+
+/* A former winner as a change; its body will be fetched. */
+static void
+add_former(const FormerRows *former, const char *epoch, DocrepChanges *out)
+{
+	DocrepChange *change = docrep_changes_add(out);
+
+	change->seq = docrep_seq_text(former->next.seq, epoch);
+	change->id = former->next.id;
+	change->deleted = former->next.deleted;
+	change->modified = former->next.modified;
+	change->nrevs = 1;
+	change->revs = palloc(sizeof(Rev));
+	change->revs[0] = former->next.rev;
+	out->bytes += 64;
+}
+
+/* Give the former winners that come before a number of the feed.  *scanned moves with them. */
+static FormerResult
+give_former(DocTable *table, const DocrepChangesRequest *request, DocFeed *feed,
+			FormerRows *former, int64 before, const char *epoch, int64 *scanned,
+			DocrepChanges *out)
+{
+	while (former->feed != NULL && former->next.seq < before)
+	{
+		if (former->next.young)
+		{
+			hold_back(feed, docrep_age_due_in_ms(former->next.modified, request->min_age,
+												 out->source_now), out);
+			return FORMER_YOUNG;
+		}
+		if (out->n >= request->max_rows)
+			return FORMER_FULL;
+		add_former(former, epoch, out);
+		*scanned = former->next.seq;
+		next_former(table, feed, former);
+	}
+	return FORMER_GIVEN;
+}
+
 void
 docrep_batch_changes(DocTable *table, const DocrepChangesRequest *request,
 					 const DocFeedFilter *filter, DocrepChanges *out)
@@ -347,6 +502,8 @@ docrep_batch_changes(DocTable *table, const DocrepChangesRequest *request,
 	int64		scanned = since;
 	DocFeed    *feed;
 	DocFeedRow	row;
+	FormerRows	former;
+	FormerResult given = FORMER_GIVEN;
 	const char *epoch;
 
 	if (rule && docrep_keep_back_wants_bodies(rule))
@@ -357,10 +514,14 @@ docrep_batch_changes(DocTable *table, const DocrepChangesRequest *request,
 	epoch = docrep_seq_suffix(&table->info);
 	out->at_end = true;
 	out->source_now = limits.begun;
+	begin_former(table, request, filter, rule, feed, since, limits.begun, &former);
 	while (docrep_feed_next(feed, &row))
 	{
 		bool		kept_back = is_kept_back(rule, table, feed, &row, &limits);
 
+		given = give_former(table, request, feed, &former, row.state.seq, epoch, &scanned, out);
+		if (given != FORMER_GIVEN)
+			break;
 		/* what does not travel holds up nobody */
 		if (!kept_back && is_too_young(table, request, feed, &row, out))
 			break;
@@ -378,7 +539,11 @@ docrep_batch_changes(DocTable *table, const DocrepChangesRequest *request,
 	}
 	if (docrep_feed_paused(feed))
 		out->at_end = false;
-	if (out->young > 0)
+	/* those before the end of what was scanned, rows that did not pass included */
+	if (given == FORMER_GIVEN && out->young == 0)
+		given = give_former(table, request, feed, &former, docrep_feed_scanned(feed) + 1, epoch,
+							&scanned, out);
+	if (out->young > 0 || given == FORMER_FULL)
 		out->at_end = false;
 	else
 		scanned = docrep_feed_scanned(feed);
@@ -388,6 +553,8 @@ docrep_batch_changes(DocTable *table, const DocrepChangesRequest *request,
 	else
 		out->last_seq = docrep_seq_text(scanned, epoch);
 	out->pending = out->at_end ? 0 : out->young > 0 ? out->young : docrep_feed_pending(feed);
+	if (former.feed != NULL)
+		docrep_kept_feed_close(former.feed);
 	docrep_feed_close(feed);
 	MemoryContextSwitchTo(old);
 }
@@ -471,6 +638,31 @@ add_doc(DocTable *table, const KeepBack *rule, const char *id, DocState *state, 
 		out->n--;
 }
 
+/* A revision that has been replaced, if it is kept, unless rule keeps it back. */
+static void
+add_former_doc(DocTable *table, const KeepBack *rule, const char *id, DocState *state, int32 node, DocrepDocs *out)
+{
+	KeptVersion version;
+	DocrepDoc  *doc;
+
+	if (!docrep_revision_find(table, GetActiveSnapshot(), id, &state->tree->nodes[node].rev,
+							  &version))
+		return;
+	if (rule != NULL &&
+		docrep_keep_back_reason(rule, id, &version.rev, version.deleted, version.doc) != NULL)
+		return;
+	doc = docrep_docs_add(out);
+	doc->id = unconstify(char *, id);
+	doc->path = docrep_revtree_path(state->tree, node);
+	doc->deleted = version.deleted;
+	doc->modified = version.modified;
+	doc->body = version.doc;
+	doc->has_origin = true;
+	doc->origin = version.has_origin ? version.origin : *docrep_table_node(table);
+	docrep_doc_fill_atts(table, GetActiveSnapshot(), version.atts, doc);
+	out->bytes += docrep_doc_size(doc);
+}
+
 /* One wanted revision: itself if it is a leaf, or the leaves that it has become. */
 static void
 fetch_rev(DocTable *table, const KeepBack *rule, const char *id, DocState *state, const Rev *rev,
@@ -488,7 +680,10 @@ fetch_rev(DocTable *table, const KeepBack *rule, const char *id, DocState *state
 		return;
 	}
 	if (!latest)
+	{
+		add_former_doc(table, rule, id, state, node, out);
 		return;
+	}
 	n = docrep_revtree_leaves(state->tree, &leaves);
 	for (int32 i = 0; i < n; i++)
 	{

@@ -129,7 +129,8 @@ extern void docrep_batch_diff(DocTable *table, DocrepChanges *changes);
  * Fetch the missing revisions (missing[] true, or NULL: all) from row *row,
  * revision *rev on, until max_bytes of bodies; *row and *rev say where to go
  * on; false when all are done.  A revision that is no leaf any more is
- * answered with the leaves that descend from it if "latest", else left out.
+ * answered with the leaves that descend from it if "latest", else with itself if the
+ * table keeps it (revisions.h), else left out.
  */
 extern bool docrep_batch_fetch(DocTable *table, const DocrepChanges *changes, bool latest,
 							   int *row, int *rev, Size max_bytes, DocrepDocs *out);

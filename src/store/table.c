@@ -281,9 +281,9 @@ find_open_index(Relation leaf)
 	return result;
 }
 
-/* The index by which kept versions are found in the order in which they were kept. */
+/* The index of kept versions on one of their two numbers. */
 static Oid
-find_kept_index(Relation rel)
+find_kept_index(Relation rel, AttrNumber attno)
 {
 	List	   *indexes = RelationGetIndexList(rel);
 	ListCell   *lc;
@@ -295,7 +295,7 @@ find_kept_index(Relation rel)
 		Form_pg_index form = index->rd_index;
 
 		if (form->indisvalid && form->indnkeyatts == 1 &&
-			form->indkey.values[0] == Anum_kept_kept_seq &&
+			form->indkey.values[0] == attno &&
 			index->rd_rel->relam == BTREE_AM_OID && index->rd_indoption[0] == 0 &&
 			RelationGetIndexPredicate(index) == NIL)
 			result = RelationGetRelid(index);
@@ -307,8 +307,9 @@ find_kept_index(Relation rel)
 	if (!OidIsValid(result))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("companion \"%s\" has lost its index on kept_seq",
-						RelationGetRelationName(rel)),
+				 errmsg("companion \"%s\" has lost its index on %s",
+						RelationGetRelationName(rel),
+						NameStr(TupleDescAttr(RelationGetDescr(rel), attno - 1)->attname)),
 				 errhint("Create it again.")));
 	return result;
 }
@@ -514,7 +515,8 @@ fill_info(DocTableInfo *info, Relation rel, const char *uuid_text)
 	docrep_companion_check(kept, COMPANION_KEPT);
 	info->rev_pk_oid = find_companion_index(kept, 3, Anum_kept_id, Anum_kept_seq,
 											"(_id, seq, rev)");
-	info->rev_keptidx_oid = find_kept_index(kept);
+	info->rev_keptidx_oid = find_kept_index(kept, Anum_kept_kept_seq);
+	info->rev_seqidx_oid = find_kept_index(kept, Anum_kept_seq);
 	table_close(kept, NoLock);
 	fill_settings(info);
 }

@@ -55,6 +55,7 @@ typedef struct DocTableInfo
 	Oid			att_sha_oid;	/* unique index on complete contents' sha256 */
 	Oid			rev_pk_oid;
 	Oid			rev_keptidx_oid;	/* index on kept_seq */
+	Oid			rev_seqidx_oid; /* ... on seq */
 	int			revs_limit;
 	int			conflict_policy;	/* DOCREP_POLICY_* (policy.h); 0: keep */
 	uint64		generation;		/* another number each time that it is filled in */

@@ -164,6 +164,7 @@ create_companions(const pg_uuid_t *uuid)
 					 " kept_seq bigint NOT NULL, kind \"char\" NOT NULL, origin uuid,"
 					 " _attachments jsonb, PRIMARY KEY (_id, seq, rev))", rev));
 	execute(psprintf("CREATE INDEX ON %s (kept_seq)", rev));
+	execute(psprintf("CREATE INDEX ON %s (seq)", rev));
 
 	/* to pg_dump and ALTER OWNER a sequence that depends on a table is a column's: so be it */
 	execute(psprintf("CREATE SEQUENCE %s INCREMENT BY 128 OWNED BY %s._seq",

@@ -48,6 +48,8 @@ test_ends_of_time(void)
 	CHECK(docrep_age_due_in(INT64_MIN, 1000, START) == 0);
 	CHECK(docrep_age_due_in(INT64_MIN, INT64_MAX, INT64_MAX) == 0);
 	CHECK(docrep_age_due_in_ms(START, INT64_MAX, START) > 0);
+	CHECK(docrep_age_limit(INT64_MAX, START) == INT64_MIN);
+	CHECK(docrep_age_limit(1000, INT64_MIN) == INT64_MIN);
 	CHECK(docrep_delay_after(START, INT64_MAX) == INT64_MAX);
 	CHECK(docrep_delay_after(INT64_MAX - 5, 1) == INT64_MAX);
 	CHECK(docrep_delay_after(-START, 1) == MS - START);
@@ -71,6 +73,7 @@ test_any(void)
 		CHECK(docrep_age_due_in(modified, delay, now + left) == 0);
 		CHECK(left == 0 || docrep_age_due_in(modified, delay, now + left - 1) == 1);
 		CHECK(docrep_age_due_in(modified, delay, now + left_ms * MS) == 0);
+		CHECK((left == 0) == (modified <= docrep_age_limit(delay, now)));
 	}
 	unit_done("due when it is due, and not before");
 }

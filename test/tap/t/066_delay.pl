@@ -159,6 +159,27 @@ is(sql('one', "SELECT o.at >= y.t + interval '$delay' FROM public.arrivals o, pu
 	't', 'young changes hold back later ones');
 is_late_enough('one', $delay, '... and are old enough themselves');
 
+# ---------- a document that is edited all the time ----------
+
+# The source keeps what is replaced, so that what was there some time ago can be had.
+my $n = 0;
+my $got = sub { sql($paths{ $_[0] }[0], "SELECT count(DISTINCT n) FROM public.arrivals WHERE tbl = '$_[0]' AND id = 'hot'") };
+insert('one', 's', 'hot', $n);
+my $last = time + 90;
+until (time > $last || !grep { $got->($_) < 3 } keys %paths)
+{
+	update('one', 's', 'hot', ++$n);
+	sql('one', 'SELECT pg_sleep(0.2)');
+}
+foreach my $table (sort keys %paths)
+{
+	my ($db) = @{ $paths{$table} };
+	cmp_ok($got->($table), '>=', 3, "$table: versions of a document arrive while it is edited all the time ($n versions)");
+	wait_for_query($node, $db, "SELECT doc->>'n' FROM $table WHERE _id = 'hot'", $n, 60);
+	is_late_enough($db, $delay, '... each of them old enough', "tbl = '$table'");
+}
+is_same_contents(contents($node, 'one', 's'), contents($node, $paths{$_}[0], $_), "$_ has it in the end, with its whole history") foreach sort keys %paths;
+
 # ---------- one-shots ----------
 
 make_tables('one', 'shot');
