@@ -65,7 +65,20 @@ docrep_kept_feed_open(DocTable *table, Snapshot snapshot, int64 since, Timestamp
 	return feed;
 }
 
-/* Step to the next former winner; the scan keeps what it allocates on the way. */
+/*
+ * Can it be a version that the reader wants?  What replaced it before the time in question
+ * had been made by then, too (or by a clock that was ahead, and then that is waited for).
+ */
+static bool
+may_be_wanted(const KeptFeed *feed)
+{
+	bool		isnull;
+
+	return DatumGetChar(slot_getattr(feed->slot, Anum_kept_kind, &isnull)) == KEPT_WINNER &&
+		DatumGetTimestampTz(slot_getattr(feed->slot, Anum_kept_replaced_at, &isnull)) > feed->at;
+}
+
+/* Step to the next of those; the scan keeps what it allocates on the way. */
 static bool
 advance(KeptFeed *feed)
 {
@@ -74,11 +87,9 @@ advance(KeptFeed *feed)
 
 	for (;;)
 	{
-		bool		isnull;
-
 		CHECK_FOR_INTERRUPTS();
 		found = index_getnext_slot(feed->scan, ForwardScanDirection, feed->slot);
-		if (!found || DatumGetChar(slot_getattr(feed->slot, Anum_kept_kind, &isnull)) == KEPT_WINNER)
+		if (!found || may_be_wanted(feed))
 			break;
 	}
 	MemoryContextSwitchTo(old);
