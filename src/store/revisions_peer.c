@@ -9,6 +9,7 @@
 
 #include "miscadmin.h"
 #include "store/companion.h"
+#include "store/not_replicated.h"
 #include "store/origins.h"
 #include "store/revisions_internal.h"
 #include "store/revisions_peer.h"
@@ -108,9 +109,10 @@ add_version(DocTable *table, const char *id, const KeptVersion *version, DocrepV
 	out->facts[out->docs.n - 1].kind = version->kind;
 }
 
-/* The versions of one document; false: there is no room for more. */
+/* The versions of one document that rule (or NULL) does not keep back; false: there is no room for more. */
 static bool
-read_document(DocTable *table, const DocrepChange *change, Size max_bytes, DocrepVersions *out)
+read_document(DocTable *table, const KeepBack *rule, const DocrepChange *change, Size max_bytes,
+			  DocrepVersions *out)
 {
 	KeptVersion *kept;
 	int			n = docrep_revisions_of(table, GetActiveSnapshot(), change->id, false, &kept);
@@ -123,7 +125,9 @@ read_document(DocTable *table, const DocrepChange *change, Size max_bytes, Docre
 		if (out->docs.bytes >= max_bytes)
 			return false;
 		if (!is_among(rev, change) &&
-			docrep_revision_find(table, GetActiveSnapshot(), change->id, rev, &version))
+			docrep_revision_find(table, GetActiveSnapshot(), change->id, rev, &version) &&
+			(rule == NULL || docrep_keep_back_reason(rule, change->id, rev, version.deleted,
+													 version.doc) == NULL))
 			add_version(table, change->id, &version, out);
 	}
 	pfree(kept);
@@ -135,6 +139,7 @@ docrep_versions_read(DocTable *table, const DocrepChanges *have, Size max_bytes,
 					 DocrepVersions *out)
 {
 	MemoryContext old = MemoryContextSwitchTo(out->docs.cxt);
+	const KeepBack *rule = docrep_keep_back_rule(table);
 
 	out->kept = table->info.revisions_keep >= 0;
 	if (!out->kept)
@@ -144,7 +149,7 @@ docrep_versions_read(DocTable *table, const DocrepChanges *have, Size max_bytes,
 		const DocrepChange *change = &have->rows[out->row];
 
 		CHECK_FOR_INTERRUPTS();
-		if (is_visible(table, change->id) && !read_document(table, change, max_bytes, out))
+		if (is_visible(table, change->id) && !read_document(table, rule, change, max_bytes, out))
 			break;
 	}
 	MemoryContextSwitchTo(old);
