@@ -164,7 +164,7 @@ is( $node->safe_psql('plain', q{SELECT count(*) > 1 FROM docrep.epochs e JOIN do
 $node->safe_psql('plain', 'DROP TABLE orders; DROP TABLE archive, pulled, album; DROP SCHEMA "Notes" CASCADE');
 is( $node->safe_psql('plain', q{SELECT (SELECT count(*) FROM pg_class WHERE relnamespace = 'docrep_data'::regnamespace)
 		|| ' ' || (SELECT count(*) FROM docrep.local_docs) || ' ' || (SELECT count(*) FROM docrep.epochs)}),
-	'13 0 1', q{restored tables take their companions with them, and leave docrep.replicator's});
+	'14 0 1', q{restored tables take their companions with them, and leave docrep.replicator's});
 
 # ---- schema and data apart ---------------------------------------------------
 

@@ -250,7 +250,7 @@ my @refused = (
 	[ 'DR400', q{'{"source": "src", "target": "ll", "doc_ids": ["a", 1]}'}, qr/"doc_ids"/ ],
 	[ 'DR400', q{'{"source": "src", "target": "ll", "doc_ids": [], "selector": {}}'}, qr/"doc_ids" and "selector"/ ],
 	[ 'DR400', q{'["src", "ll"]'}, qr/object/ ],
-	[ '0A000', q{'{"source": "src", "target": "ll", "filter": "a/b"}'}, qr/filter "a\/b"/ ],
+	[ 'DR404', q{'{"source": "src", "target": "ll", "filter": "a/b"}'}, qr/filter "a\/b"/ ],
 	[ 'DR400', q{'{"source": "src", "target": "ll", "delay": "-1 hour"}'}, qr/"delay"/ ],
 	[ 'DR404', q{'{"source": "src", "target": "ll", "user_ctx": {"name": "joe"}}'}, qr/"user_ctx.name"/ ],
 	[ 'DR404', q{'{"source": "nowhere", "target": "ll"}'}, qr/nowhere/ ],
