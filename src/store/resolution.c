@@ -19,7 +19,6 @@
 #include "store/document.h"
 #include "store/policy.h"
 #include "store/resolution.h"
-#include "store/table_settings.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -270,7 +269,7 @@ choose_answer(const DocChange *change, Jsonb *body, bool deleted, Choice *choice
 
 /* Go through the policy's steps; false: none of them has decided. */
 static bool
-decide(DocTable *table, DocChange *change, const char *policy, Choice *choice)
+decide(DocTable *table, DocChange *change, Choice *choice)
 {
 	int			steps = table->info.conflict_policy;
 
@@ -287,7 +286,7 @@ decide(DocTable *table, DocChange *change, const char *policy, Choice *choice)
 				choose_answer(change, body, deleted, choice);
 				return true;
 			case RESOLVER_FAILED:
-				docrep_rounds_problem(table, change->id, policy, error);
+				docrep_rounds_problem(table, change->id, error);
 				return false;
 			case RESOLVER_DECLINED:
 				break;
@@ -327,11 +326,25 @@ apply_choice(DocChange *change, const Choice *choice)
 		docrep_change_close_leaf(change, &change->versions[i].rev, choice->modified);
 }
 
+/*
+ * Has a conflict of the document been ended before?  Then there is a leaf that is deleted.  A
+ * first resolution is not counted, as it has none before it: of most documents there is only one.
+ */
+static bool
+was_resolved_before(const RevTree *tree)
+{
+	for (int32 i = 0; i < tree->n; i++)
+	{
+		if (tree->nodes[i].nchildren == 0 && tree->nodes[i].deleted)
+			return true;
+	}
+	return false;
+}
+
 /* Let the policy resolve what it can. */
 static void
 apply_policy(DocTable *table, DocChange *change)
 {
-	const char *policy = docrep_settings_read(&table->info.uuid)->conflict_policy;
 	Choice		choice;
 
 	for (int i = 0; i < change->nversions; i++)
@@ -339,8 +352,8 @@ apply_policy(DocTable *table, DocChange *change)
 		if (!can_follow(&change->versions[i].rev))
 			return;
 	}
-	if (!decide(table, change, policy, &choice) ||
-		!docrep_rounds_next(table, change->id, policy))
+	if (!decide(table, change, &choice) ||
+		(was_resolved_before(change->tree) && !docrep_rounds_next(table, change->id)))
 		return;
 	apply_choice(change, &choice);
 	change->nversions = 0;

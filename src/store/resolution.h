@@ -36,11 +36,10 @@ extern Jsonb *docrep_conflict_marker(const DocVersion *versions, int n);
  * May a conflict of the document be resolved once more without somebody doing something
  * about it?  Counts it.  False: it has been too often; that is noted, and said the first time.
  */
-extern bool docrep_rounds_next(DocTable *table, const char *id, const char *policy);
+extern bool docrep_rounds_next(DocTable *table, const char *id);
 
 /* Note why a conflict could not be resolved. */
-extern void docrep_rounds_problem(DocTable *table, const char *id, const char *policy,
-								  const ErrorData *error);
+extern void docrep_rounds_problem(DocTable *table, const char *id, const ErrorData *error);
 
 /* Forget what is noted of a document; only_old: only if it is not of the last minutes. */
 extern void docrep_rounds_forget(DocTable *table, const char *id, bool only_old);

@@ -19,6 +19,7 @@
 #include "store/internal_sql.h"
 #include "store/policy.h"
 #include "store/resolution.h"
+#include "store/table_settings.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
 
@@ -48,8 +49,7 @@ read_rounds(Datum *key, bool *reported)
 
 /* Write the row; add: 1 counts a resolution.  sqlstate NULL: all is well. */
 static void
-write_row(DocTable *table, const char *id, const char *policy, int add, const char *sqlstate,
-		  const char *message)
+write_row(DocTable *table, const char *id, int add, const char *sqlstate, const char *message)
 {
 	static SPIPlanPtr plan = NULL;
 	Oid			types[] = {UUIDOID, TEXTOID, INT4OID, TEXTOID, TEXTOID, TEXTOID};
@@ -59,7 +59,7 @@ write_row(DocTable *table, const char *id, const char *policy, int add, const ch
 	values[0] = UUIDPGetDatum(&table->info.uuid);
 	values[1] = CStringGetTextDatum(id);
 	values[2] = Int32GetDatum(add);
-	values[3] = CStringGetTextDatum(policy);
+	values[3] = CStringGetTextDatum(docrep_settings_read(&table->info.uuid)->conflict_policy);
 	values[4] = CStringGetTextDatum(sqlstate ? sqlstate : "");
 	values[5] = CStringGetTextDatum(message ? message : "");
 	docrep_internal_execute(&plan,
@@ -72,7 +72,7 @@ write_row(DocTable *table, const char *id, const char *policy, int add, const ch
 }
 
 bool
-docrep_rounds_next(DocTable *table, const char *id, const char *policy)
+docrep_rounds_next(DocTable *table, const char *id)
 {
 	InternalSql sql;
 	Datum		key[2];
@@ -84,9 +84,9 @@ docrep_rounds_next(DocTable *table, const char *id, const char *policy)
 	docrep_internal_begin(&sql);
 	may = read_rounds(key, &reported) < DOCREP_MAX_ROUNDS;
 	if (may)
-		write_row(table, id, policy, 1, NULL, NULL);
+		write_row(table, id, 1, NULL, NULL);
 	else if (!reported)
-		write_row(table, id, policy, 0, "DR409",
+		write_row(table, id, 0, "DR409",
 				  psprintf("the conflict was resolved %d times in a row and came back each time",
 						   DOCREP_MAX_ROUNDS));
 	docrep_internal_end(&sql);
@@ -102,12 +102,12 @@ docrep_rounds_next(DocTable *table, const char *id, const char *policy)
 }
 
 void
-docrep_rounds_problem(DocTable *table, const char *id, const char *policy, const ErrorData *error)
+docrep_rounds_problem(DocTable *table, const char *id, const ErrorData *error)
 {
 	InternalSql sql;
 
 	docrep_internal_begin(&sql);
-	write_row(table, id, policy, 0, unpack_sql_state(error->sqlerrcode),
+	write_row(table, id, 0, unpack_sql_state(error->sqlerrcode),
 			  error->message ? error->message : "");
 	docrep_internal_end(&sql);
 }

@@ -27,7 +27,6 @@
 #include "store/policy.h"
 #include "store/resolution.h"
 #include "store/seqs.h"
-#include "store/table_settings.h"
 #include "store/validation.h"
 #include "store/write.h"
 #include "utils/acl.h"
@@ -478,8 +477,7 @@ write_without_policy(WriteJob *job, int at, const ErrorData *edata)
 		FreeErrorData(again);
 		return false;
 	}
-	docrep_rounds_problem(table, id, docrep_settings_read(&table->info.uuid)->conflict_policy,
-						  edata);
+	docrep_rounds_problem(table, id, edata);
 	return true;
 }
 
@@ -612,8 +610,7 @@ docrep_write_again(DocTable *table, DocWrite *writes, int n)
 		ErrorData	error = {.sqlerrcode = writes[i].sqlstate, .message = writes[i].reason};
 
 		if (writes[i].sqlstate != 0)
-			docrep_rounds_problem(table, writes[i].id,
-								  docrep_settings_read(&table->info.uuid)->conflict_policy, &error);
+			docrep_rounds_problem(table, writes[i].id, &error);
 	}
 }
 
