@@ -14,8 +14,8 @@
 #include "access/htup_details.h"
 #include "access/xact.h"
 #include "executor/tuptable.h"
-#include "store/change.h"
 #include "store/change_atts.h"
+#include "store/change_internal.h"
 #include "store/companion.h"
 #include "store/document.h"
 #include "store/errcodes.h"
@@ -94,9 +94,8 @@ old_attribute(DocTable *table, DocChange *change, AttrNumber live_attno,
 						RelationGetDescr(docrep_dead_rel(table)), isnull);
 }
 
-/* The stored trunk, detoasted, or NULL. */
-static bytea *
-old_trunk(DocTable *table, DocChange *change)
+bytea *
+docrep_change_old_trunk(DocTable *table, DocChange *change)
 {
 	bool		isnull;
 	Datum		d;
@@ -114,7 +113,7 @@ docrep_change_load_trunk(DocTable *table, DocChange *change)
 
 	if (change->tree->trunk_loaded)
 		return;
-	trunk = old_trunk(table, change);
+	trunk = docrep_change_old_trunk(table, change);
 	if (trunk == NULL ||
 		!docrep_revtree_load_trunk(change->tree, (uint8 *) VARDATA_ANY(trunk),
 								   VARSIZE_ANY_EXHDR(trunk)))
@@ -264,18 +263,7 @@ docrep_change_edit(DocTable *table, DocChange *change, DocWrite *write)
 	return true;
 }
 
-/* ---------- bodies ---------- */
-
-static bool
-rev_in(const Rev *rev, const Rev *list, int n)
-{
-	for (int i = 0; i < n; i++)
-	{
-		if (docrep_rev_eq(rev, &list[i]))
-			return true;
-	}
-	return false;
-}
+/* ---------- the stored row ---------- */
 
 Jsonb *
 docrep_change_row_doc(DocTable *table, DocChange *change)
@@ -316,176 +304,6 @@ docrep_change_old_origin(DocTable *table, DocChange *change)
 	Datum		d = old_attribute(table, change, table->info.a_origin, Anum_dead_origin, &isnull);
 
 	return docrep_uuid_copy(d, isnull);
-}
-
-/* A losing leaf that is stored; a live one must be. */
-static void
-find_losing_leaf(DocTable *table, DocChange *change, const Rev *rev, LeafState *leaf)
-{
-	RevNode    *node = &change->tree->nodes[docrep_revtree_find(change->tree, rev)];
-
-	CommandCounterIncrement();
-	if (docrep_leaf_state(table, GetLatestSnapshot(), change->id, rev, leaf))
-		return;
-	leaf->modified = change->old_modified;
-	leaf->deleted = node->deleted;
-	if (!node->deleted)
-		docrep_leaf_missing(change->id, rev);
-}
-
-/* One time for all that comes in with a change. */
-static TimestampTz
-time_of_change(DocChange *change)
-{
-	if (change->now == 0)
-		change->now = GetCurrentTimestamp();
-	return change->now;
-}
-
-void
-docrep_change_leaf(DocTable *table, DocChange *change, const Rev *rev, LeafState *leaf)
-{
-	memset(leaf, 0, sizeof(*leaf));
-	for (int i = change->nwrites - 1; i >= 0; i--)
-	{
-		DocWrite   *w = change->writes[i];
-
-		if (docrep_rev_eq(&w->rev, rev))
-		{
-			leaf->doc = w->body;
-			leaf->atts = change->write_atts ? docrep_atts_to_column(&change->write_atts[i]) : NULL;
-			leaf->modified = w->modified != 0 ? w->modified : time_of_change(change);
-			leaf->origin = w->origin;
-			leaf->deleted = w->deleted;
-			return;
-		}
-	}
-	if (change->exists && docrep_rev_eq(&change->old_winner, rev))
-	{
-		leaf->doc = docrep_change_old_doc(table, change);
-		leaf->atts = docrep_change_old_atts(table, change);
-		leaf->modified = change->old_modified;
-		leaf->origin = docrep_change_old_origin(table, change);
-		leaf->deleted = !change->was_live;
-	}
-	else
-		find_losing_leaf(table, change, rev, leaf);
-}
-
-static bool
-body_is_empty(Jsonb *doc)
-{
-	return doc == NULL || JB_ROOT_COUNT(doc) == 0;
-}
-
-/* The row that a losing leaf gets. */
-static LeafRow *
-make_leaf_row(const RevNode *node, const LeafState *leaf, bool merged)
-{
-	LeafRow    *row = palloc0(sizeof(LeafRow));
-
-	row->rev = node->rev;
-	row->deleted = node->deleted;
-	row->doc = leaf->doc;
-	row->atts = leaf->atts;
-	row->modified = leaf->modified;
-	row->origin = leaf->origin;
-	row->merged = merged;
-	return row;
-}
-
-/* What has been found out about a live leaf, or NULL. */
-static const DocVersion *
-find_version(const DocChange *change, const Rev *rev)
-{
-	for (int i = 0; i < change->nversions; i++)
-	{
-		if (docrep_rev_eq(&change->versions[i].rev, rev))
-			return &change->versions[i];
-	}
-	return NULL;
-}
-
-/* A losing leaf's row, if it has to be written. */
-static void
-plan_leaf(DocTable *table, DocChange *change, const RevNode *node)
-{
-	const DocVersion *version = find_version(change, &node->rev);
-	bool		merged = version && version->merged;
-	LeafState	leaf;
-
-	if (change->nold_leaves > 1 && rev_in(&node->rev, change->old_leaves + 1,
-										  change->nold_leaves - 1))
-	{
-		if (version == NULL || version->leaf.merged == merged)
-			return;
-		change->leaf_deletes = lappend(change->leaf_deletes,
-									   unconstify(Rev *, &version->rev));
-	}
-	if (version)
-		leaf = version->leaf;
-	else
-		docrep_change_leaf(table, change, &node->rev, &leaf);
-	if (!node->deleted || !body_is_empty(leaf.doc) || leaf.atts ||
-		leaf.modified > change->modified)
-		change->leaf_inserts = lappend(change->leaf_inserts,
-									   make_leaf_row(node, &leaf, merged));
-}
-
-/*
- * Which rows of losing leaves come and go.  Every losing leaf that is live
- * has one; a deleted one only if it has a body or attachments, or is younger than
- * the winner, whose time counts for those that have none.
- */
-static void
-plan_leaves(DocTable *table, DocChange *change)
-{
-	RevTree    *tree = change->tree;
-	int32	   *leaves;
-	int32		n = docrep_revtree_leaves(tree, &leaves);
-	Rev		   *losers = palloc(Max(n, 1) * sizeof(Rev));
-
-	for (int32 i = 1; i < n; i++)
-	{
-		losers[i - 1] = tree->nodes[leaves[i]].rev;
-		plan_leaf(table, change, &tree->nodes[leaves[i]]);
-	}
-	for (int i = 1; i < change->nold_leaves; i++)
-	{
-		if (!rev_in(&change->old_leaves[i], losers, Max(n - 1, 0)))
-			change->leaf_deletes = lappend(change->leaf_deletes, &change->old_leaves[i]);
-	}
-}
-
-/*
- * A conflict that is left, with policy mark: the row shows it, and the winner's body
- * (without its attachments, which stay with the row) is kept with those of the losing leaves.
- */
-static void
-plan_mark(DocTable *table, DocChange *change, const LeafState *winner)
-{
-	bool		same;
-
-	change->marked = change->now_live && change->unresolved > 1 && change->nversions > 1 &&
-		(table->info.conflict_policy & DOCREP_POLICY_MARK) != 0;
-	same = change->marked && change->old_marked &&
-		docrep_rev_eq(&change->winner, &change->old_winner);
-	if (change->old_marked && !same)
-		change->leaf_deletes = lappend(change->leaf_deletes, &change->old_winner);
-	if (!change->marked)
-		return;
-	if (!same)
-	{
-		LeafRow    *row = palloc0(sizeof(LeafRow));
-
-		row->rev = change->winner;
-		row->doc = winner->doc;
-		row->merged = true;
-		row->modified = winner->modified;
-		row->origin = winner->origin;
-		change->leaf_inserts = lappend(change->leaf_inserts, row);
-	}
-	change->doc = docrep_conflict_marker(change->versions, change->nversions);
 }
 
 /* Has looking at it again changed nothing that is stored? */
@@ -532,7 +350,7 @@ pack_tree(DocTable *table, DocChange *change)
 		return;
 	}
 	if (docrep_revtree_wants_flush(tree) && !tree->trunk_loaded)
-		trunk = old_trunk(table, change);
+		trunk = docrep_change_old_trunk(table, change);
 	docrep_revtree_pack(tree, VARHDRSZ,
 						trunk ? (uint8 *) VARDATA_ANY(trunk) : NULL,
 						trunk ? VARSIZE_ANY_EXHDR(trunk) : 0,
@@ -557,7 +375,7 @@ take_trunk_along(DocTable *table, DocChange *change)
 
 	if (change->action != CHANGE_INSERT || !change->exists || change->trunk_changed)
 		return;
-	trunk = old_trunk(table, change);
+	trunk = docrep_change_old_trunk(table, change);
 	change->trunk_changed = true;
 	change->trunk_datum = PointerGetDatum(trunk);
 	change->trunk_null = trunk == NULL;
@@ -590,8 +408,8 @@ docrep_change_finish(DocTable *table, DocChange *change, bool anything_new)
 	change->origin = leaf.origin;
 	if (branches)
 	{
-		plan_leaves(table, change);
-		plan_mark(table, change, &leaf);
+		docrep_change_plan_leaves(table, change);
+		docrep_change_plan_mark(table, change, &leaf);
 		if (is_as_stored(table, change))
 			return;
 	}
@@ -667,193 +485,3 @@ docrep_change_arrive(DocTable *table, DocChange *change, Datum doc)
 }
 
 /* ---------- companions ---------- */
-
-void
-docrep_change_dead_values(DocTable *table, const DocChange *change, Datum *values, bool *nulls)
-{
-	memset(nulls, 0, Natts_dead * sizeof(bool));
-	values[Anum_dead_id - 1] = CStringGetTextDatum(change->id);
-	nulls[Anum_dead_doc - 1] = body_is_empty(change->doc);
-	if (!nulls[Anum_dead_doc - 1])
-		values[Anum_dead_doc - 1] = JsonbPGetDatum(change->doc);
-	nulls[Anum_dead_attachments - 1] = change->atts == NULL;
-	if (change->atts)
-		values[Anum_dead_attachments - 1] = JsonbPGetDatum(change->atts);
-	values[Anum_dead_origin - 1] = UUIDPGetDatum(change->origin);
-	nulls[Anum_dead_origin - 1] = change->origin == NULL;
-	values[Anum_dead_rev - 1] = change->rev_datum;
-	values[Anum_dead_seq - 1] = Int64GetDatum(change->seq);
-	values[Anum_dead_modified - 1] = TimestampTzGetDatum(change->modified);
-	values[Anum_dead_tree - 1] = change->tree_datum;
-	nulls[Anum_dead_tree - 1] = change->tree_null;
-	if (change->trunk_changed)
-	{
-		values[Anum_dead_trunk - 1] = change->trunk_datum;
-		nulls[Anum_dead_trunk - 1] = change->trunk_null;
-	}
-	else
-	{
-		/* the value moves to another table: it must be fetched, not pointed to */
-		bytea	   *trunk = old_trunk(table, (DocChange *) change);
-
-		values[Anum_dead_trunk - 1] = PointerGetDatum(trunk);
-		nulls[Anum_dead_trunk - 1] = trunk == NULL;
-	}
-}
-
-static void
-write_leaves(DocTable *table, DocChange *change)
-{
-	ListCell   *lc;
-
-	foreach(lc, change->leaf_deletes)
-		(void) docrep_leaf_delete(table, change->id, lfirst(lc));
-	foreach(lc, change->leaf_inserts)
-	{
-		LeafRow    *row = lfirst(lc);
-		Datum		values[Natts_leaf];
-		bool		nulls[Natts_leaf] = {0};
-
-		values[Anum_leaf_id - 1] = CStringGetTextDatum(change->id);
-		values[Anum_leaf_rev - 1] = docrep_rev_datum(&row->rev);
-		nulls[Anum_leaf_doc - 1] = row->doc == NULL;
-		if (row->doc)
-			values[Anum_leaf_doc - 1] = JsonbPGetDatum(row->doc);
-		nulls[Anum_leaf_attachments - 1] = row->atts == NULL;
-		if (row->atts)
-			values[Anum_leaf_attachments - 1] = JsonbPGetDatum(row->atts);
-		values[Anum_leaf_deleted - 1] = BoolGetDatum(row->deleted);
-		values[Anum_leaf_modified - 1] = TimestampTzGetDatum(row->modified);
-		values[Anum_leaf_origin - 1] = UUIDPGetDatum(row->origin);
-		nulls[Anum_leaf_origin - 1] = row->origin == NULL;
-		values[Anum_leaf_merged - 1] = BoolGetDatum(row->merged);
-		docrep_companion_insert(table, docrep_leaf_rel(table), values, nulls);
-	}
-}
-
-/*
- * Has this transaction written the stored row?  Then the row may be one whose
- * tombstone is still to be settled (a user's AFTER trigger came first).
- */
-static bool
-made_here(const DocChange *change)
-{
-	return TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(change->old_tuple->t_data));
-}
-
-/*
- * A tombstone's row.  A new one of an id that is nowhere needs care: see
- * docrep_dead_insert_new.  If somebody else was faster, all of the batch is
- * done over.
- */
-static void
-write_dead(DocTable *table, DocChange *change)
-{
-	Relation	dead = docrep_dead_rel(table);
-	Datum		values[Natts_dead];
-	bool		nulls[Natts_dead];
-
-	docrep_change_dead_values(table, change, values, nulls);
-	if (change->exists && !change->was_live)
-	{
-		HeapTuple	tuple = heap_form_tuple(RelationGetDescr(dead), values, nulls);
-
-		docrep_row_update(table, dead, &change->tid, tuple);
-	}
-	else if (change->exists)
-	{
-		TupleTableSlot *slot = made_here(change) && docrep_dead_maybe_used(&table->info) ?
-			docrep_lock_row(table, DOC_IN_DEAD, change->id) : NULL;
-
-		if (slot)
-		{
-			ItemPointerData tid = slot->tts_tid;
-
-			docrep_row_update(table, dead, &tid,
-							  heap_form_tuple(RelationGetDescr(dead), values, nulls));
-			return;
-		}
-		docrep_dead_mark_used(&table->info);
-		docrep_companion_insert(table, dead, values, nulls);
-		docrep_dead_epoch_bump(&table->info);
-	}
-	else if (!docrep_dead_insert_new(table, change->id, values, nulls))
-		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("document \"%s\" was written by another transaction at the same time",
-						change->id),
-				 errhint("Try again.")));
-}
-
-/*
- * The document is live again.  Unless a user's trigger was so fast as to delete
- * it once more, and the tombstone is another by now.
- */
-static void
-delete_dead(DocTable *table, DocChange *change)
-{
-	TupleTableSlot *slot = docrep_lock_row(table, DOC_IN_DEAD, change->id);
-
-	if (slot && ItemPointerEquals(&slot->tts_tid, &change->tid))
-		docrep_row_delete(table, docrep_dead_rel(table), &change->tid);
-}
-
-void
-docrep_change_write_companions(DocTable *table, DocChange *change)
-{
-	if (change->action == CHANGE_NONE)
-		return;
-	if (table->info.keeps_versions && !change->purge)
-		docrep_revisions_keep(table, change);
-	if (change->leaf_deletes != NIL || change->leaf_inserts != NIL)
-		write_leaves(table, change);
-	if (!change->now_live)
-		write_dead(table, change);
-	else if (change->exists && !change->was_live)
-		delete_dead(table, change);
-}
-
-DocWrite *
-docrep_gather_leaves(DocTable *table, const char *id, RevTree *tree, const Rev *winner,
-					 Jsonb *winner_doc, Jsonb *winner_atts, TimestampTz modified,
-					 const pg_uuid_t *origin, int *n)
-{
-	int32	   *leaves;
-	DocWrite   *writes;
-
-	CommandCounterIncrement();
-	*n = docrep_revtree_leaves(tree, &leaves);
-	writes = palloc0(Max(*n, 1) * sizeof(DocWrite));
-	for (int i = 0; i < *n; i++)
-	{
-		RevNode    *node = &tree->nodes[leaves[i]];
-		Jsonb	   *atts = winner_atts;
-		LeafState	leaf;
-
-		writes[i].id = id;
-		writes[i].deleted = node->deleted;
-		writes[i].path = docrep_revtree_path(tree, leaves[i]);
-		writes[i].modified = modified;
-		writes[i].origin = origin;
-		if (docrep_rev_eq(&node->rev, winner))
-			writes[i].body = winner_doc;
-		else
-		{
-			atts = NULL;
-			if (docrep_leaf_state(table, GetLatestSnapshot(), id, &node->rev, &leaf))
-			{
-				writes[i].body = leaf.doc;
-				atts = leaf.atts;
-				writes[i].modified = leaf.modified;
-				writes[i].origin = leaf.origin;
-			}
-			else if (!node->deleted)
-				docrep_leaf_missing(id, &node->rev);
-			(void) docrep_leaf_delete(table, id, &node->rev);
-		}
-		docrep_atts_from_column(atts, &writes[i].atts);
-		writes[i].own_atts = true;
-	}
-	CommandCounterIncrement();
-	return writes;
-}

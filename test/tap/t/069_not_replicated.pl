@@ -149,7 +149,7 @@ SQL
 };
 
 # ---- RavenDB's scenarios of tombstones -----------------------------------------------------------------
-# "Kept until acknowledged" and "kept while the target is absent" are in 068.
+# "Kept until acknowledged" and "kept while the target is absent" are in 081.
 
 sub fresh
 {
