@@ -458,6 +458,18 @@ plan_leaves(DocTable *table, DocChange *change)
 }
 
 /*
+ * Is the row to show the conflict that is left?  An edit of a document whose conflict it
+ * does not show, as when a constraint refuses the marker, stores what it was given.
+ */
+static bool
+wants_mark(DocTable *table, const DocChange *change)
+{
+	return change->now_live && change->unresolved > 1 && change->nversions > 1 &&
+		(table->info.conflict_policy & DOCREP_POLICY_MARK) != 0 &&
+		!(change->edit && change->old_conflict && !change->old_marked);
+}
+
+/*
  * A conflict that is left, with policy mark: the row shows it, and the winner's body
  * (without its attachments, which stay with the row) is kept with those of the losing leaves.
  */
@@ -466,8 +478,7 @@ plan_mark(DocTable *table, DocChange *change, const LeafState *winner)
 {
 	bool		same;
 
-	change->marked = change->now_live && change->unresolved > 1 && change->nversions > 1 &&
-		(table->info.conflict_policy & DOCREP_POLICY_MARK) != 0;
+	change->marked = wants_mark(table, change);
 	same = change->marked && change->old_marked &&
 		docrep_rev_eq(&change->winner, &change->old_winner);
 	if (change->old_marked && !same)
