@@ -149,6 +149,16 @@ INSERT INTO t (_id, doc) VALUES ('_design/n', design('function (d) { require("li
 SELECT attempt($$INSERT INTO t (_id, doc) VALUES ('w', '{"rule": 1}')$$);
 INSERT INTO t (_id, doc) VALUES ('w', '{}');
 
+-- a design document whose row shows a conflict: its winner goes on validating
+SELECT docrep.create_table('c');
+SELECT docrep.set_conflict_policy('c', 'mark');
+SELECT count(*) FROM docrep.bulk_docs('c', jsonb_build_array(
+	design('() => { throw {forbidden: "the winner"}; }') || '{"_id": "_design/m", "_rev": "1-b"}',
+	design('() => { throw {forbidden: "the loser"}; }') || '{"_id": "_design/m", "_rev": "1-a"}'), new_edits => false);
+SELECT doc FROM c;
+SELECT attempt($$INSERT INTO c (_id, doc) VALUES ('w', '{}')$$);
+SELECT attempt($$SELECT docrep.put('c', '{"_id": "w"}')$$);
+
 SELECT * FROM docrep.check('t');
 SELECT * FROM docrep.check('u');
 DROP SCHEMA validate_js CASCADE;

@@ -89,6 +89,7 @@ read_designs(DocTable *table, ValidatorSet *set)
 		ValidatorDesign *design;
 
 		docrep_state_from_slot(table, false, slot, DOCSTATE_BODY, &state);
+		docrep_state_unmark(table, snapshot, id, &state);
 		MemoryContextSwitchTo(set->cxt);
 		design = docrep_validator_design_make(id, state.doc);
 		if (design)

@@ -51,6 +51,8 @@ typedef struct DocChange
 	int			nold_live;
 	bool		old_marked;		/* its row shows the conflict, and the winner's body is among
 								 * those of the losing leaves */
+	bool		old_conflict;	/* of its live leaves more than one was not merged; set by
+								 * docrep_change_resolve */
 	TimestampTz old_modified;
 	int64		old_seq;
 

@@ -145,7 +145,8 @@ static void
 close_with_winner(DocTable *table, DocChange *change, int *unmerged)
 {
 	int32		winner = docrep_revtree_find(change->tree, &change->old_winner);
-	bool		superseded = winner < 0 || change->tree->nodes[winner].nchildren > 0;
+	/* one that is gone was purged, and what said the same is what is left of it */
+	bool		superseded = winner >= 0 && change->tree->nodes[winner].nchildren > 0;
 	bool		all = superseded && change->edit && change->old_marked && !change->keep_conflict;
 
 	*unmerged = 1;
@@ -178,7 +179,7 @@ docrep_change_close_deleted(DocTable *table, DocChange *change)
 		int32		node = docrep_revtree_find(change->tree, &change->old_leaves[i]);
 
 		if (node < 0 || change->tree->nodes[node].nchildren > 0)
-			(void) docrep_leaf_delete(table, change->id, &change->old_leaves[i]);
+			change->leaf_deletes = lappend(change->leaf_deletes, &change->old_leaves[i]);
 	}
 }
 
@@ -411,6 +412,7 @@ docrep_change_resolve(DocTable *table, DocChange *change)
 		CommandCounterIncrement();
 		close_with_winner(table, change, &unmerged);
 	}
+	change->old_conflict = unmerged > 1;
 	live = docrep_revtree_live_leaves(change->tree);
 	change->unresolved = live;
 	if (live < 2 || change->edit)

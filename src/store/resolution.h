@@ -23,7 +23,7 @@ extern void docrep_change_close_leaf(DocChange *change, const Rev *leaf, Timesta
 
 /*
  * A plain DELETE of a document with more live versions, once the deletion is in the tree:
- * close those that go along, and remove the rows of leaves that are none any more.
+ * close those that go along, and list in change->leaf_deletes the rows of leaves that are none any more.
  */
 extern void docrep_change_close_deleted(DocTable *table, DocChange *change);
 

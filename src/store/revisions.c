@@ -124,8 +124,9 @@ set_origin(KeptVersion *version, const pg_uuid_t *origin)
 		version->origin = *origin;
 }
 
-void
-docrep_revisions_old(DocTable *table, DocChange *change, KeptVersion *version)
+/* The winner as it was stored. */
+static void
+read_old(DocTable *table, DocChange *change, KeptVersion *version)
 {
 	memset(version, 0, sizeof(*version));
 	version->rev = change->old_winner;
@@ -137,6 +138,20 @@ docrep_revisions_old(DocTable *table, DocChange *change, KeptVersion *version)
 	version->seq = change->old_seq;
 	version->kind = KEPT_WINNER;
 	set_origin(version, docrep_change_old_origin(table, change));
+}
+
+/* Is a losing leaf's row only replaced, as when it is found to say what the winner says? */
+static bool
+is_written_again(const DocChange *change, const Rev *rev)
+{
+	ListCell   *lc;
+
+	foreach(lc, change->leaf_inserts)
+	{
+		if (docrep_rev_eq(&((LeafRow *) lfirst(lc))->rev, rev))
+			return true;
+	}
+	return false;
 }
 
 /*
@@ -159,7 +174,8 @@ closed_leaves(DocTable *table, DocChange *change, TimestampTz now)
 		LeafState	leaf;
 
 		/* not closed: it has won, or was the winner of a row that showed a conflict */
-		if (docrep_rev_eq(rev, &change->winner) || docrep_rev_eq(rev, &change->old_winner))
+		if (docrep_rev_eq(rev, &change->winner) || docrep_rev_eq(rev, &change->old_winner) ||
+			is_written_again(change, rev))
 			continue;
 		if (!docrep_leaf_state(table, GetLatestSnapshot(), change->id, rev, &leaf))
 			continue;
@@ -207,24 +223,41 @@ docrep_revisions_keep(DocTable *table, DocChange *change)
 	{
 		KeptVersion *version = palloc(sizeof(KeptVersion));
 
-		docrep_revisions_old(table, change, version);
+		read_old(table, change, version);
 		versions = lappend(versions, version);
 	}
 	versions = list_concat(versions, closed_leaves(table, change, now));
 	keep_versions(table, change, versions, now);
 }
 
+List *
+docrep_revisions_ended(DocTable *table, DocChange *change)
+{
+	KeptVersion *version = palloc(sizeof(KeptVersion));
+
+	read_old(table, change, version);
+	return list_concat(list_make1(version), closed_leaves(table, change, version->replaced_at));
+}
+
 void
-docrep_revisions_keep_settled(DocTable *table, DocChange *change, KeptVersion *version)
+docrep_revisions_keep_settled(DocTable *table, DocChange *change, List *versions)
 {
 	DocState	state;
+	ListCell   *lc;
 
 	CommandCounterIncrement();
 	if (!docrep_state_read(table, GetLatestSnapshot(), change->id, 0, &state))
 		return;
 	change->seq = state.seq;
 	change->now_live = state.live;
-	keep_versions(table, change, list_make1(version), version->replaced_at);
+	foreach(lc, versions)
+	{
+		KeptVersion *version = lfirst(lc);
+
+		if (version->kind == KEPT_CONFLICT)
+			version->seq = state.seq;	/* that of the change that closed it */
+	}
+	keep_versions(table, change, versions, GetCurrentTimestamp());
 }
 
 void

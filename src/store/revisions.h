@@ -60,12 +60,12 @@ extern void docrep_revisions_keep(DocTable *table, struct DocChange *change);
 
 /*
  * The same where the change of the winner is settled in an AFTER trigger: first the
- * winner as it was stored; then, when all else is written, keep it.
+ * winner as it was stored, and the losing leaves in change->leaf_deletes, whose rows are
+ * still there (a list of KeptVersion); then, when all else is written, keep them.
  */
-extern void docrep_revisions_old(DocTable *table, struct DocChange *change,
-								 KeptVersion *version);
+extern List *docrep_revisions_ended(DocTable *table, struct DocChange *change);
 extern void docrep_revisions_keep_settled(DocTable *table, struct DocChange *change,
-										  KeptVersion *version);
+										  List *versions);
 
 /* Forget all kept versions of a document that is purged, or of what is not in its tree any more. */
 extern void docrep_revisions_forget(DocTable *table, const char *id);

@@ -194,12 +194,7 @@ settle_row(DocTable *table, DocState *row, DocChange *tomb)
 	if (goes_on_from(row, &tomb->old_winner))
 	{
 		if (table->info.keeps_versions)
-		{
-			KeptVersion version;
-
-			docrep_revisions_old(table, tomb, &version);
-			docrep_revisions_keep_settled(table, tomb, &version);
-		}
+			docrep_revisions_keep_settled(table, tomb, docrep_revisions_ended(table, tomb));
 		docrep_row_delete(table, docrep_dead_rel(table), &tomb->tid);
 	}
 	else if ((batched == NULL || batched->edit) &&
@@ -260,7 +255,8 @@ docrep_settle_delete(PG_FUNCTION_ARGS)
 	DocTable   *table;
 	DocChange	change;
 	DocWrite	deletion = {.deleted = true};
-	KeptVersion version;
+	List	   *ended = NIL;
+	ListCell   *lc;
 	DocWrite   *writes;
 	int			n;
 	char	   *id;
@@ -276,11 +272,13 @@ docrep_settle_delete(PG_FUNCTION_ARGS)
 	docrep_change_close_deleted(table, &change);
 	docrep_change_load_trunk(table, &change);
 	if (table->info.keeps_versions)
-		docrep_revisions_old(table, &change, &version);
+		ended = docrep_revisions_ended(table, &change);
+	foreach(lc, change.leaf_deletes)
+		(void) docrep_leaf_delete(table, id, lfirst(lc));
 	writes = docrep_gather_leaves(table, id, change.tree, &deletion.rev, NULL, NULL, 0, NULL, &n);
 	docrep_write_merged(table, writes, n);
 	if (table->info.keeps_versions)
-		docrep_revisions_keep_settled(table, &change, &version);
+		docrep_revisions_keep_settled(table, &change, ended);
 	docrep_table_close(table, NoLock);
 	return PointerGetDatum(NULL);
 }

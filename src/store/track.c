@@ -32,6 +32,7 @@
 #include "store/validation.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
+#include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
@@ -85,8 +86,10 @@ set_bookkeeping(const DocTableInfo *info, NewColumns *cols, DocChange *change,
 	set_column(cols, info->a_trunk, trunk, isnull);
 	set_column(cols, info->a_attachments, JsonbPGetDatum(change->atts), change->atts == NULL);
 	set_column(cols, info->a_origin, UUIDPGetDatum(change->origin), change->origin == NULL);
-	if (change->marked)
-		set_column(cols, info->a_doc, JsonbPGetDatum(change->doc), false);
+	/* a row that showed a conflict may show it no longer, as the policy is another */
+	if (change->marked || change->keep_conflict)
+		set_column(cols, info->a_doc, change->doc ? JsonbPGetDatum(change->doc) :
+				   DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")), false);
 }
 
 /*

@@ -592,7 +592,17 @@ docrep_write_revisions(DocTable *table, DocWrite *writes, int n, bool isolate)
 void
 docrep_write_merged(DocTable *table, DocWrite *writes, int n)
 {
-	run_job(table, writes, n, false, false, false);
+	/* if the policy's row is refused, the document is written without the policy */
+	bool		isolate = (table->info.conflict_policy & ~DOCREP_POLICY_IDENTICAL) != 0;
+
+	run_job(table, writes, n, false, isolate, false);
+	for (int i = 0; i < n; i++)
+	{
+		if (writes[i].sqlstate != 0)
+			ereport(ERROR,
+					(errcode(writes[i].sqlstate),
+					 errmsg("%s", writes[i].reason)));
+	}
 }
 
 void

@@ -1,0 +1,78 @@
+-- conflicts, where features meet: policies that change, purge, former versions, constraints, privileges
+SET client_min_messages = warning;
+CREATE SCHEMA conflict_review;
+SET search_path = conflict_review, public;
+-- conflicts that are there are resolved when the test says so
+SET docrep.housekeeping = off;
+CREATE FUNCTION incoming(tbl regclass, id text, rev text, body jsonb) RETURNS text LANGUAGE sql AS $$
+	SELECT coalesce(string_agg(b.error || ': ' || b.reason, ', '), 'ok') FROM docrep.bulk_docs(tbl, jsonb_build_array(body || jsonb_build_object('_id', id, '_rev', rev)), new_edits => false) b $$;
+-- the live versions of a document, by what they say
+CREATE FUNCTION live(tbl regclass, id text) RETURNS jsonb LANGUAGE sql AS $$
+	SELECT jsonb_agg((o->'ok') - '_id' - '_rev') FROM jsonb_array_elements(docrep.get(tbl, id, open_revs => '"all"')) o WHERE NOT (o->'ok') ? '_deleted' $$;
+CREATE FUNCTION kept(tbl regclass) RETURNS TABLE (id text, gen int, doc jsonb, was text) LANGUAGE sql AS $$
+	SELECT id, docrep.rev_generation(rev), doc, was FROM docrep.revisions(tbl) ORDER BY id COLLATE "C", replaced_at, rev $$;
+
+-- purging the winner leaves the version that said the same: it is the document now, and not deleted
+SELECT docrep.create_table('t');
+SELECT docrep.set_conflict_policy('t', 'identical');
+SELECT incoming('t', 'a', '1-b', '{"n": 1}'), incoming('t', 'a', '1-a', '{"n": 1}');
+SELECT docrep.purge('t', '{"a": ["1-b"]}')->'purged';
+SELECT _id, _rev, doc FROM t;
+SELECT id, problem FROM docrep.check('t');
+-- of three
+SELECT incoming('t', 'b', '1-c', '{"n": 1}'), incoming('t', 'b', '1-b', '{"n": 2}'), incoming('t', 'b', '1-a', '{"n": 1}');
+SELECT docrep.purge('t', '{"b": ["1-c"]}')->'purged';
+SELECT _rev, doc, live('t', 'b'), docrep.conflict_count('t') FROM t WHERE _id = 'b';
+
+-- a marked row whose table has another policy meanwhile: the next UPDATE shows the document, and does not make the marker its body
+SELECT docrep.create_table('m');
+ALTER TABLE m ADD note text;
+SELECT docrep.set_conflict_policy('m', 'mark');
+SELECT incoming('m', id, '1-b', '{"n": 1}'), incoming('m', id, '1-a', '{"n": 2}') FROM unnest('{a,b}'::text[]) id;
+SELECT incoming('m', 'empty', '1-b', '{}'), incoming('m', 'empty', '1-a', '{"n": 2}');
+SELECT docrep.set_conflict_policy('m', 'keep');
+UPDATE m SET note = 'x' WHERE _id IN ('a', 'empty');
+SELECT _id, doc, note, live('m', _id) FROM m ORDER BY 1;
+UPDATE m SET doc = '{"n": 3}' WHERE _id = 'b';
+SELECT doc, live('m', _id) FROM m WHERE _id = 'b';
+SELECT id, problem FROM docrep.check('m');
+
+-- DELETE of a marked row with former versions: it works, and what it closes is kept as docrep.delete() keeps it
+SELECT docrep.create_table('r');
+SELECT docrep.set_conflict_policy('r', 'mark'), docrep.set_revisions('r', keep => 10);
+SELECT incoming('r', id, '1-b', '{"n": 1}'), incoming('r', id, '1-a', '{"n": 2}') FROM unnest('{by DELETE,by function}'::text[]) id;
+DELETE FROM r WHERE _id = 'by DELETE';
+SELECT docrep.rev_generation(docrep.delete('r', 'by function', '1-b'));
+SELECT * FROM kept('r');
+SELECT docrep.get('r', 'by DELETE', rev => '1-b'), docrep.get('r', 'by DELETE', rev => '1-a');
+SELECT id, problem FROM docrep.check('r');
+-- and one that leaves a conflict, or goes with versions that said the same
+SELECT docrep.set_conflict_policy('r', 'identical');
+SELECT incoming('r', 'three', '1-c', '{"n": 1}'), incoming('r', 'three', '1-b', '{"n": 1}'), incoming('r', 'three', '1-a', '{"n": 2}');
+DELETE FROM r WHERE _id = 'three';
+SELECT _id, doc FROM r;
+SELECT * FROM kept('r') WHERE id = 'three';
+-- a version that is only found to say the same is not closed
+SELECT docrep.set_conflict_policy('r', 'keep');
+SELECT incoming('r', 'same', '1-b', '{"n": 1}'), incoming('r', 'same', '1-a', '{"n": 1}');
+SELECT docrep.set_conflict_policy('r', 'identical');
+SELECT resolved FROM docrep.resolve_conflicts('r');
+SELECT docrep.conflict_count('r');
+SELECT * FROM kept('r') WHERE id = 'same';
+
+-- where a constraint refuses the marker, the document can still be edited and deleted
+SELECT docrep.create_table('s');
+ALTER TABLE s ADD note text, ADD CHECK (doc ? 'n');
+SELECT docrep.set_conflict_policy('s', 'mark');
+SELECT incoming('s', id, '1-b', '{"n": 1}'), incoming('s', id, '1-a', '{"n": 2}'), incoming('s', id, '1-0', '{"n": 3}') FROM unnest('{a,b,c,d}'::text[]) id;
+UPDATE s SET note = 'x' WHERE _id = 'a';
+UPDATE s SET doc = '{"n": 4}' WHERE _id = 'b';
+SELECT docrep.rev_generation(docrep.put('s', '{"_id": "c", "_rev": "1-b", "n": 5}'));
+DELETE FROM s WHERE _id = 'd';
+SELECT _id, doc, live('s', _id) FROM s ORDER BY 1;
+SELECT docrep.rev_generation(docrep.resolve('s', 'a', keep => '1-a'));
+SELECT doc, live('s', 'a') FROM s WHERE _id = 'a';
+SELECT id, problem FROM docrep.check('s');
+
+SELECT docrep.drop_table(x::regclass) FROM unnest('{t,m,r,s}'::text[]) x;
+DROP SCHEMA conflict_review CASCADE;
