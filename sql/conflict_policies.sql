@@ -282,7 +282,8 @@ SELECT docrep.set_conflict_policy('o', 'function', 'evil(regclass, text, docrep.
 GRANT SELECT, INSERT, UPDATE ON o TO regress_docrep_other;
 RESET ROLE;
 SELECT id, (m).doc, (m).in_conflict FROM unnest('{plain,super,role,set,other}'::text[]) id, meet('o', id, '{"n": 1}', '{"n": 2}') m;
-SELECT * FROM problems;
+-- what is said of "super" depends on the version of PostgreSQL
+SELECT tbl, id, rounds, policy, sqlstate, CASE WHEN id <> 'super' THEN message END AS message FROM problems;
 SELECT rolsuper FROM pg_roles WHERE rolname = 'regress_docrep_owner';
 SET ROLE regress_docrep_other;
 SELECT * FROM meet('o', 'as other', '{"n": 1}', '{"n": 2}');

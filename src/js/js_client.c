@@ -253,7 +253,7 @@ is_too_large(const DocrepJs *js, const DocrepJsCall *call)
 
 /*
  * Makes calls, of which each fits.  Returns how many have an answer now, at least
- * one: or none, when the helper went and a careful one shall try again.
+ * one: or none, when the helper went and another one shall try again.
  */
 static int
 run_batch(DocrepJs *js, DocrepJsCall *calls, int n, bool *careful)
@@ -268,6 +268,8 @@ run_batch(DocrepJs *js, DocrepJsCall *calls, int n, bool *careful)
 	batch.careful = *careful;
 	if (docrep_js_talk(&talk))
 		return n;
+	if (docrep_js_was_spent())
+		return batch.answered;
 	if (*careful)
 	{
 		set_answer(&calls[batch.answered], DOCREP_JS_FAILED, pstrdup(docrep_js_last_end()));

@@ -29,6 +29,7 @@ extern void docrep_js_start(void);
 extern uint64 docrep_js_generation(void);
 extern bool docrep_js_talk(JsTalk *talk);
 extern const char *docrep_js_last_end(void);
+extern bool docrep_js_was_spent(void);
 
 /* ---- js_frame.c: frames and texts ---- */
 

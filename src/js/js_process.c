@@ -51,6 +51,7 @@ static pgsocket helper_socket = PGINVALID_SOCKET;
 static int	helper_memory;		/* docrep.js_memory when it was started */
 static uint64 generation = 0;	/* how many there have been */
 static char last_end[100] = "";
+static bool last_spent = false;	/* did the last one end because its memory was spent? */
 static StringInfoData input;	/* what was received and not used, in TopMemoryContext */
 
 /* Where the program is: beside our own library. */
@@ -96,6 +97,16 @@ docrep_js_last_end(void)
 	return last_end;
 }
 
+/*
+ * Has the last helper ended because of what functions had kept?  Then no call is to
+ * blame, and a new one makes those that have no answer.
+ */
+bool
+docrep_js_was_spent(void)
+{
+	return last_spent;
+}
+
 /* A number that changes with every new helper, which knows nothing yet. */
 uint64
 docrep_js_generation(void)
@@ -107,6 +118,7 @@ docrep_js_generation(void)
 static void
 note_end(int status)
 {
+	last_spent = WIFEXITED(status) && WEXITSTATUS(status) == DOCREP_JS_EXIT_SPENT;
 	if (WIFSIGNALED(status))
 		snprintf(last_end, sizeof(last_end), "the JavaScript engine was ended by signal %d", WTERMSIG(status));
 	else if (WIFEXITED(status) && WEXITSTATUS(status) == DOCREP_JS_EXIT_TIME)
@@ -131,6 +143,7 @@ kill_helper(void)
 	if (pid == 0)
 		return;
 	helper_pid = 0;
+	last_spent = false;
 
 	/* If it has ended already this changes nothing: it has not been waited for. */
 	kill(pid, SIGKILL);

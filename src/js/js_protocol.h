@@ -86,5 +86,7 @@
 #define DOCREP_JS_EXIT_TIME		3	/* a call that could not be interrupted */
 #define DOCREP_JS_EXIT_START	4	/* the engine or the sandbox cannot be set up */
 #define DOCREP_JS_EXIT_MEMORY	5	/* no memory for a frame */
+#define DOCREP_JS_EXIT_SPENT	6	/* functions have kept so much that a new one must go on; no
+								 * call is to blame */
 
 #endif							/* DOCREP_JS_PROTOCOL_H */

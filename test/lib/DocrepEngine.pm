@@ -54,7 +54,7 @@ sub start
 	}
 	close $theirs;
 	binmode $ours;
-	my $self = bless { pid => $pid, socket => $ours, in => '', timeout => $opts{timeout} // 1000, logs => [] }, $class;
+	my $self = bless { pid => $pid, socket => $ours, in => '', timeout => $opts{timeout} // 1000, logs => [], opts => \%opts }, $class;
 	my ($type, $data) = $self->read_frame;
 	die 'the engine did not start' unless defined $type && $type eq 'R';
 	($self->{protocol}, $self->{version}) = unpack('L a*', $data);
@@ -149,10 +149,24 @@ sub call
 	return @answers;
 }
 
-# One function of a new design document, called once: (verdict, reason).
+# One function of a new design document, called once: (verdict, reason).  A process whose
+# memory is spent makes room for a new one (status 6), as it does in a backend.
 my $next = 100;
 
 sub once
+{
+	my ($self, @rest) = @_;
+	for (1 .. 3)
+	{
+		my @answer = $self->try_once(@rest);
+		return @answer if @answer && defined $answer[0];
+		return unless ($self->{status} = $self->end) eq '6';
+		%$self = %{ DocrepEngine->start(%{ $self->{opts} }) };
+	}
+	die 'a new process has no memory either';
+}
+
+sub try_once
 {
 	my ($self, $source, $doc, %opts) = @_;
 	my $number = $next++;
@@ -169,6 +183,7 @@ sub once
 sub end
 {
 	my ($self) = @_;
+	return delete $self->{status} if defined $self->{status};
 	close $self->{socket};
 	waitpid($self->{pid}, 0);
 	return $? & 127 ? 'signal ' . ($? & 127) : $? >> 8;

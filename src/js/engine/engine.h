@@ -125,7 +125,7 @@ struct Thrown
 };
 
 extern const char *const thrown_no_memory;
-extern void thrown_take(JSContext *cx, Thrown *thrown);
+extern bool thrown_take(JSContext *cx, Thrown *thrown);
 extern bool thrown_is_syntax_error(JSContext *cx);
 
 #endif							/* DOCREP_JS_ENGINE_H */

@@ -29,6 +29,9 @@ struct Function
 
 static Function *functions = nullptr;
 
+/* Has a call been made by this process, which may have left something? */
+static bool used = false;
+
 /* The batch that calls belong to. */
 static struct
 {
@@ -79,30 +82,51 @@ begin(uint32_t milliseconds)
 	limits_begin(milliseconds);
 }
 
-/* What went wrong, as a verdict. */
+/*
+ * Memory is short for something of this realm, which need not be to blame: what earlier
+ * calls have kept in their globals, and the other realms, are part of it.  Then this
+ * process ends, and a new one does it again, where it has nobody else to blame.
+ */
 static void
+leave_if_shared(const Realm *realm)
+{
+	bool		shared = used;
+
+	for (Function *function = functions; function != nullptr && !shared; function = function->next)
+		shared = function->realm != realm;
+	if (!shared)
+		return;
+	frames_flush();
+	_exit(DOCREP_JS_EXIT_SPENT);
+}
+
+/* What went wrong, as a verdict.  True if memory was short. */
+static bool
 failed(JSContext *cx, Thrown *thrown, uint32_t milliseconds)
 {
 	char		text[100];
+	bool		no_memory = false;
 
 	/* Looking at what was thrown may be too much, too. */
 	if (limits_reached() == LIMITS_NOT)
-		thrown_take(cx, thrown);
+		no_memory = thrown_take(cx, thrown);
 	switch (limits_reached())
 	{
 		case LIMITS_NOT:
-			return;
+			return no_memory;
 		case LIMITS_TIME:
 			snprintf(text, sizeof(text), "ran longer than docrep.js_timeout allows, %u ms", milliseconds);
 			thrown->set(DOCREP_JS_FAILED, text);
 			break;
 		case LIMITS_MEMORY:
 			thrown->set(DOCREP_JS_FAILED, thrown_no_memory);
+			no_memory = true;
 			break;
 	}
 	JS_ClearPendingException(cx);
 	limits_end();
 	JS_GC(cx);
+	return no_memory;
 }
 
 /*
@@ -268,11 +292,14 @@ function_put(JSContext *cx, Frame *frame)
 		JSAutoRealm inside(cx, realm->global);
 
 		ok = compile(cx, realm, path, npath, &value, &thrown);
-		if (!ok && thrown.verdict == DOCREP_JS_YES)
-			failed(cx, &thrown, milliseconds);
+		if (!ok && thrown.verdict == DOCREP_JS_YES && failed(cx, &thrown, milliseconds))
+			leave_if_shared(realm);
 	}
 	else
+	{
+		leave_if_shared(realm);
 		thrown.set(DOCREP_JS_FAILED, "the design document cannot be read, or needs more than docrep.js_memory");
+	}
 	limits_end();
 	JS_ClearPendingException(cx);
 	if (ok)
@@ -368,6 +395,7 @@ function_call(JSContext *cx, Frame *frame)
 {
 	int			nargs = frame->take_byte();
 	bool		passes = false;
+	bool		no_memory = false;
 	Thrown		thrown;
 
 	if (batch.left == 0 || batch.function == nullptr || nargs > DOCREP_JS_ARGS)
@@ -385,12 +413,19 @@ function_call(JSContext *cx, Frame *frame)
 			thrown.set(passes ? DOCREP_JS_YES : DOCREP_JS_NO, "");
 		else
 		{
-			failed(cx, &thrown, batch.milliseconds);
+			no_memory = failed(cx, &thrown, batch.milliseconds);
+			if (no_memory)
+				leave_if_shared(batch.function->realm);
 			batch.failed = true;
 		}
 		limits_end();
+		used = true;
 	}
 	frames_put_verdict(DOCREP_JS_ANSWER, thrown.verdict, thrown.reason, thrown.len);
 	if (batch.flags & DOCREP_JS_CAREFUL)
 		frames_flush();
+
+	/* The next call shall not pay for this one. */
+	if (no_memory)
+		leave_if_shared(batch.function->realm);
 }

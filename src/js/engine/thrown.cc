@@ -133,8 +133,11 @@ take_member(JSContext *cx, JS::HandleObject object, const char *name, uint8_t ve
 	return true;
 }
 
-/* Takes the pending exception and says what it means.  Without one, the call was ended. */
-void
+/*
+ * Takes the pending exception and says what it means.  Without one, the call was ended.
+ * True if it means that there was no memory.
+ */
+bool
 thrown_take(JSContext *cx, Thrown *thrown)
 {
 	JS::ExceptionStack stack(cx);
@@ -146,12 +149,12 @@ thrown_take(JSContext *cx, Thrown *thrown)
 		JS_ClearPendingException(cx);
 		thrown->set(DOCREP_JS_FAILED, thrown_no_memory);
 		JS_GC(cx);
-		return;
+		return true;
 	}
 	if (!JS_IsExceptionPending(cx) || !JS::StealPendingExceptionStack(cx, &stack))
 	{
 		JS_ClearPendingException(cx);
-		return;
+		return false;
 	}
 
 	JS::RootedValue value(cx, stack.exception());
@@ -162,8 +165,9 @@ thrown_take(JSContext *cx, Thrown *thrown)
 
 		if (take_member(cx, object, "forbidden", DOCREP_JS_FORBIDDEN, thrown) ||
 			take_member(cx, object, "unauthorized", DOCREP_JS_UNAUTHORIZED, thrown))
-			return;
+			return false;
 	}
 	if (limits_reached() == LIMITS_NOT)
 		describe(cx, value, thrown);
+	return false;
 }

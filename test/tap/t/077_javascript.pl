@@ -26,6 +26,7 @@ my %filters = (
 	endless_50 => 'function(doc) { while (doc.n === 50); return true }',
 	bomb_50 => 'function(doc) { const a = []; while (doc.n === 50) a.push(new Array(1000).fill(1)); return true }',
 	slow => 'function(doc) { let s = 0; for (let i = 0; i < 2e5; i++) s += i; return s > 0 }',
+	hoards => 'function(doc) { (globalThis.kept = globalThis.kept || []).push(new Array(60000).fill(doc.n)); return true }',
 	count => 'function(doc) { globalThis.calls = (globalThis.calls || 0) + 1; throw "calls: " + calls }',
 	logs => 'function(doc) { log("seen " + doc._id); return true }',
 );
@@ -166,6 +167,34 @@ subtest 'crashes' => sub {
 	is($session->must(changes('odd', '{"rest": "1"}')), 100, 'the session goes on');
 	is($session->must('SELECT pg_backend_pid()'), $backend, 'and is the same');
 	ok(!log_has($node, qr/terminating any other active server processes|was terminated by signal/), 'the server has not noticed');
+};
+
+# What functions keep in their globals adds up, and must not be charged to the document, the
+# function or the role that comes next: 200 documents of 480 kB are more than there is.
+subtest 'memory that was kept' => sub {
+	my $session = DocrepSession->new($node, 'one');
+	sql(q{SELECT docrep.create_table('u'); INSERT INTO u (_id, doc) SELECT 'd' || i, '{}' FROM generate_series(1, 200) i;
+		INSERT INTO u (_id, doc) VALUES ('_design/other', '{"filters": {"busy":
+			"function(doc) { let s = 0; for (let i = 0; i < 1e5; i++) s += i; return s > 0 }"}}')});
+	my $other = q{SELECT count(*) FROM docrep.changes('u', filter => 'other/busy')};
+	for my $round (1 .. 3)
+	{
+		is($session->must(changes('hoards')), 201, "$round: a function that keeps much");
+		is($session->must($other), 201, "$round: another design document has its memory");
+	}
+	sql(q{SELECT docrep.create_table('strict')});
+	sql(q{INSERT INTO strict (_id, doc) VALUES ('_design/v', '{"validate_doc_update":
+		"function(doc) { (globalThis.kept = globalThis.kept || []).push(new Array(60000).fill(doc.n)); if (doc.n % 50 === 0) throw {forbidden: String(doc.n)} }"}')});
+	is($session->must(q{SELECT string_agg(id, ',') FROM docrep.bulk_docs('strict',
+		(SELECT jsonb_agg(jsonb_build_object('_id', 'd' || i, 'n', i)) FROM generate_series(1, 200) i)) WHERE error IS NOT NULL}),
+		'd50,d100,d150,d200', 'a validation that keeps much refuses what it means to');
+	my $bombs = q{SELECT count(*) FROM docrep.changes('t', filter => 'app/bomb_50')};
+	for my $round (1 .. 2)
+	{
+		$session->query($bombs);
+		like($session->{output}, qr/"d050".*(?:memory|signal)/, "$round: who is really to blame is named");
+		is($session->must($other), 201, "$round: and others go on");
+	}
 };
 
 subtest 'rights' => sub {
