@@ -156,13 +156,24 @@ docrep_change_plan_leaves(DocTable *table, DocChange *change)
 	}
 }
 
+/*
+ * Is the row to show the conflict that is left?  An edit of a document whose conflict it
+ * does not show, as when a constraint refuses the marker, stores what it was given.
+ */
+static bool
+wants_mark(DocTable *table, const DocChange *change)
+{
+	return change->now_live && change->unresolved > 1 && change->nversions > 1 &&
+		(table->info.conflict_policy & DOCREP_POLICY_MARK) != 0 &&
+		!(change->edit && change->old_conflict && !change->old_marked);
+}
+
 void
 docrep_change_plan_mark(DocTable *table, DocChange *change, const LeafState *winner)
 {
 	bool		same;
 
-	change->marked = change->now_live && change->unresolved > 1 && change->nversions > 1 &&
-		(table->info.conflict_policy & DOCREP_POLICY_MARK) != 0;
+	change->marked = wants_mark(table, change);
 	same = change->marked && change->old_marked &&
 		docrep_rev_eq(&change->winner, &change->old_winner);
 	if (change->old_marked && !same)
