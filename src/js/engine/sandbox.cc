@@ -124,7 +124,9 @@ data_bytes()
 void
 sandbox_limit_memory(size_t bytes)
 {
-	struct rlimit limit = {data_bytes() + bytes, data_bytes() + bytes};
+	/* looked at once: the engine's thread may give memory back meanwhile, and a soft limit above the hard one is refused */
+	rlim_t		most = data_bytes() + bytes;
+	struct rlimit limit = {most, most};
 
 	must(setrlimit(RLIMIT_DATA, &limit) == 0);
 }
