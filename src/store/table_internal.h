@@ -22,7 +22,10 @@ extern void docrep_table_wrong_column(Relation rel, const char *name);
 
 /* ---------- table_indexes.c ---------- */
 
-/* The unique index on nkeys columns that begin with this one, or an error that says what is missing. */
+/*
+ * The unique index on nkeys columns that begin with this one, or an error that says what is
+ * missing.
+ */
 extern Oid	docrep_table_index(Relation rel, AttrNumber attno, bool primary, int nkeys);
 
 /* The primary key of a companion on nkeys columns that begin with two, as scans rely on. */
