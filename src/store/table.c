@@ -141,7 +141,7 @@ docrep_table_by_name(const char *name, bool missing_ok)
 
 /*
  * The companion depends on its table (an AUTO dependency made by
- * table_ddl.c): that is the way back from the uuid, whatever the table is
+ * table_companions.c): that is the way back from the uuid, whatever the table is
  * called by now.
  */
 Oid
