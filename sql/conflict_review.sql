@@ -74,5 +74,17 @@ SELECT docrep.rev_generation(docrep.resolve('s', 'a', keep => '1-a'));
 SELECT doc, live('s', 'a') FROM s WHERE _id = 'a';
 SELECT id, problem FROM docrep.check('s');
 
-SELECT docrep.drop_table(x::regclass) FROM unnest('{t,m,r,s}'::text[]) x;
+-- what check() finds of a row that shows a conflict: the winner's body is gone, or the row has one, too
+SELECT docrep.create_table('k');
+SELECT docrep.set_conflict_policy('k', 'mark');
+SELECT incoming('k', id, '1-b', '{"n": 1}'), incoming('k', id, '1-a', '{"n": 2}') FROM unnest('{a,b,c}'::text[]) id;
+SELECT id, problem FROM docrep.check('k');
+DO $$ BEGIN
+	EXECUTE format('DELETE FROM docrep_data.leaf_%s WHERE _id = ''a'' AND rev = ''1-b''', replace((SELECT uuid::text FROM docrep.document_tables WHERE tbl = 'k'::regclass), '-', ''));
+	ALTER TABLE k DISABLE TRIGGER ALL;
+	UPDATE k SET doc = '{"n": 5}' WHERE _id = 'b';
+END $$;
+SELECT id, problem FROM docrep.check('k') WHERE id IS NOT NULL ORDER BY id;
+
+SELECT docrep.drop_table(x::regclass) FROM unnest('{t,m,r,s,k}'::text[]) x;
 DROP SCHEMA conflict_review CASCADE;
