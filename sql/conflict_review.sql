@@ -74,5 +74,36 @@ SELECT docrep.rev_generation(docrep.resolve('s', 'a', keep => '1-a'));
 SELECT doc, live('s', 'a') FROM s WHERE _id = 'a';
 SELECT id, problem FROM docrep.check('s');
 
-SELECT docrep.drop_table(x::regclass) FROM unnest('{t,m,r,s}'::text[]) x;
+-- a body that is made of the marker is none: nothing is lost by it
+SELECT docrep.create_table('b');
+ALTER TABLE b ADD note text;
+SELECT docrep.set_conflict_policy('b', 'mark');
+SELECT incoming('b', 'a', '1-b', '{"n": 1}'), incoming('b', 'a', '1-a', '{"n": 2}');
+UPDATE b SET doc = doc || '{"x": 1}';
+SELECT docrep.put('b', doc || '{"_id": "a", "_rev": "1-b", "x": 1}') FROM b;
+SELECT docrep.put('b', doc || '{"_id": "a", "_rev": "1-b"}') FROM b;
+SELECT error, reason FROM docrep.bulk_docs('b', (SELECT jsonb_build_array(doc || '{"_id": "a", "_rev": "1-b", "x": 1}') FROM b));
+INSERT INTO b (_id, doc) VALUES ('a', '{"n": 3}') ON CONFLICT (_id) DO UPDATE SET doc = b.doc || EXCLUDED.doc;
+CREATE FUNCTION stamp() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.doc := NEW.doc || '{"stamp": 1}'; RETURN NEW; END $$;
+CREATE TRIGGER stamp BEFORE UPDATE ON b FOR EACH ROW EXECUTE FUNCTION stamp();
+UPDATE b SET note = 'x';
+DROP TRIGGER stamp ON b;
+UPDATE b SET note = 'x';
+SELECT doc->'Conflicts'->>0 = _rev::text AS marked, note, live('b', 'a') FROM b;
+UPDATE b SET doc = '{"Conflicts": ["of interest"], "n": 3}';
+SELECT doc, live('b', 'a') FROM b;
+
+-- what check() finds of a row that shows a conflict: the winner's body is gone, or the row has one, too
+SELECT docrep.create_table('k');
+SELECT docrep.set_conflict_policy('k', 'mark');
+SELECT incoming('k', id, '1-b', '{"n": 1}'), incoming('k', id, '1-a', '{"n": 2}') FROM unnest('{a,b,c}'::text[]) id;
+SELECT id, problem FROM docrep.check('k');
+DO $$ BEGIN
+	EXECUTE format('DELETE FROM docrep_data.leaf_%s WHERE _id = ''a'' AND rev = ''1-b''', replace((SELECT uuid::text FROM docrep.document_tables WHERE tbl = 'k'::regclass), '-', ''));
+	ALTER TABLE k DISABLE TRIGGER ALL;
+	UPDATE k SET doc = '{"n": 5}' WHERE _id = 'b';
+END $$;
+SELECT id, problem FROM docrep.check('k') WHERE id IS NOT NULL ORDER BY id;
+
+SELECT docrep.drop_table(x::regclass) FROM unnest('{t,m,r,s,b,k}'::text[]) x;
 DROP SCHEMA conflict_review CASCADE;

@@ -26,6 +26,7 @@
 #include "store/seqs.h"
 #include "store/validation.h"
 #include "utils/builtins.h"
+#include "utils/jsonb.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -224,6 +225,34 @@ find_base(DocChange *change, DocWrite *write, int32 *base)
 	return *base >= 0 && tree->nodes[*base].nchildren == 0;
 }
 
+/* The array of a marker, or NULL. */
+static JsonbContainer *
+conflicts_of(Jsonb *doc, JsonbValue *space)
+{
+	JsonbValue *value = doc && JB_ROOT_IS_OBJECT(doc) ?
+		getKeyJsonValueFromContainer(&doc->root, "Conflicts", strlen("Conflicts"), space) : NULL;
+
+	return value && value->type == jbvBinary ? value->val.binary.data : NULL;
+}
+
+/*
+ * Has the body been made of the marker that the row shows, as by doc || '{...}' or a trigger
+ * that stamps documents?  Stored, it would end the conflict with what is nobody's version.
+ */
+static bool
+is_made_of_marker(DocTable *table, DocChange *change, const DocWrite *write)
+{
+	JsonbValue	spaces[2];
+	JsonbContainer *row;
+	JsonbContainer *body;
+
+	if (!change->old_marked || change->keep_conflict || write->deleted)
+		return false;
+	body = conflicts_of(write->body, &spaces[0]);
+	row = body ? conflicts_of(docrep_change_row_doc(table, change), &spaces[1]) : NULL;
+	return row && compareJsonbContainers(body, row) == 0;
+}
+
 bool
 docrep_change_edit(DocTable *table, DocChange *change, DocWrite *write)
 {
@@ -235,8 +264,16 @@ docrep_change_edit(DocTable *table, DocChange *change, DocWrite *write)
 	uint32		gen;
 	DocAtts		atts;
 
+	write->of_marker = false;
 	if (!find_base(change, write, &base))
 		return conflict(write);
+	write->of_marker = is_made_of_marker(table, change, write);
+	if (write->of_marker)
+	{
+		write->sqlstate = ERRCODE_DOCREP_CONFLICT;
+		write->reason = "the document is in conflict, and the new body is made of the marker that its row shows";
+		return false;
+	}
 	if (base >= 0)
 	{
 		base_rev = tree->nodes[base].rev;

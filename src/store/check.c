@@ -24,6 +24,7 @@
 #include "store/state.h"
 #include "store/table_ddl.h"
 #include "utils/builtins.h"
+#include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -141,6 +142,48 @@ check_leaves(Check *check, const char *id, DocState *state)
 	}
 }
 
+/* Is the body that of a row which shows a conflict of this winner with others? */
+static bool
+is_marker(Jsonb *doc, const Rev *winner)
+{
+	JsonbValue	space;
+	JsonbValue *value;
+	char		text[REV_TEXT_SIZE];
+	size_t		len;
+
+	if (!JB_ROOT_IS_OBJECT(doc) || JB_ROOT_COUNT(doc) != 1)
+		return false;
+	value = getKeyJsonValueFromContainer(&doc->root, "Conflicts", strlen("Conflicts"), &space);
+	if (value == NULL || value->type != jbvBinary ||
+		!JsonContainerIsArray(value->val.binary.data))
+		return false;
+	value = getIthJsonbValueFromContainer(value->val.binary.data, 0);
+	len = docrep_rev_print(winner, text);
+	return value && value->type == jbvString && value->val.string.len == (int) len &&
+		memcmp(value->val.string.val, text, len) == 0;
+}
+
+/* A row shows its conflict if, and only if, the winner's body is among those of the losing leaves. */
+static void
+check_mark(Check *check, const char *id, TupleTableSlot *slot, const DocState *state)
+{
+	const Rev  *winner = &state->tree->nodes[state->winner].rev;
+	bool		isnull;
+	Datum		d;
+	bool		marker;
+	bool		kept;
+
+	if (!state->live || docrep_revtree_live_leaves(state->tree) < 2)
+		return;
+	d = slot_getattr(slot, check->table->info.a_doc, &isnull);
+	marker = !isnull && is_marker(DatumGetJsonbP(d), winner);
+	kept = docrep_leaf_find(check->table, check->snapshot, id, winner) != NULL;
+	if (marker && !kept)
+		report(check, id, "the row shows a conflict, and the winner's body is missing");
+	else if (kept && !marker)
+		report(check, id, "the row does not show the conflict, but the winner's body is kept as if it did");
+}
+
 static void
 check_state(Check *check, const char *id, const Rev *row_rev, DocState *state)
 {
@@ -233,6 +276,7 @@ check_row(Check *check, bool in_dead, TupleTableSlot *slot)
 	docrep_datum_rev(slot_getattr(slot, in_dead ? Anum_dead_rev : info->a_rev, &isnull), &rev);
 	docrep_state_from_slot(check->table, in_dead, slot, DOCSTATE_TRUNK | DOCSTATE_ATTS, &state);
 	check_state(check, id, &rev, &state);
+	check_mark(check, id, slot, &state);
 	check_atts(check, id, JsonbPGetDatum(state.atts), state.atts == NULL);
 	if (in_dead && docrep_find_row(check->table, DOC_IN_REL, check->snapshot, id) != NULL)
 		report(check, id, "the document is live and among the tombstones at once");

@@ -10,6 +10,7 @@
 #include "catalog/pg_type.h"
 #include "compat.h"
 #include "fmgr.h"
+#include "storage/lmgr.h"
 #include "store/errcodes.h"
 #include "store/policy.h"
 #include "store/resolution.h"
@@ -101,7 +102,7 @@ PG_FUNCTION_INFO_V1(docrep_set_conflict_policy);
 Datum
 docrep_set_conflict_policy(PG_FUNCTION_ARGS)
 {
-	DocTable   *table = docrep_table_open(docrep_arg_table(fcinfo, 0), RowExclusiveLock, 0);
+	DocTable   *table = docrep_table_open(docrep_arg_table(fcinfo, 0), AccessShareLock, 0);
 	char	   *policy = docrep_arg_id(fcinfo, 1, "policy");
 	Oid			resolver = PG_ARGISNULL(2) ? InvalidOid : PG_GETARG_OID(2);
 	char	   *signature = NULL;
@@ -119,6 +120,11 @@ docrep_set_conflict_policy(PG_FUNCTION_ARGS)
 		docrep_resolver_check(table, resolver);
 		signature = format_procedure_qualified(resolver);
 	}
+	/*
+	 * Who is writing now does so by the policy that was, and would leave conflicts that are
+	 * looked for before they are committed: they are waited for.
+	 */
+	LockRelationOid(table->info.relid, ShareRowExclusiveLock);
 	docrep_settings_write(&table->info.uuid, "conflict_policy", TEXTOID,
 						  CStringGetTextDatum(policy), false);
 	docrep_settings_write(&table->info.uuid, "resolver", TEXTOID,

@@ -62,6 +62,9 @@ raise_refusal(const DocWrite *write)
 	ereport(ERROR,
 			(errcode(write->sqlstate),
 			 errmsg("%s", write->reason),
+			 write->of_marker ?
+			 errhint("docrep.conflicts(...) has the versions of document \"%s\"; docrep.get(...) with conflicts => true has the winner.",
+					 write->id) :
 			 write->sqlstate != ERRCODE_DOCREP_CONFLICT ? 0 :
 			 write->path.n > 0 ?
 			 errdetail("The _rev given for document \"%s\" is not one of its current revisions.",

@@ -64,7 +64,8 @@ PG_FUNCTION_INFO_V1(docrep_set_revisions);
 Datum
 docrep_set_revisions(PG_FUNCTION_ARGS)
 {
-	DocTable   *table = docrep_table_open(docrep_arg_table(fcinfo, 0), RowExclusiveLock, 0);
+	/* a weak lock, as it may become a stronger one: two at once would wait for each other */
+	DocTable   *table = docrep_table_open(docrep_arg_table(fcinfo, 0), AccessShareLock, 0);
 	bool		off = PG_ARGISNULL(1);
 	int32		keep = off ? 0 : PG_GETARG_INT32(1);
 	Interval   *max_age = PG_ARGISNULL(2) ? NULL : PG_GETARG_INTERVAL_P(2);

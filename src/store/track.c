@@ -248,7 +248,10 @@ edit_or_raise(DocTable *table, DocChange *change, DocWrite *write)
 	if (!docrep_change_edit(table, change, write))
 		ereport(ERROR,
 				(errcode(write->sqlstate),
-				 errmsg("%s", write->reason)));
+				 errmsg("%s", write->reason),
+				 write->of_marker ?
+				 errhint("docrep.conflicts(...) has the versions of document \"%s\"; docrep.get(...) with conflicts => true has the winner.",
+						 write->id) : 0));
 }
 
 /*

@@ -33,6 +33,7 @@ typedef struct DocWrite
 	bool		closing;		/* an edit: ends a losing leaf beside another edit */
 
 	/* out */
+	bool		of_marker;		/* an edit that was refused as its body is made of a marker */
 	Rev			rev;			/* the revision now stored (bytes allocated) */
 	int			sqlstate;		/* 0: stored, or there already */
 	char	   *reason;			/* with sqlstate */
