@@ -494,16 +494,18 @@ postgres_recv_changes(DocrepPeer *base, DocrepChanges *out)
 }
 
 /* A server that is a standby, or older than this, keeps nothing for us. */
-static void
+static bool
 postgres_hold_versions(DocrepPeer *base, const char *holder, int64 ms)
 {
 	PostgresPeer *peer = (PostgresPeer *) base;
 	const char *doing = "holding versions";
 	DocrepPgParams params = {0};
 	DocrepRequest *request;
+	PGresult   *result;
+	bool		held;
 
 	if (peer->protocol < DOCREP_WIRE_VERSIONS)
-		return;
+		return false;
 	docrep_pgparam_uuid(&params, peer->table);
 	docrep_pgparam_text(&params, holder);
 	docrep_pgparam_bigint(&params, ms);
@@ -511,8 +513,11 @@ postgres_hold_versions(DocrepPeer *base, const char *holder, int64 ms)
 						"SELECT docrep.peer_hold_versions($1, $2, $3 * interval '1 ms')"
 						" WHERE NOT pg_catalog.pg_is_in_recovery()", &params);
 	request = oldest_request(peer, REQUEST_OTHER);
-	(void) docrep_pgconn_expect(peer->c, PGRES_TUPLES_OK, base->options.request_timeout, doing);
+	result = docrep_pgconn_expect(peer->c, PGRES_TUPLES_OK, base->options.request_timeout, doing);
+	held = PQntuples(result) == 1 && PQnfields(result) == 1 && PQgetlength(result, 0, 0) == 1 &&
+		*PQgetvalue(result, 0, 0) != 0;
 	end_answer(peer, request, doing);
+	return held;
 }
 
 static void
