@@ -297,6 +297,7 @@ typedef struct VersionsHold
 {
 	const char *holder;
 	Interval	keep;
+	bool		held;
 } VersionsHold;
 
 static void
@@ -308,17 +309,18 @@ hold_versions(LocalPeer *peer, void *arg)
 	if (RecoveryInProgress())
 		return;
 	table = docrep_serve_open(&peer->table, AccessShareLock, ACL_SELECT);
-	docrep_revisions_hold(table, hold->holder, &hold->keep);
+	hold->held = docrep_revisions_hold(table, hold->holder, &hold->keep);
 	docrep_table_close(table, NoLock);
 }
 
-static void
+static bool
 local_hold_versions(DocrepPeer *base, const char *holder, int64 ms)
 {
 	VersionsHold hold = {.holder = holder, .keep = {.time = ms * 1000}};
 
 	docrep_local_in_transaction((LocalPeer *) base, "docrep: holding versions", hold_versions,
 								&hold);
+	return hold.held;
 }
 
 static void

@@ -114,10 +114,10 @@ typedef struct DocrepPeerOps
 	/*
 	 * Have the source keep what is replaced for so many ms at least, so that fetches
 	 * without "latest" find it; the holder is a name of the caller's.  To be repeated
-	 * every hour.  Nothing where that is not possible; NULL: the kind cannot.
+	 * every hour.  False: that is not possible, or not for so long; NULL: the kind cannot.
 	 * Synchronous; no other request may be under way.
 	 */
-	void		(*hold_versions) (DocrepPeer *peer, const char *holder, int64 ms);
+	bool		(*hold_versions) (DocrepPeer *peer, const char *holder, int64 ms);
 
 	/* latest: what has descendants by now is answered with them; else nothing younger comes */
 	void		(*send_fetch) (DocrepPeer *peer, const DocrepChanges *changes, bool latest);

@@ -72,7 +72,7 @@ extern void docrep_postgres_fence(DocrepPeer *base, const char *id, const char *
 extern char *docrep_postgres_filter_identity(DocrepPeer *base, const DocrepFilterSpec *filter);
 extern void docrep_postgres_send_changes(DocrepPeer *base, const DocrepChangesRequest *request);
 extern void docrep_postgres_recv_changes(DocrepPeer *base, DocrepChanges *out);
-extern void docrep_postgres_hold_versions(DocrepPeer *base, const char *holder, int64 ms);
+extern bool docrep_postgres_hold_versions(DocrepPeer *base, const char *holder, int64 ms);
 extern void docrep_postgres_send_fetch(DocrepPeer *base, const DocrepChanges *changes,
 									   bool latest);
 extern bool docrep_postgres_recv_fetch(DocrepPeer *base, Size max_bytes, DocrepDocs *out);

@@ -167,16 +167,18 @@ docrep_postgres_recv_changes(DocrepPeer *base, DocrepChanges *out)
 }
 
 /* A server that is a standby, or older than this, keeps nothing for us. */
-void
+bool
 docrep_postgres_hold_versions(DocrepPeer *base, const char *holder, int64 ms)
 {
 	PostgresPeer *peer = (PostgresPeer *) base;
 	const char *doing = "holding versions";
 	DocrepPgParams params = {0};
 	DocrepRequest *request;
+	PGresult   *result;
+	bool		held;
 
 	if (peer->protocol < DOCREP_WIRE_VERSIONS)
-		return;
+		return false;
 	docrep_pgparam_uuid(&params, peer->table);
 	docrep_pgparam_text(&params, holder);
 	docrep_pgparam_bigint(&params, ms);
@@ -184,8 +186,11 @@ docrep_postgres_hold_versions(DocrepPeer *base, const char *holder, int64 ms)
 								"SELECT docrep.peer_hold_versions($1, $2, $3 * interval '1 ms')"
 								" WHERE NOT pg_catalog.pg_is_in_recovery()", &params);
 	request = docrep_postgres_oldest(peer, REQUEST_OTHER);
-	(void) docrep_pgconn_expect(peer->c, PGRES_TUPLES_OK, base->options.request_timeout, doing);
+	result = docrep_pgconn_expect(peer->c, PGRES_TUPLES_OK, base->options.request_timeout, doing);
+	held = PQntuples(result) == 1 && PQnfields(result) == 1 && PQgetlength(result, 0, 0) == 1 &&
+		*PQgetvalue(result, 0, 0) != 0;
 	docrep_postgres_end_answer(peer, request, doing);
+	return held;
 }
 
 void

@@ -14,6 +14,9 @@
 #include "utils/timestamp.h"
 
 #define MS_PER_DAY	(USECS_PER_DAY / 1000)
+/* No month and no year is longer: nothing may come early in any of them. */
+#define DELAY_DAYS_PER_MONTH	31
+#define DELAY_DAYS_PER_YEAR		366
 /* Longer than anybody waits, and short enough for every number that it is carried in. */
 #define MAX_DELAY	(INT64CONST(1000) * 366 * MS_PER_DAY)
 
@@ -54,6 +57,16 @@ read_interval(const char *text)
 	return interval;
 }
 
+/* The days of an interval. */
+static int64
+interval_days(const Interval *interval)
+{
+	int64		months = interval->month;
+
+	return months / MONTHS_PER_YEAR * DELAY_DAYS_PER_YEAR +
+		months % MONTHS_PER_YEAR * DELAY_DAYS_PER_MONTH + interval->day;
+}
+
 int64
 docrep_delay_read(const char *text)
 {
@@ -67,8 +80,10 @@ docrep_delay_read(const char *text)
 	if (INTERVAL_NOT_FINITE(interval))
 		bad_delay("It has no end.");
 #endif
-	days = (int64) interval->month * DAYS_PER_MONTH + interval->day;
-	ms = interval->time / 1000;
+	days = interval_days(interval);
+	/* up: a part of one is not nothing, and neither is it less than nothing */
+	ms = interval->time / 1000 + (interval->time % 1000 > 0 ? 1 : 0) -
+		(interval->time % 1000 < 0 ? 1 : 0);
 	if (days > PG_INT64_MAX / (2 * MS_PER_DAY) || days < -(PG_INT64_MAX / (2 * MS_PER_DAY)))
 		bad_delay("It is too long.");
 	if (ms > PG_INT64_MAX / 2)

@@ -13,6 +13,7 @@
 #define MIN_LOOK		100
 #define MAX_LOOK		60000
 #define MIN_RESOLUTION	1000
+#define MIN_ASK_AGAIN	15000
 
 int64
 docrep_delay_slack(int64 delay)
@@ -24,6 +25,12 @@ int64
 docrep_delay_look_interval(int64 delay)
 {
 	return Max(Min(delay / 10, MAX_LOOK), MIN_LOOK);
+}
+
+int64
+docrep_delay_ask_again(int64 delay)
+{
+	return Max(delay, MIN_ASK_AGAIN) + docrep_delay_slack(delay);
 }
 
 bool

@@ -29,6 +29,13 @@ extern int64 docrep_delay_slack(int64 delay);
 extern int64 docrep_delay_look_interval(int64 delay);
 
 /*
+ * How long a source that tells times is left alone at most while something waits there:
+ * nothing that is younger than the delay waits for longer than that, only what has a time
+ * in the future, and that may be put right.  The delay, at least 15 s.
+ */
+extern int64 docrep_delay_ask_again(int64 delay);
+
+/*
  * Changes that are seen "now" may be added to a mark that was begun at first_seen and
  * has n of them already: what it holds is then taken to have been seen now.  Within a
  * thousandth of the delay, or a second if that is more.

@@ -41,7 +41,8 @@ struct Delayed
 
 	/* of a source that tells times: */
 	int64		young;			/* held back there */
-	TimestampTz due;			/* when to ask again */
+	TimestampTz due;			/* when the first of it is old enough */
+	TimestampTz ask;			/* when to ask again */
 
 	TimestampTz held;			/* when it was asked to keep what is replaced */
 
@@ -91,6 +92,8 @@ docrep_delayed_put(StringInfo out, const ReplicationStats *stats)
 	if (stats->delayed_until != 0 && IS_VALID_TIMESTAMP(stats->delayed_until))
 		docrep_json_put_text(out, "until", docrep_json_time(stats->delayed_until));
 	docrep_json_put_int(out, "clock_skew_ms", stats->clock_skew / 1000);
+	if (stats->tells_times)
+		docrep_json_put_bool(out, "former_versions", stats->former_versions);
 	appendStringInfoChar(out, '}');
 }
 
@@ -129,16 +132,24 @@ start_marks(Run *run)
  * What is replaced at the source while it is younger than the delay is still wanted when
  * it is old enough, and a little later.
  */
-static void
-hold_versions(Run *run)
+void
+docrep_delayed_hold(Run *run)
 {
 	Delayed    *d = run->delayed;
 
-	if (run->source->ops->hold_versions == NULL)
-		return;
-	run->source->ops->hold_versions(run->source, run->replication->id,
-									d->delay + Max(d->delay / 10, HOLD_MARGIN));
+	run->stats.former_versions = run->source->ops->hold_versions != NULL &&
+		run->source->ops->hold_versions(run->source, run->replication->id,
+										d->delay + Max(d->delay / 10, HOLD_MARGIN));
+	run->stats.tells_times = true;
 	d->held = GetCurrentTimestamp();
+	MemoryContextSwitchTo(run->scratch);
+}
+
+bool
+docrep_delayed_hold_due(const Run *run)
+{
+	return run->delayed != NULL && !run->delayed->by_marks &&
+		TimestampDifferenceExceeds(run->delayed->held, GetCurrentTimestamp(), HOLD_AGAIN);
 }
 
 void
@@ -159,7 +170,7 @@ docrep_delayed_start(Run *run)
 	if (run->delayed->by_marks)
 		start_marks(run);
 	else
-		hold_versions(run);
+		docrep_delayed_hold(run);
 	note_figures(run);
 	MemoryContextSwitchTo(caller);
 }
@@ -183,6 +194,8 @@ docrep_delayed_note_read(Run *run, const DocrepChanges *changes)
 	d->due = changes->young == 0 ? 0 :
 		docrep_delay_after(GetCurrentTimestamp(),
 						   changes->due_in + docrep_delay_slack(d->delay));
+	d->ask = Min(d->due, docrep_delay_after(GetCurrentTimestamp(),
+											docrep_delay_ask_again(d->delay)));
 	run->stats.clock_skew = changes->skew;
 	note_figures(run);
 }
@@ -306,7 +319,7 @@ docrep_delayed_due_at(const Run *run)
 	if (d == NULL)
 		return 0;
 	if (!d->by_marks)
-		return d->young > 0 ? d->due : 0;
+		return d->young > 0 ? d->ask : 0;
 	if (d->marks.waiting == 0)
 		return 0;
 	if (is_held(run))
@@ -333,8 +346,6 @@ docrep_delayed_wake(Run *run)
 	/* marks and looks see for themselves */
 	if (run->delayed->by_marks)
 		return;
-	if (TimestampDifferenceExceeds(run->delayed->held, GetCurrentTimestamp(), HOLD_AGAIN))
-		hold_versions(run);
 	run->at_end = false;
 	run->idle_since = 0;
 }

@@ -273,6 +273,9 @@ extern void docrep_delayed_note_read(Run *run, const DocrepChanges *changes);
 extern long docrep_delayed_due_in(const Run *run, long max);
 /* When is that?  For who leaves the waiting to others. */
 extern TimestampTz docrep_delayed_due_at(const Run *run);
+/* Is the source to be told again that what is replaced is wanted?  Then do so, with nothing under way. */
+extern bool docrep_delayed_hold_due(const Run *run);
+extern void docrep_delayed_hold(Run *run);
 /* The time has come, or may have: ask again. */
 extern void docrep_delayed_wake(Run *run);
 /* The member of the result that says what waits; nothing without a delay. */

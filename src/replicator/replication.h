@@ -119,6 +119,8 @@ typedef struct ReplicationStats
 	int64		delayed;		/* changes, about */
 	TimestampTz delayed_until;	/* when the first of them is due, by our clock; 0: none waits */
 	int64		clock_skew;		/* how far the source's clock is ahead of ours, in microseconds */
+	bool		tells_times;	/* the source knows when its changes were made ... */
+	bool		former_versions;	/* ... and keeps what is replaced for as long as it is wanted */
 	/* longer ones are cut, which only those who watch will see */
 	char		source_seq[STATS_SEQ_SIZE]; /* how far the source has been read */
 	char		through_seq[STATS_SEQ_SIZE];	/* ... is finished at the target */

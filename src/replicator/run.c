@@ -293,11 +293,12 @@ transfer_all(Run *run)
 		bool		ask = run->replication->continuous && probe_in(run, WAIT_MS) == 0;
 		bool		look = filter_due(run);
 		bool		see = !stop && !run->parking && docrep_delayed_look_due(run);
+		bool		hold = !stop && !run->parking && docrep_delayed_hold_due(run);
 
 		CHECK_FOR_INTERRUPTS();
 
 		/* these want the peers quiet: let what is under way come in first */
-		run->hold = stop || run->parking || ask || look || see || docrep_session_due(run) ||
+		run->hold = stop || run->parking || ask || look || see || hold || docrep_session_due(run) ||
 			docrep_lease_due(run) || docrep_versions_many(run);
 		if (docrep_pipeline_step(run))
 			continue;
@@ -328,6 +329,8 @@ transfer_all(Run *run)
 		}
 		if (see)
 			docrep_delayed_look(run);
+		else if (hold)
+			docrep_delayed_hold(run);
 		else if (docrep_session_due(run))
 		{
 			docrep_session_save(run);

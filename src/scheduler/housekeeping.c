@@ -61,6 +61,7 @@ typedef struct Progress
 	int64		done;
 	char	   *position;		/* where the next one goes on */
 	bool		finished;		/* there is none */
+	bool		over;			/* ... and nothing asks for this kind any more */
 	int64		total;			/* with the first one: about how much there is, -1: not known */
 } Progress;
 
@@ -148,6 +149,25 @@ note_progress(const Task *task, const Progress *progress)
 	docrep_internal_end(&sql);
 }
 
+/* The work is over: nothing is left to be looked after, unless somebody has just asked for it. */
+static void
+forget_task(const Task *task)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[] = {UUIDOID, TEXTOID, INT8OID};
+	Datum		values[3];
+	InternalSql sql;
+
+	values[0] = UUIDPGetDatum(&task->tbl);
+	values[1] = CStringGetTextDatum(task->kind);
+	values[2] = Int64GetDatum(task->version);
+	docrep_internal_begin(&sql);
+	docrep_internal_execute(&plan,
+							"DELETE FROM docrep.table_jobs WHERE tbl = $1 AND kind = $2 AND version = $3",
+							3, types, values, NULL, false, 0);
+	docrep_internal_end(&sql);
+}
+
 /* Note why a step failed. */
 static void
 note_error(const Task *task, const JobError *error)
@@ -219,6 +239,29 @@ resolve_conflicts(const Task *task, Progress *progress)
 	progress->finished = progress->position == NULL;
 }
 
+/* Is there to be no former version of the table any more?  Some may be passed over once. */
+static bool
+revisions_are_over(const Task *task)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[] = {UUIDOID};
+	Datum		values[1];
+	InternalSql sql;
+	bool		over;
+
+	if (docrep_settings_read(&task->tbl)->revisions_keep >= 0)
+		return false;
+	values[0] = UUIDPGetDatum(&task->tbl);
+	docrep_internal_begin(&sql);
+	docrep_internal_execute(&plan,
+							"SELECT FROM docrep.version_holds WHERE tbl = $1 UNION ALL"
+							" SELECT FROM docrep.revision_cleaning WHERE tbl = $1",
+							1, types, values, NULL, false, 1);
+	over = SPI_processed == 0;
+	docrep_internal_end(&sql);
+	return over;
+}
+
 /* Remove some of the kept revisions. */
 static void
 clean_revisions(const Task *task, Progress *progress)
@@ -228,6 +271,7 @@ clean_revisions(const Task *task, Progress *progress)
 	query("SELECT docrep.clean_revisions($1, $2)", task, ROWS_A_STEP, NULL, &n, NULL);
 	progress->done = count_of(n);
 	progress->finished = progress->done < ROWS_A_STEP;
+	progress->over = progress->finished && revisions_are_over(task);
 }
 
 /*
@@ -341,7 +385,10 @@ step(MemoryContext cxt)
 			Progress	progress = {0};
 
 			do_step(chosen, &progress);
-			note_progress(chosen, &progress);
+			if (progress.over)
+				forget_task(chosen);
+			else
+				note_progress(chosen, &progress);
 		}
 		end_transaction();
 		MemoryContextSwitchTo(cxt);

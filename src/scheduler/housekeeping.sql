@@ -31,6 +31,14 @@ CREATE TRIGGER noted AFTER INSERT OR UPDATE OR DELETE ON docrep.table_settings
 ALTER TABLE docrep.table_settings ENABLE ALWAYS TRIGGER noted;
 COMMENT ON TRIGGER noted ON docrep.table_settings IS 'Housekeeping follows the settings';
 
+CREATE FUNCTION docrep.hold_noted() RETURNS trigger
+LANGUAGE C AS 'MODULE_PATHNAME', 'docrep_hold_noted';
+COMMENT ON FUNCTION docrep.hold_noted() IS 'Trigger of docrep.version_holds: what is kept because of them is to be removed one day';
+CREATE TRIGGER noted AFTER INSERT ON docrep.version_holds
+	FOR EACH ROW EXECUTE FUNCTION docrep.hold_noted();
+ALTER TABLE docrep.version_holds ENABLE ALWAYS TRIGGER noted;
+COMMENT ON TRIGGER noted ON docrep.version_holds IS 'Housekeeping follows who needs former versions';
+
 CREATE VIEW docrep.housekeeping WITH (security_barrier) AS
 SELECT t.tbl, j.kind,
 	CASE WHEN j.state IN ('starting', 'running') AND pg_catalog.current_setting('docrep.paused', true) = 'on'

@@ -29,6 +29,7 @@
 bool		docrep_housekeeping = true;
 
 PG_FUNCTION_INFO_V1(docrep_settings_noted);
+PG_FUNCTION_INFO_V1(docrep_hold_noted);
 PG_FUNCTION_INFO_V1(docrep_start_housekeeping);
 PG_FUNCTION_INFO_V1(docrep_cancel_housekeeping);
 
@@ -82,6 +83,35 @@ ask_for(const pg_uuid_t *uuid, const char *kind)
 	if (!docrep_housekeeping)
 		(void) cancel(uuid, kind);
 	else if (docrep_preloaded)
+		docrep_tasks_changed();
+}
+
+/*
+ * Somebody needs former versions for a while: they are to be looked after, but not yet.  What
+ * the owner has cancelled stays so.  A step that is under way must not end it all now.
+ */
+static void
+ask_for_held(const pg_uuid_t *uuid)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[] = {UUIDOID, INT4OID};
+	Datum		values[2];
+	InternalSql sql;
+
+	values[0] = UUIDPGetDatum(uuid);
+	values[1] = Int32GetDatum(docrep_housekeeping_interval);
+	docrep_internal_begin(&sql);
+	docrep_internal_execute(&plan,
+							"INSERT INTO docrep.table_jobs (tbl, kind, state, updated_at, next_at)"
+							" VALUES ($1, 'revisions', 'waiting', clock_timestamp(),"
+							"   clock_timestamp() + $2 * interval '1 second')"
+							" ON CONFLICT (tbl, kind) DO UPDATE SET"
+							" version = table_jobs.version + 1,"
+							" next_at = CASE WHEN table_jobs.state = 'cancelled' THEN NULL"
+							"   ELSE LEAST(table_jobs.next_at, EXCLUDED.next_at) END",
+							2, types, values, NULL, false, 0);
+	docrep_internal_end(&sql);
+	if (docrep_preloaded)
 		docrep_tasks_changed();
 }
 
@@ -140,10 +170,10 @@ note_settings(const pg_uuid_t *uuid, Relation rel, HeapTuple before, HeapTuple a
 		ask_for(uuid, "conflicts");
 	if (differs(rel, before, after, revisions))
 	{
-		if (column_text(rel, after, "revisions_keep"))
+		/* switched off, it ends when nothing is left of them, and nobody else needs any */
+		if (column_text(rel, after, "revisions_keep") ||
+			(before && column_text(rel, before, "revisions_keep")))
 			ask_for(uuid, "revisions");
-		else
-			forget(uuid, "revisions");
 	}
 	if (differs(rel, before, after, tombstones))
 	{
@@ -198,6 +228,24 @@ docrep_settings_noted(PG_FUNCTION_ARGS)
 		forget(uuid, NULL);
 	else
 		note_settings(uuid, data->tg_relation, before, after);
+	return PointerGetDatum(NULL);
+}
+
+/* Trigger of docrep.version_holds, AFTER INSERT ROW. */
+Datum
+docrep_hold_noted(PG_FUNCTION_ARGS)
+{
+	TriggerData *data = (TriggerData *) fcinfo->context;
+	char	   *tbl;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(data->tg_event) ||
+		!TRIGGER_FIRED_BY_INSERT(data->tg_event) || !TRIGGER_FIRED_FOR_ROW(data->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("docrep.hold_noted is a trigger of docrep.version_holds")));
+	tbl = SPI_getvalue(data->tg_trigtuple, RelationGetDescr(data->tg_relation),
+					   SPI_fnumber(RelationGetDescr(data->tg_relation), "tbl"));
+	ask_for_held(DatumGetUUIDP(DirectFunctionCall1(uuid_in, CStringGetDatum(tbl))));
 	return PointerGetDatum(NULL);
 }
 

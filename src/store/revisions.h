@@ -116,9 +116,10 @@ extern ShownAt docrep_revision_shown_at(DocTable *table, Snapshot snapshot, cons
  * caller's own, such as a replication id).  Needs SELECT.  To be called again
  * at every start and from time to time: a hold that was not renewed for "keep"
  * and a day counts no more.  Writes only if there is something to write.  What was
- * replaced before the first hold is not there.  Limited by docrep.max_version_hold.
+ * replaced before the first hold is not there.  False: not for so long, because of
+ * docrep.max_version_hold, or not at all: too many hold, or row security applies to the role.
  */
-extern void docrep_revisions_hold(DocTable *table, const char *holder, const Interval *keep);
+extern bool docrep_revisions_hold(DocTable *table, const char *holder, const Interval *keep);
 
 /* The hold ends; false: there was none. */
 extern bool docrep_revisions_release(DocTable *table, const char *holder);

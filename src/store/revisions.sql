@@ -38,10 +38,10 @@ CREATE FUNCTION docrep.clean_revisions(tbl regclass, max_rows int DEFAULT 10000)
 COMMENT ON FUNCTION docrep.clean_revisions(regclass, int) IS
 	'Remove up to max_rows former versions that are beyond their bounds; returns how many, and fewer than that when there is no more to do (owner only)';
 
-CREATE FUNCTION docrep.peer_hold_versions(tbl uuid, holder text, keep interval) RETURNS void
+CREATE FUNCTION docrep.peer_hold_versions(tbl uuid, holder text, keep interval) RETURNS boolean
 	LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'docrep_peer_hold_versions';
 COMMENT ON FUNCTION docrep.peer_hold_versions(uuid, text, interval) IS
-	'for replication peers: keep replaced versions at least that long for this holder, or, with NULL, no longer; needs SELECT on the table';
+	'for replication peers: keep replaced versions at least that long for this holder, or, with NULL, no longer; false: not possible, or not for so long; needs SELECT on the table';
 
 CREATE VIEW docrep.revisions AS
 	SELECT t.tbl, r.id, r.rev, r.doc, r.deleted, r.modified, r.origin, r.replaced_at, r.was,

@@ -71,9 +71,9 @@ docrep_revisions_held(const pg_uuid_t *uuid)
 	return isnull ? 0 : Max(result, 0);
 }
 
-/* The interval, or the longest that is allowed. */
+/* The interval, or the longest that is allowed; *cut: that is shorter. */
 static Interval *
-limited(const Interval *keep)
+limited(const Interval *keep, bool *cut)
 {
 	Interval   *result = palloc(sizeof(Interval));
 	TimestampTz now = GetCurrentTimestamp();
@@ -83,7 +83,8 @@ limited(const Interval *keep)
 		ereport(ERROR,
 				(errcode(ERRCODE_DOCREP_BAD_REQUEST),
 				 errmsg("versions cannot be held for a negative time")));
-	if (docrep_time_before(now, keep) < now - max_version_hold * USECS_PER_SEC)
+	*cut = docrep_time_before(now, keep) < now - max_version_hold * USECS_PER_SEC;
+	if (*cut)
 	{
 		memset(result, 0, sizeof(*result));
 		result->time = max_version_hold * USECS_PER_SEC;
@@ -114,9 +115,9 @@ stands(Datum *values, Oid *types)
 	return SPI_processed > 0;
 }
 
-/* Make room for a hold: those that are over go; too many are refused. */
-static void
-check_number(Datum *values, Oid *types)
+/* Make room for a hold: those that are over go.  False: there are too many. */
+static bool
+make_room(Datum *values, Oid *types)
 {
 	static SPIPlanPtr remove = NULL;
 	static SPIPlanPtr count = NULL;
@@ -128,30 +129,35 @@ check_number(Datum *values, Oid *types)
 	docrep_internal_execute(&count,
 							"SELECT FROM docrep.version_holds WHERE tbl = $1 AND holder <> $2",
 							2, types, values, NULL, false, MAX_HOLDS);
-	if (SPI_processed >= MAX_HOLDS)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("too many holds on versions of one table")));
+	return SPI_processed < MAX_HOLDS;
 }
 
-void
+bool
 docrep_revisions_hold(DocTable *table, const char *holder, const Interval *keep)
 {
 	static SPIPlanPtr plan = NULL;
 	Oid			types[] = {UUIDOID, TEXTOID, INTERVALOID};
 	Datum		values[3];
 	InternalSql sql;
+	bool		cut;
+	bool		held = true;
 
 	docrep_table_check(table, ACL_SELECT);
 	check_holder(holder);
+	/* the role is shown none of them: see kept_feed.c */
+	if (table->row_security)
+		return false;
 	values[0] = UUIDPGetDatum(&table->info.uuid);
 	values[1] = CStringGetTextDatum(holder);
-	values[2] = IntervalPGetDatum(limited(keep));
+	values[2] = IntervalPGetDatum(limited(keep, &cut));
 	docrep_internal_begin(&sql);
-	if (!stands(values, types))
+	if (stands(values, types))
+		;
+	else if (!make_room(values, types))
+		held = false;
+	else
 	{
 		PreventCommandIfReadOnly("a hold on versions of documents");
-		check_number(values, types);
 		docrep_internal_execute(&plan,
 								"INSERT INTO docrep.version_holds (tbl, holder, keep, renewed_at)"
 								" VALUES ($1, $2, $3, pg_catalog.clock_timestamp())"
@@ -162,6 +168,7 @@ docrep_revisions_hold(DocTable *table, const char *holder, const Interval *keep)
 		CacheInvalidateRelcacheByRelid(table->info.relid);
 	}
 	docrep_internal_end(&sql);
+	return held && !cut;
 }
 
 bool
@@ -192,12 +199,16 @@ docrep_revisions_release(DocTable *table, const char *holder)
 
 PG_FUNCTION_INFO_V1(docrep_peer_hold_versions);
 
-/* peer_hold_versions(tbl uuid, holder text, keep interval): keep NULL releases. */
+/*
+ * peer_hold_versions(tbl uuid, holder text, keep interval) returns boolean: are they kept for
+ * so long?  keep NULL releases.
+ */
 Datum
 docrep_peer_hold_versions(PG_FUNCTION_ARGS)
 {
 	DocTable   *table;
 	char	   *holder;
+	bool		held = false;
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
 		ereport(ERROR,
@@ -208,7 +219,7 @@ docrep_peer_hold_versions(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(2))
 		(void) docrep_revisions_release(table, holder);
 	else
-		docrep_revisions_hold(table, holder, PG_GETARG_INTERVAL_P(2));
+		held = docrep_revisions_hold(table, holder, PG_GETARG_INTERVAL_P(2));
 	docrep_table_close(table, NoLock);
-	PG_RETURN_VOID();
+	PG_RETURN_BOOL(held);
 }

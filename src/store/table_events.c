@@ -231,7 +231,7 @@ Datum
 docrep_on_drop(PG_FUNCTION_ARGS)
 {
 	static const char *const tables[] = {"local_docs", "epochs", "table_settings", "rejected",
-		"resolutions", "version_holds", "revision_cleaning"};
+		"resolutions", "version_holds", "revision_cleaning", "table_jobs"};
 	InternalSql sql;
 
 	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))

@@ -18,7 +18,8 @@ CREATE VIEW docrep.tables AS
 		COALESCE(s.revs_limit, 1000) AS revs_limit,
 		COALESCE(s.conflict_policy, 'keep') AS conflict_policy,
 		docrep.conflict_count(t.tbl) AS conflict_count,
-		s.tombstone_max_age, s.not_replicated
+		s.tombstone_max_age, s.not_replicated,
+		s.revisions_keep, s.revisions_max_age
 	FROM docrep.document_tables t
 		LEFT JOIN docrep.table_settings s ON s.tbl = t.uuid,
 		LATERAL docrep.info(t.tbl) i
@@ -30,3 +31,5 @@ COMMENT ON VIEW docrep.tables IS
 COMMENT ON COLUMN docrep.tables.conflict_count IS 'documents that have more than one live revision';
 COMMENT ON COLUMN docrep.tables.tombstone_max_age IS 'docrep.set_tombstone_max_age()';
 COMMENT ON COLUMN docrep.tables.not_replicated IS 'docrep.set_not_replicated()';
+COMMENT ON COLUMN docrep.tables.revisions_keep IS 'docrep.set_revisions(); null: no former versions are kept';
+COMMENT ON COLUMN docrep.tables.revisions_max_age IS 'docrep.set_revisions()';

@@ -56,6 +56,17 @@ test_ends_of_time(void)
 	unit_done("the ends of time");
 }
 
+/* What has a time in the future is asked about before that; what is merely young is not. */
+static void
+test_ask_again(void)
+{
+	CHECK(docrep_delay_ask_again(0) == 15000);
+	CHECK(docrep_delay_ask_again(1000) == 15005);
+	for (int64 delay = 15000; delay < INT64_MAX / 4; delay *= 3)
+		CHECK(docrep_delay_ask_again(delay) == delay + docrep_delay_slack(delay));
+	unit_done("a source is asked again after the delay at the latest");
+}
+
 /* Whatever the numbers, what is due after n is not due before it. */
 static void
 test_any(void)
@@ -161,6 +172,7 @@ main(int argc, char **argv)
 	unit_seed(unit_choose_seed(argc, argv));
 	test_age();
 	test_ends_of_time();
+	test_ask_again();
 	test_any();
 	test_skew();
 	test_rules();

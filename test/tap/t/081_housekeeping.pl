@@ -109,13 +109,13 @@ subtest 'a delayed task holds what it still waits for' => sub {
 	sql(q{SELECT docrep.start('late', 'w1', 'w2', '{"continuous": true, "delay": "1 hour"}')});
 	is_in_the_end(q{SELECT state FROM docrep.scheduler_docs WHERE doc_id = 'late'}, 'running', 'it runs');
 	sql(q{SELECT docrep.set_tombstone_max_age('w1', '0')});
-	is_in_the_end(q{SELECT finished_at IS NOT NULL, done FROM docrep.housekeeping}, 't|0', 'a round has gone by and removed nothing');
+	is_in_the_end(q{SELECT finished_at IS NOT NULL, done FROM docrep.housekeeping WHERE kind = 'tombstones'}, 't|0', 'a round has gone by and removed nothing');
 	is(sql(q{SELECT docrep.info('w1')->'doc_del_count', (SELECT count(*) FROM w2 WHERE _id = 'x')}), '1|1', 'the tombstone is kept, as the target has not had it');
 	sql(q{UPDATE docrep.replicator SET doc = doc - 'delay'});
 	is_in_the_end(q{SELECT count(*) FROM w2 WHERE _id = 'x'}, '0', 'without the delay it arrives');
 	ok( wait_until(sub {
 			sql(q{SELECT docrep.start_housekeeping('w1')});
-			return wait_for_query($node, 'one', q{SELECT finished_at IS NOT NULL FROM docrep.housekeeping}, 't', 30)
+			return wait_for_query($node, 'one', q{SELECT finished_at IS NOT NULL FROM docrep.housekeeping WHERE kind = 'tombstones'}, 't', 30)
 			  && sql(q{SELECT docrep.info('w1')->'doc_del_count'}) eq '0'; }, 60, 'the tombstone to go'), 'and when its checkpoint says so it is removed');
 	sql(q{DELETE FROM docrep.replicator; DROP TABLE w1; DROP TABLE w2});
 };
