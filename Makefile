@@ -169,6 +169,13 @@ install: install-js
 .PHONY: install-js
 install-js: installdirs $(JS_PROGRAM)
 	$(INSTALL_PROGRAM) $(JS_PROGRAM) '$(DESTDIR)$(pkglibdir)/$(JS_PROGRAM)'
+else
+all: without-js
+.PHONY: without-js
+without-js: $(EXTENSION_SQL)
+	@echo "docrep: built without JavaScript: pkg-config finds no SpiderMonkey (mozjs-128, -115" >&2
+	@echo "        or -102) or no libseccomp.  Functions of design documents cannot be run then;" >&2
+	@echo "        on Debian, \"make setup\" installs what is missing." >&2
 endif
 
 uninstall: uninstall-js
