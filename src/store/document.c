@@ -188,6 +188,17 @@ take_member(SpecialMembers *special, const RawMember *member)
 }
 
 bool
+docrep_bodies_equal(Jsonb *a, Jsonb *b)
+{
+	bool		a_empty = a == NULL || JB_ROOT_COUNT(a) == 0;
+	bool		b_empty = b == NULL || JB_ROOT_COUNT(b) == 0;
+
+	if (a_empty || b_empty)
+		return a_empty && b_empty;
+	return compareJsonbContainers(&a->root, &b->root) == 0;
+}
+
+bool
 docrep_body_has_special(const JsonbContainer *object)
 {
 	RawCursor	cursor;

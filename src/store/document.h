@@ -36,6 +36,9 @@ extern void docrep_document_parse_value(const RawValue *doc, bool new_edits, Doc
 /* Does an object have members that begin with "_"? */
 extern bool docrep_body_has_special(const JsonbContainer *object);
 
+/* Do two bodies say the same?  NULL is {}. */
+extern bool docrep_bodies_equal(Jsonb *a, Jsonb *b);
+
 /*
  * The body of a local document: doc without _id and _rev, which are not looked
  * at, and what else is ignored in documents.  *deleted: it says _deleted.

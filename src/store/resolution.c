@@ -38,17 +38,6 @@ typedef struct Choice
 /* ---------- comparing ---------- */
 
 static bool
-same_body(Jsonb *a, Jsonb *b)
-{
-	bool		a_empty = a == NULL || JB_ROOT_COUNT(a) == 0;
-	bool		b_empty = b == NULL || JB_ROOT_COUNT(b) == 0;
-
-	if (a_empty || b_empty)
-		return a_empty && b_empty;
-	return compareJsonbContainers(&a->root, &b->root) == 0;
-}
-
-static bool
 same_text(const char *a, const char *b)
 {
 	return a && b && strcmp(a, b) == 0;
@@ -78,7 +67,7 @@ same_version(const LeafState *a, const LeafState *b)
 	DocAtts		x;
 	DocAtts		y;
 
-	if (!same_body(a->doc, b->doc))
+	if (!docrep_bodies_equal(a->doc, b->doc))
 		return false;
 	if (a->atts == NULL && b->atts == NULL)
 		return true;
@@ -256,7 +245,7 @@ choose_answer(const DocChange *change, Jsonb *body, bool deleted, Choice *choice
 {
 	for (int i = 0; i < change->nversions && !deleted; i++)
 	{
-		if (same_body(body, change->versions[i].leaf.doc))
+		if (docrep_bodies_equal(body, change->versions[i].leaf.doc))
 		{
 			choose_version(&change->versions[i], choice);
 			return;
@@ -314,7 +303,8 @@ apply_choice(DocChange *change, const Choice *choice)
 	docrep_atts_from_column(winner->leaf.atts, &winner_atts);
 	if (choice->deleted)
 		docrep_change_close_leaf(change, &winner->rev, choice->modified);
-	else if (!same_body(choice->doc, winner->leaf.doc) || !same_atts(&choice->atts, &winner_atts))
+	else if (!docrep_bodies_equal(choice->doc, winner->leaf.doc) ||
+			 !same_atts(&choice->atts, &winner_atts))
 	{
 		DocWrite   *write = palloc0(sizeof(DocWrite));
 

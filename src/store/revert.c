@@ -15,6 +15,7 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "store/companion.h"
+#include "store/document.h"
 #include "store/errcodes.h"
 #include "store/revert.h"
 #include "store/sql_support.h"
@@ -128,17 +129,6 @@ same_atts(const DocAtts *a, const DocAtts *b)
 	return true;
 }
 
-static bool
-same_body(Jsonb *a, Jsonb *b)
-{
-	bool		a_empty = a == NULL || JB_ROOT_COUNT(a) == 0;
-	bool		b_empty = b == NULL || JB_ROOT_COUNT(b) == 0;
-
-	if (a_empty || b_empty)
-		return a_empty && b_empty;
-	return compareJsonbContainers(&a->root, &b->root) == 0;
-}
-
 /*
  * The attachments that the edit brings: what the document has already stays what
  * it is, the others are taken up by the file with their content.
@@ -174,7 +164,7 @@ bring_back(Revert *r, const char *id, const DocState *state, const KeptVersion *
 		return UNCHANGED;
 	docrep_atts_from_column(version->atts, &then);
 	docrep_atts_from_column(state->live ? state->atts : NULL, &now);
-	if (state->live && same_body(version->doc, state->doc) && same_atts(&then, &now))
+	if (state->live && docrep_bodies_equal(version->doc, state->doc) && same_atts(&then, &now))
 		return UNCHANGED;
 	write = add_write(r, id);
 	write->body = version->doc;
