@@ -93,6 +93,29 @@ SELECT doc->'Conflicts'->>0 = _rev::text AS marked, note, live('b', 'a') FROM b;
 UPDATE b SET doc = '{"Conflicts": ["of interest"], "n": 3}';
 SELECT doc, live('b', 'a') FROM b;
 
+-- a resolver that takes the document away: what came in is stored all the same, as are markers that a trigger drops
+SELECT docrep.create_table('f');
+CREATE FUNCTION takes_away(tbl regclass, id text, versions docrep.version[]) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+	IF id = 'DELETE' THEN
+		DELETE FROM conflict_review.f WHERE _id = 'DELETE';
+	ELSE
+		PERFORM docrep.purge('conflict_review.f', jsonb_build_object(id, '["1-b"]'::jsonb));
+	END IF;
+	RETURN '{"n": 3}';
+END $$;
+SELECT docrep.set_conflict_policy('f', 'function', 'takes_away(regclass, text, docrep.version[])');
+SELECT incoming('f', id, '1-b', '{"n": 1}'), incoming('f', id, '1-a', '{"n": 2}') FROM unnest('{DELETE,purge}'::text[]) id;
+SELECT _id, doc, live('f', _id) FROM f ORDER BY 1;
+SELECT id, sqlstate, message FROM docrep.resolution_problems WHERE tbl = 'f'::regclass ORDER BY 1;
+SELECT docrep.set_conflict_policy('f', 'mark');
+CREATE FUNCTION drops() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN CASE WHEN NEW.doc ? 'n' THEN NEW END; END $$;
+CREATE TRIGGER drops BEFORE UPDATE OR INSERT ON f FOR EACH ROW EXECUTE FUNCTION drops();
+SELECT incoming('f', 'dropped', '1-b', '{"n": 1}'), incoming('f', 'dropped', '1-a', '{"n": 2}'), incoming('f', 'dropped', '1-c', '{"m": 2}'), incoming('f', 'new', '1-c', '{"m": 2}');
+SELECT _id, doc, live('f', _id) FROM f WHERE _id = 'dropped';
+SELECT id, sqlstate, message FROM docrep.resolution_problems WHERE tbl = 'f'::regclass ORDER BY 1;
+SELECT id, problem FROM docrep.check('f');
+
 -- what check() finds of a row that shows a conflict: the winner's body is gone, or the row has one, too
 SELECT docrep.create_table('k');
 SELECT docrep.set_conflict_policy('k', 'mark');
@@ -105,5 +128,5 @@ DO $$ BEGIN
 END $$;
 SELECT id, problem FROM docrep.check('k') WHERE id IS NOT NULL ORDER BY id;
 
-SELECT docrep.drop_table(x::regclass) FROM unnest('{t,m,r,s,b,k}'::text[]) x;
+SELECT docrep.drop_table(x::regclass) FROM unnest('{t,m,r,s,b,f,k}'::text[]) x;
 DROP SCHEMA conflict_review CASCADE;

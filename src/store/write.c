@@ -256,7 +256,8 @@ not_arrived(WriteJob *job, DocChange *change)
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("could not serialize access due to concurrent insert of document \"%s\"",
 						change->id)));
-	if (!job->isolate)
+	/* what the policy has made of it may be the reason: see write_without_policy */
+	if (!job->isolate || (!job->edits && !job->again && (change->nadded > 0 || change->marked)))
 		ereport(ERROR,
 				(errcode(ERRCODE_DOCREP_FORBIDDEN),
 				 errmsg("document \"%s\" could not be written", change->id),
@@ -477,7 +478,8 @@ write_without_policy(WriteJob *job, int at, const ErrorData *edata)
 		FreeErrorData(again);
 		return false;
 	}
-	docrep_rounds_problem(table, id, edata);
+	if (job->groups[at].writes[0]->sqlstate == 0)
+		docrep_rounds_problem(table, id, edata);
 	return true;
 }
 
