@@ -74,6 +74,13 @@ SELECT docrep.rev_generation(docrep.resolve('s', 'a', keep => '1-a'));
 SELECT doc, live('s', 'a') FROM s WHERE _id = 'a';
 SELECT id, problem FROM docrep.check('s');
 
+-- DELETE and purge end a problem, too
+SELECT incoming('s', id, '1-b', '{"n": 1}'), incoming('s', id, '1-a', '{"n": 2}') FROM unnest('{e,f}'::text[]) id;
+SELECT id, sqlstate FROM docrep.resolution_problems WHERE tbl = 's'::regclass ORDER BY 1;
+DELETE FROM s WHERE _id = 'e';
+SELECT docrep.purge('s', '{"f": ["1-a", "1-b"]}')->'purged';
+SELECT id, sqlstate FROM docrep.resolution_problems WHERE tbl = 's'::regclass ORDER BY 1;
+
 -- a body that is made of the marker is none: nothing is lost by it
 SELECT docrep.create_table('b');
 ALTER TABLE b ADD note text;

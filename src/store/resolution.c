@@ -114,6 +114,18 @@ can_follow(const Rev *rev)
 	return rev->gen < REV_MAX_GENERATION;
 }
 
+/* Somebody has acted, or the conflict ended elsewhere: what was counted is of no interest. */
+static void
+forget_rounds(DocTable *table, DocChange *change)
+{
+	if (table->info.conflict_policy == 0 || change->nold_leaves < 2)
+		return;
+	if (change->edit || change->nold_live > 1)
+		docrep_rounds_forget(table, change->id, false);
+	else if (change->nwrites > 0)
+		docrep_rounds_forget(table, change->id, true);
+}
+
 /* ---------- what goes along with an edit ---------- */
 
 /* Index of a revision that is a live leaf, or -1. */
@@ -162,6 +174,7 @@ docrep_change_close_deleted(DocTable *table, DocChange *change)
 	int			unmerged;
 
 	CommandCounterIncrement();
+	forget_rounds(table, change);
 	close_with_winner(table, change, &unmerged);
 	for (int i = change->old_marked ? 0 : 1; i < change->nold_leaves; i++)
 	{
@@ -360,18 +373,6 @@ notify_conflict(DocTable *table)
 	Async_Notify("docrep_conflict",
 				 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(table->rel)),
 											RelationGetRelationName(table->rel)));
-}
-
-/* Somebody has acted, or the conflict ended elsewhere: what was counted is of no interest. */
-static void
-forget_rounds(DocTable *table, DocChange *change)
-{
-	if (table->info.conflict_policy == 0 || change->nold_leaves < 2)
-		return;
-	if (change->edit || change->nold_live > 1)
-		docrep_rounds_forget(table, change->id, false);
-	else if (change->nwrites > 0)
-		docrep_rounds_forget(table, change->id, true);
 }
 
 Jsonb *

@@ -293,6 +293,8 @@ purge_all(DocTable *table, DocChange *change)
 	for (int i = 0; i < change->nold_leaves; i++)
 		(void) docrep_leaf_delete(table, change->id, &change->old_leaves[i]);
 	docrep_revisions_forget(table, change->id);
+	if (table->info.conflict_policy != 0 && change->nold_leaves > 1)
+		docrep_rounds_forget(table, change->id, false);
 	if (!change->was_live)
 		docrep_row_delete(table, docrep_dead_rel(table), &change->tid);
 	else
