@@ -37,6 +37,18 @@ UPDATE m SET doc = '{"n": 3}' WHERE _id = 'b';
 SELECT doc, live('m', _id) FROM m WHERE _id = 'b';
 SELECT id, problem FROM docrep.check('m');
 
+-- what is merged under a policy that merges no more is a conflict like any other, and closed by nobody but the user
+SELECT docrep.create_table('u');
+SELECT docrep.set_conflict_policy('u', 'identical');
+SELECT incoming('u', id, '1-b', '{"n": 1}'), incoming('u', id, '1-a', '{"n": 1}') FROM unnest('{a,b}'::text[]) id;
+SELECT docrep.set_conflict_policy('u', 'keep');
+UPDATE u SET doc = '{"n": 2}' WHERE _id = 'a';
+SELECT incoming('u', 'b', '1-z', '{"n": 3}');
+SELECT docrep.rev_generation(docrep.delete('u', 'b', '1-b'));
+SELECT _id, doc, live('u', _id) FROM u ORDER BY 1;
+SELECT id, rev, doc FROM docrep.conflicts('u') WHERE NOT is_winner;
+SELECT id, problem FROM docrep.check('u');
+
 -- DELETE of a marked row with former versions: it works, and what it closes is kept as docrep.delete() keeps it
 SELECT docrep.create_table('r');
 SELECT docrep.set_conflict_policy('r', 'mark'), docrep.set_revisions('r', keep => 10);
@@ -135,5 +147,5 @@ DO $$ BEGIN
 END $$;
 SELECT id, problem FROM docrep.check('k') WHERE id IS NOT NULL ORDER BY id;
 
-SELECT docrep.drop_table(x::regclass) FROM unnest('{t,m,r,s,b,f,k}'::text[]) x;
+SELECT docrep.drop_table(x::regclass) FROM unnest('{t,m,u,r,s,b,f,k}'::text[]) x;
 DROP SCHEMA conflict_review CASCADE;

@@ -140,7 +140,8 @@ live_leaf(const RevTree *tree, const Rev *rev)
 /*
  * The stored winner has been superseded: leaves that said the same as it go with it; if it
  * was shown as a conflict and is now edited here, all others, too.  *unmerged gets the
- * number of versions that were in conflict before.
+ * number of versions that were in conflict before.  What is merged under a policy
+ * that merges no more is a conflict like any other.
  */
 static void
 close_with_winner(DocTable *table, DocChange *change, int *unmerged)
@@ -149,6 +150,7 @@ close_with_winner(DocTable *table, DocChange *change, int *unmerged)
 	/* one that is gone was purged, and what said the same is what is left of it */
 	bool		superseded = winner >= 0 && change->tree->nodes[winner].nchildren > 0;
 	bool		all = superseded && change->edit && change->old_marked && !change->keep_conflict;
+	bool		merges = (table->info.conflict_policy & DOCREP_POLICY_IDENTICAL) != 0;
 
 	*unmerged = 1;
 	for (int i = 1; i < change->nold_live; i++)
@@ -161,7 +163,7 @@ close_with_winner(DocTable *table, DocChange *change, int *unmerged)
 			leaf.merged;
 		if (!merged)
 			(*unmerged)++;
-		if (superseded && (merged || all) && can_follow(rev) &&
+		if (superseded && ((merged && merges) || all) && can_follow(rev) &&
 			live_leaf(change->tree, rev) >= 0)
 			docrep_change_close_leaf(change, rev,
 									 change->nwrites > 0 ? change->writes[0]->modified : 0);
@@ -410,7 +412,7 @@ docrep_change_resolve(DocTable *table, DocChange *change)
 		forget_rounds(table, change);
 	if (live < 2)
 		return;
-	if (table->info.conflict_policy != 0 || change->again)
+	if (table->info.conflict_policy != 0 || change->again || unmerged < change->nold_live)
 	{
 		read_versions(table, change);
 		change->unresolved = count_unmerged(change);

@@ -470,7 +470,8 @@ write_without_policy(WriteJob *job, int at, const ErrorData *edata)
 
 	if ((policy & ~DOCREP_POLICY_IDENTICAL) == 0 || job->edits || job->again)
 		return false;
-	table->info.conflict_policy = 0;
+	/* what is merged stays so: that is in no row that could be refused */
+	table->info.conflict_policy = policy & DOCREP_POLICY_IDENTICAL;
 	again = write_together(job, at, at + 1);
 	table->info.conflict_policy = policy;
 	if (again)
