@@ -135,6 +135,14 @@ SELECT _id, doc, live('f', _id) FROM f WHERE _id = 'dropped';
 SELECT id, sqlstate, message FROM docrep.resolution_problems WHERE tbl = 'f'::regclass ORDER BY 1;
 SELECT id, problem FROM docrep.check('f');
 
+-- a resolver that raises: the conflict stays, and shows
+CREATE FUNCTION fails(tbl regclass, id text, versions docrep.version[]) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no idea'; END $$;
+SELECT docrep.create_table('g');
+SELECT docrep.set_conflict_policy('g', 'mark', 'fails(regclass, text, docrep.version[])');
+SELECT incoming('g', 'a', '1-b', '{"n": 1}'), incoming('g', 'a', '1-a', '{"n": 2}');
+SELECT doc, live('g', 'a') FROM g;
+SELECT id, sqlstate, message FROM docrep.resolution_problems WHERE tbl = 'g'::regclass;
+
 -- what check() finds of a row that shows a conflict: the winner's body is gone, or the row has one, too
 SELECT docrep.create_table('k');
 SELECT docrep.set_conflict_policy('k', 'mark');
@@ -147,5 +155,5 @@ DO $$ BEGIN
 END $$;
 SELECT id, problem FROM docrep.check('k') WHERE id IS NOT NULL ORDER BY id;
 
-SELECT docrep.drop_table(x::regclass) FROM unnest('{t,m,u,r,s,b,f,k}'::text[]) x;
+SELECT docrep.drop_table(x::regclass) FROM unnest('{t,m,u,r,s,b,f,g,k}'::text[]) x;
 DROP SCHEMA conflict_review CASCADE;
