@@ -313,6 +313,18 @@ SELECT count(*) FROM problems WHERE id = 'ping';
 SELECT incoming('n', 'ping', '99-a', '{}');
 SELECT docrep.conflict_count('n'), (SELECT rounds FROM docrep.resolutions WHERE id = 'ping');
 
+-- counts that have come to rest go after a week, but for those that report a problem
+\c -
+SET docrep.housekeeping = off;
+SET client_min_messages = error;
+INSERT INTO docrep.resolutions (tbl, id, rounds, policy, sqlstate, at)
+	SELECT uuid, v.id, 1, 'latest', v.sqlstate, now() - v.age FROM docrep.document_tables,
+		(VALUES ('old', NULL, interval '8 days'), ('recent', NULL, '6 days'), ('problem', 'DR409', '8 days')) v (id, sqlstate, age)
+	WHERE tbl = 'n'::regclass;
+SELECT incoming('n', 'rest', '1-a', '{"i": 1}'), incoming('n', 'rest', '1-b', '{"i": 2}');
+SELECT id FROM docrep.resolutions WHERE id IN ('old', 'recent', 'problem', 'rest') ORDER BY id;
+RESET client_min_messages;
+
 SELECT docrep.drop_table('p'), docrep.drop_table('m'), docrep.drop_table('m_copy'), docrep.drop_table('o'), docrep.drop_table('n');
 SELECT count(*) FROM docrep.resolutions;
 DROP VIEW problems;

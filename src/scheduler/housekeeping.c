@@ -30,11 +30,15 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/timeout.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
 /* What a step does at most: documents whose conflicts are resolved, ... */
 #define CONFLICTS_A_STEP	100
+/* ... some at a time, as long as that takes no longer (ms) */
+#define CONFLICTS_AT_A_TIME	10
+#define CONFLICTS_TIME		10000
 /* ... revisions or tombstones that are removed. */
 #define ROWS_A_STEP			1000
 /* A lock that is not had in this time is waited for without a process: the step is tried again. */
@@ -43,6 +47,7 @@
 #define TURN				1000
 
 int			docrep_housekeeping_interval = 3600;
+int			docrep_housekeeping_timeout = 300;
 
 /* A row of docrep.table_jobs that was marked for this process. */
 typedef struct Task
@@ -53,6 +58,7 @@ typedef struct Task
 	int64		version;
 	char	   *position;		/* NULL: at the beginning */
 	bool		fresh;			/* a round begins */
+	bool		timed_out;		/* the last step took too long */
 } Task;
 
 /* What a step has done. */
@@ -79,8 +85,8 @@ next_task(void)
 
 	docrep_internal_begin(&sql);
 	docrep_internal_execute(&plan,
-							"SELECT tbl, kind, version, position, started_at IS NULL OR finished_at IS NOT NULL"
-							" FROM docrep.table_jobs WHERE state IN ('starting', 'running')"
+							"SELECT tbl, kind, version, position, started_at IS NULL OR finished_at IS NOT NULL,"
+							" coalesce(sqlstate = '57014', false) FROM docrep.table_jobs WHERE state IN ('starting', 'running')"
 							" ORDER BY updated_at", 0, NULL, NULL, NULL, true, 0);
 	MemoryContextSwitchTo(caller);
 	n = (int) SPI_processed;
@@ -97,6 +103,7 @@ next_task(void)
 		tasks[i].version = DatumGetInt64(SPI_getbinval(row, desc, 3, &isnull));
 		tasks[i].position = position ? MemoryContextStrdup(caller, position) : NULL;
 		tasks[i].fresh = DatumGetBool(SPI_getbinval(row, desc, 5, &isnull));
+		tasks[i].timed_out = DatumGetBool(SPI_getbinval(row, desc, 6, &isnull));
 	}
 	docrep_internal_end(&sql);
 
@@ -222,10 +229,14 @@ count_of(const char *text)
 	return text ? DatumGetInt64(DirectFunctionCall1(int8in, CStringGetDatum(text))) : 0;
 }
 
-/* Resolve some conflicts again. */
+/*
+ * Resolve some conflicts again.  After a step that took too long one at a time, so that only
+ * the document whose resolver hangs stays behind.
+ */
 static void
 resolve_conflicts(const Task *task, Progress *progress)
 {
+	TimestampTz begun = GetCurrentTimestamp();
 	char	   *n;
 
 	if (task->fresh)
@@ -233,10 +244,16 @@ resolve_conflicts(const Task *task, Progress *progress)
 		query("SELECT docrep.conflict_count($1)", task, 0, NULL, &n, NULL);
 		progress->total = count_of(n);
 	}
-	query("SELECT r.examined, r.last FROM docrep.resolve_conflicts($1, $2, $3) r", task,
-		  CONFLICTS_A_STEP, task->position, &n, &progress->position);
-	progress->done = count_of(n);
-	progress->finished = progress->position == NULL;
+	progress->position = task->position;
+	do
+	{
+		query("SELECT r.examined, r.last FROM docrep.resolve_conflicts($1, $2, $3) r", task,
+			  task->timed_out ? 1 : CONFLICTS_AT_A_TIME, progress->position, &n,
+			  &progress->position);
+		progress->done += count_of(n);
+		progress->finished = progress->position == NULL;
+	} while (!progress->finished && !task->timed_out && progress->done < CONFLICTS_A_STEP &&
+			 !TimestampDifferenceExceeds(begun, GetCurrentTimestamp(), CONFLICTS_TIME));
 }
 
 /* Is there to be no former version of the table any more?  Some may be passed over once. */
@@ -298,6 +315,25 @@ clean_tombstones(const Task *task, Progress *progress)
 		  task, ROWS_A_STEP, task->position, &n, &progress->position);
 	progress->done = count_of(n);
 	progress->finished = progress->position == NULL;
+}
+
+/*
+ * A step holds locks, and what it calls may hang: it has its time.  The timeout of statements is
+ * what there is for that, and it is not in use here.
+ */
+static void
+begin_time_limit(void)
+{
+	if (docrep_housekeeping_timeout > 0)
+		enable_timeout_after(STATEMENT_TIMEOUT, docrep_housekeeping_timeout * 1000);
+}
+
+/* It may have struck just now, when nothing was left to be interrupted. */
+static void
+end_time_limit(void)
+{
+	disable_timeout(STATEMENT_TIMEOUT, false);
+	QueryCancelPending = false;
 }
 
 /* One step of a task; what came of it in the current context. */
@@ -384,7 +420,9 @@ step(MemoryContext cxt)
 		{
 			Progress	progress = {0};
 
+			begin_time_limit();
 			do_step(chosen, &progress);
+			end_time_limit();
 			if (progress.over)
 				forget_task(chosen);
 			else
@@ -395,6 +433,7 @@ step(MemoryContext cxt)
 	}
 	PG_CATCH();
 	{
+		end_time_limit();
 		/* what is no task's fault ends the run, and the keeper comes back to it */
 		if (task == NULL)
 			PG_RE_THROW();
@@ -442,6 +481,7 @@ docrep_housekeeping_run(const ReplicationHooks *hooks)
 	TimestampTz begun = GetCurrentTimestamp();
 	ReplicationStats figures = {0};
 	bool		more = true;
+	char	   *lock_timeout = pstrdup(GetConfigOption("lock_timeout", false, false));
 
 	SetConfigOption("lock_timeout", LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION);
 	figures.changes_pending = -1;
@@ -460,6 +500,8 @@ docrep_housekeeping_run(const ReplicationHooks *hooks)
 			break;
 		}
 	}
+	/* the process goes on with others' jobs, perhaps */
+	SetConfigOption("lock_timeout", lock_timeout, PGC_SUSET, PGC_S_SESSION);
 	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(cxt);
 	return pstrdup("{}");

@@ -20,6 +20,9 @@ extern bool docrep_housekeeping;
 /* docrep.housekeeping_interval, in s */
 extern int	docrep_housekeeping_interval;
 
+/* docrep.housekeeping_timeout, in s: of a step; 0: none */
+extern int	docrep_housekeeping_timeout;
+
 /* For docrep.c: what sets a policy for conflicts asks for them to be resolved again. */
 extern void docrep_housekeeping_install_hooks(void);
 

@@ -114,6 +114,10 @@ docrep_scheduler_define_gucs(void)
 					  "How often kept revisions and tombstones of a table are looked through for those beyond their bounds.",
 					  "For tables that have such bounds: see docrep.set_revisions() and docrep.set_tombstone_max_age().",
 					  &docrep_housekeeping_interval, 3600, 1, INT_MAX / 1000, GUC_UNIT_S);
+	define_reloadable("docrep.housekeeping_timeout",
+					  "A step of housekeeping that takes longer is ended, and tried again later; 0: none is.",
+					  "It holds locks, and calls a table's resolver for conflicts.",
+					  &docrep_housekeeping_timeout, 300, 0, INT_MAX / 1000, GUC_UNIT_S);
 	define_reloadable("docrep.cycle_interval",
 					  "With \"retry\": \"cycles\", how long a cycle lasts while the source stands still.",
 					  NULL,

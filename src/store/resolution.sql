@@ -21,6 +21,8 @@ CREATE TABLE docrep.resolutions (
 	at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
 	PRIMARY KEY (tbl, id)
 );
+-- what has come to rest, and is removed one day
+CREATE INDEX resolutions_at ON docrep.resolutions (at) WHERE sqlstate IS NULL;
 COMMENT ON TABLE docrep.resolutions IS
 	'How often conflicts of a document have been resolved automatically in a row, and why one was not; read it through docrep.resolution_problems';
 

@@ -8,12 +8,14 @@
  * forgotten when somebody acts (an edit here, docrep.resolve, a change of the policy), when
  * another database has ended the conflict, and when the document is edited elsewhere
  * without one a while later, so that a busy document's conflicts of a year do not
- * add up.
+ * add up.  Counts that have come to rest, and report no problem, go after a week: who
+ * resolves conflicts removes some of them now and then.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "store/errcodes.h"
 #include "store/internal_sql.h"
@@ -22,6 +24,35 @@
 #include "store/table_settings.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
+#include "utils/timestamp.h"
+
+/* Old counts that one process removes at a time, and how often it looks for them (ms) */
+#define OLD_AT_A_TIME	"1000"
+#define OLD_INTERVAL	(10 * 60 * 1000)
+
+/*
+ * Remove some counts that nobody will go on with; nobody is waited for.  Not where a row
+ * that somebody else has written since would be an error.
+ */
+static void
+remove_old(void)
+{
+	static SPIPlanPtr plan = NULL;
+	static TimestampTz last = 0;
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (IsolationUsesXactSnapshot())
+		return;
+	if (last != 0 && !TimestampDifferenceExceeds(last, now, OLD_INTERVAL))
+		return;
+	last = now;
+	docrep_internal_execute(&plan,
+							"DELETE FROM docrep.resolutions WHERE ctid = ANY (ARRAY("
+							" SELECT ctid FROM docrep.resolutions"
+							" WHERE sqlstate IS NULL AND at < now() - interval '7 days'"
+							" ORDER BY at LIMIT " OLD_AT_A_TIME " FOR UPDATE SKIP LOCKED))",
+							0, NULL, NULL, NULL, false, 0);
+}
 
 /* The number of resolutions so far; *reported: it has been said that these are too many. */
 static int
@@ -82,6 +113,7 @@ docrep_rounds_next(DocTable *table, const char *id)
 	key[0] = UUIDPGetDatum(&table->info.uuid);
 	key[1] = CStringGetTextDatum(id);
 	docrep_internal_begin(&sql);
+	remove_old();
 	may = read_rounds(key, &reported) < DOCREP_MAX_ROUNDS;
 	if (may)
 		write_row(table, id, 1, NULL, NULL);

@@ -339,6 +339,31 @@ SQL
 	sql('DROP TABLE q');
 };
 
+subtest 'a resolver that hangs' => sub {
+	$node->append_conf('postgresql.conf', "docrep.housekeeping_timeout = 1\n");
+	$node->reload;
+	make_conflicts('h', 30);
+	sql(<<'SQL');
+CREATE TABLE hangs();
+CREATE FUNCTION hang(tbl regclass, id text, versions docrep.version[]) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+	IF id = 'd000005' AND EXISTS (SELECT FROM pg_class WHERE relname = 'hangs') THEN
+		PERFORM pg_sleep(1000);
+	END IF;
+	RETURN versions[1].doc;
+END $$;
+SELECT docrep.set_conflict_policy('h', 'function', 'public.hang(regclass,text,docrep.version[])');
+SQL
+	is_in_the_end(q{SELECT last_sqlstate, done FROM docrep.housekeeping WHERE tbl = 'h'::regclass}, '57014|4', 'is ended, and what comes before it is done');
+	is_in_the_end(q{SELECT state, error_count > 2 FROM docrep.housekeeping WHERE tbl = 'h'::regclass}, 'error|t', 'which is tried again, with pauses');
+	is(sql(q{SELECT docrep.conflict_count('h')}), '26', 'the others wait');
+	sql('DROP TABLE hangs');
+	is_in_the_end(q{SELECT docrep.conflict_count('h'), state, error_count, last_sqlstate IS NULL FROM docrep.housekeeping WHERE tbl = 'h'::regclass}, '0|done|0|t', 'when it does not hang any more all is done');
+	sql('DROP TABLE h; DROP FUNCTION hang');
+	$node->append_conf('postgresql.conf', "docrep.housekeeping_timeout = 300\n");
+	$node->reload;
+};
+
 subtest 'others need not wait for long' => sub {
 	my $narrow = new_node('narrow', conf => "docrep.max_workers = 1\ndocrep.park_after = 0\n");
 	my $do = sub { return $narrow->safe_psql('postgres', $_[0]) };
