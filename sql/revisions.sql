@@ -1,5 +1,6 @@
 -- Former versions of documents: keeping, reading, bounds, reverting.
 SET client_min_messages = warning;
+SET docrep.housekeeping = off;		-- it would clean, too
 CREATE SCHEMA revisions;
 SET search_path = revisions, public;
 

@@ -79,6 +79,8 @@ docrep_set_revisions(PG_FUNCTION_ARGS)
 		if (docrep_settings_read(uuid)->revisions_keep < 0)
 			note_beginning(table);
 	}
+	/* before the settings, which are followed by what housekeeping has to do: a cleaning locks in this order */
+	docrep_revisions_recheck(uuid);
 	docrep_settings_write(uuid, "revisions_keep", INT4OID, Int32GetDatum(keep), off);
 	docrep_settings_write(uuid, "revisions_max_age", INTERVALOID, IntervalPGetDatum(max_age),
 						  max_age == NULL);
@@ -86,7 +88,6 @@ docrep_set_revisions(PG_FUNCTION_ARGS)
 						  false);
 	if (off)
 		docrep_settings_write(uuid, "revisions_since", TIMESTAMPTZOID, (Datum) 0, true);
-	docrep_revisions_recheck(uuid);
 	CacheInvalidateRelcacheByRelid(table->info.relid);
 	docrep_table_close(table, NoLock);
 	PG_RETURN_VOID();
