@@ -157,6 +157,12 @@ sandbox_close()
 	for (int call : denied_calls)
 		ok = ok && seccomp_rule_add(filter, SCMP_ACT_ERRNO(EACCES), call, 0) == 0;
 	ok = ok && seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1) == 0;	/* all threads */
+
+	/*
+	 * System calls as programs of another kind make them (32 bits, x32).  By default that ends
+	 * the thread alone: the other would remain, and the backend wait for nobody.
+	 */
+	ok = ok && seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS) == 0;
 	ok = ok && add_partial_rules(filter) && seccomp_load(filter) == 0;
 	seccomp_release(filter);
 	return ok;
@@ -181,6 +187,17 @@ attempt(const char *what)
 	if (strcmp(what, "executable") == 0)
 		return mmap(nullptr, 4096, PROT_READ | PROT_WRITE | PROT_EXEC,
 					MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED;
+#ifdef __x86_64__
+	if (strcmp(what, "32 bits") == 0)
+	{
+		long		pid = 20;	/* getpid() of 32 bit programs */
+
+		__asm__ volatile ("int $0x80" : "+a" (pid) : : "memory", "r8", "r9", "r10", "r11");
+		return pid > 0;
+	}
+	if (strcmp(what, "x32") == 0)
+		return syscall(0x40000000 + __NR_getpid) > 0;
+#endif
 	if (strcmp(what, "nothing") == 0)
 		return true;
 	_exit(DOCREP_JS_EXIT_START);
