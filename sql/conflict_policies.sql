@@ -322,6 +322,8 @@ INSERT INTO docrep.resolutions (tbl, id, rounds, policy, sqlstate, at)
 		(VALUES ('old', NULL, interval '8 days'), ('recent', NULL, '6 days'), ('problem', 'DR409', '8 days')) v (id, sqlstate, age)
 	WHERE tbl = 'n'::regclass;
 SELECT incoming('n', 'rest', '1-a', '{"i": 1}'), incoming('n', 'rest', '1-b', '{"i": 2}');
+SELECT count(*) AS "a first resolution is not counted" FROM docrep.resolutions WHERE id = 'rest';
+SELECT incoming('n', 'rest', '1-c', '{"i": 3}');
 SELECT id FROM docrep.resolutions WHERE id IN ('old', 'recent', 'problem', 'rest') ORDER BY id;
 RESET client_min_messages;
 
