@@ -369,6 +369,24 @@ take_arguments(JSContext *cx, Frame *frame, int nargs, JS::RootedValueArray < DO
 	return true;
 }
 
+/*
+ * A validation that is asynchronous would refuse nothing: what its promise will say comes too
+ * late.  False, with an exception, if this is what one returned.
+ */
+static bool
+is_no_promise(JSContext *cx, JS::HandleValue result)
+{
+	if (!result.isObject())
+		return true;
+
+	JS::RootedObject object(cx, &result.toObject());
+
+	if (!JS::IsPromiseObject(object))
+		return true;
+	JS_ReportErrorASCII(cx, "a validation function must not be async, nor return a promise");
+	return false;
+}
+
 /* Makes one call.  False with an exception, or interrupted. */
 static bool
 call(JSContext *cx, Frame *frame, int nargs, bool *passes)
@@ -383,6 +401,8 @@ call(JSContext *cx, Frame *frame, int nargs, bool *passes)
 	if (function->kind != KIND_VIEW)
 		self = function->realm->ddoc;
 	if (!JS::Call(cx, self, function->value, JS::HandleValueArray::subarray(values, 0, nargs), &result))
+		return false;
+	if (function->kind == KIND_VALIDATE && !is_no_promise(cx, result))
 		return false;
 	*passes = function->kind == KIND_VIEW ? call_state.emitted :
 		function->kind == KIND_VALIDATE || JS::ToBoolean(result);

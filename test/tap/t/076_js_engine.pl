@@ -138,6 +138,8 @@ subtest 'what functions find' => sub {
 	is(once('function(doc) { return true }', undef, kind => 'view'), 'no', 'a view that does not');
 	is(once('function(n, o, ctx, sec) { if (o === null && ctx.name === "me" && sec.admins) throw { forbidden: "f" } }', {},
 			kind => 'validate', args => [ undef, { name => 'me' }, { admins => {} } ]), 'forbidden f', 'the arguments of a validation');
+	like(once('async function() { throw { forbidden: "no" } }', {}, kind => 'validate', args => [ undef, {}, {} ]),
+		qr/^failed Error: a validation function must not be async/, 'a validation whose promise would refuse too late');
 	is(once('function() { return false }', {}, kind => 'validate', args => [ undef, {}, {} ]), 'yes',
 		'what a validation returns does not matter');
 
