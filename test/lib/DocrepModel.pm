@@ -91,7 +91,9 @@ sub take
 	my $tree = $self->tree($id);
 	my $new = 0;
 
-	$self->{before}{$id} //= [ winner($tree), grep { $self->{merged}{"$id $_"} } live($tree) ] if %$tree;
+	# as it was before the first that is new
+	$self->{before}{$id} //= [ winner($tree), grep { $self->{merged}{"$id $_"} } live($tree) ]
+	  if %$tree && grep { !$tree->{ $_->[0] } } @path;
 	foreach my $step (@path)
 	{
 		my ($rev, $node) = @$step;
@@ -154,7 +156,9 @@ sub resolve
 	{
 		$body = $self->{prefer}->(map { $tree->{$_}{body} } @versions);
 		return $plan unless defined $body;
-		$modified = undef;
+		# the time of the first version that says so; a body of its own is as new as the newest
+		my ($said) = grep { $tree->{$_}{body} eq $body } @versions;
+		$modified = defined $said ? $tree->{$said}{modified} : undef;
 	}
 	return { on => $winner, body => $body, close => [ @losers, @outlived ], modified => $modified };
 }
