@@ -296,3 +296,27 @@ docrep_atts_from_json(const JsonbContainer *member, DocAtts *atts)
 		read_attachment(&item, &atts->atts[atts->n++]);
 	qsort(atts->atts, atts->n, sizeof(DocAtt), compare_atts);
 }
+
+/* Are two texts the same?  NULL equals NULL. */
+static bool
+same_text(const char *a, const char *b)
+{
+	return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+bool
+docrep_atts_equal(const DocAtts *a, const DocAtts *b)
+{
+	if (a->n != b->n)
+		return false;
+	for (int i = 0; i < a->n; i++)
+	{
+		const DocAtt *x = &a->atts[i];
+		const DocAtt *y = &b->atts[i];
+
+		if (!same_text(x->name, y->name) || !same_text(x->digest, y->digest) ||
+			!same_text(x->content_type, y->content_type) || !same_text(x->encoding, y->encoding))
+			return false;
+	}
+	return true;
+}

@@ -149,4 +149,10 @@ extern bytea *docrep_content_get_part(DocTable *table, const DocAtt *att, int64 
 extern void docrep_contents_of_doc(DocTable *table, const char *id, const DocAtt *wanted,
 								   int n, int64 *files);
 
+/*
+ * Are the attachments the same, whichever revision brought them: names, digests, types and
+ * encodings?  Both are in order of names, and their digests are known.
+ */
+extern bool docrep_atts_equal(const DocAtts *a, const DocAtts *b);
+
 #endif							/* DOCREP_STORE_ATTACHMENT_H */

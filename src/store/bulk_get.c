@@ -103,17 +103,6 @@ add_error(RawBuilder *answers, const GetRequest *request)
 	docrep_raw_add_built(answers, NULL, &item);
 }
 
-/* Add {"ok": document} to the answers for one document. */
-static void
-add_ok(RawBuilder *answers, Jsonb *document)
-{
-	RawBuilder	item;
-
-	docrep_raw_init(&item, true, 1);
-	docrep_raw_add_jsonb(&item, "ok", document);
-	docrep_raw_add_built(answers, NULL, &item);
-}
-
 /* {"id": ..., "docs": [...]} for one document. */
 static Jsonb *
 answer_request(DocTable *table, const GetRequest *request, bool latest, const DocShow *show)
@@ -133,14 +122,14 @@ answer_request(DocTable *table, const GetRequest *request, bool latest, const Do
 	}
 	docrep_raw_init(&answers, false, n);
 	for (int i = 0; i < n; i++)
-		add_ok(&answers, docrep_open_doc_json(&doc, leaves[i], show));
+		docrep_raw_add_ok(&answers, docrep_open_doc_json(&doc, leaves[i], show));
 	if (n == 0)
 	{
 		Jsonb	   *kept = !request->has_rev ? NULL :
 			docrep_open_doc_kept_json(&doc, &request->rev, show);
 
 		if (kept)
-			add_ok(&answers, kept);
+			docrep_raw_add_ok(&answers, kept);
 		else
 			add_error(&answers, request);
 	}

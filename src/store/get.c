@@ -20,17 +20,6 @@
 
 PG_FUNCTION_INFO_V1(docrep_get);
 
-/* Add {"ok": document}. */
-static void
-add_ok(RawBuilder *result, Jsonb *document)
-{
-	RawBuilder	item;
-
-	docrep_raw_init(&item, true, 1);
-	docrep_raw_add_jsonb(&item, "ok", document);
-	docrep_raw_add_built(result, NULL, &item);
-}
-
 /* Add {"ok": document} for each of the leaves that was not added before. */
 static void
 add_leaves(RawBuilder *result, OpenDoc *doc, const int32 *leaves, int n, bool *added,
@@ -41,7 +30,7 @@ add_leaves(RawBuilder *result, OpenDoc *doc, const int32 *leaves, int n, bool *a
 		if (added[leaves[i]])
 			continue;
 		added[leaves[i]] = true;
-		add_ok(result, docrep_open_doc_json(doc, leaves[i], show));
+		docrep_raw_add_ok(result, docrep_open_doc_json(doc, leaves[i], show));
 	}
 }
 
@@ -107,7 +96,7 @@ get_open_revs(OpenDoc *doc, Jsonb *open_revs, bool latest, const DocShow *asked)
 		if (n > 0)
 			add_leaves(&result, doc, leaves, n, added, &show);
 		else if ((kept = docrep_open_doc_kept_json(doc, &rev, &show)) != NULL)
-			add_ok(&result, kept);
+			docrep_raw_add_ok(&result, kept);
 		else
 			add_missing(&result, &rev);
 	}

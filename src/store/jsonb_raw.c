@@ -396,3 +396,13 @@ docrep_raw_finish(RawBuilder *builder)
 	Assert(writer.off == datalen);
 	return result;
 }
+
+void
+docrep_raw_add_ok(RawBuilder *array, Jsonb *document)
+{
+	RawBuilder	item;
+
+	docrep_raw_init(&item, true, 1);
+	docrep_raw_add_jsonb(&item, "ok", document);
+	docrep_raw_add_built(array, NULL, &item);
+}

@@ -105,4 +105,7 @@ extern Jsonb *docrep_raw_finish(RawBuilder *builder);
 /* Finish the inner builder and add what comes out to the outer one. */
 extern void docrep_raw_add_built(RawBuilder *outer, const char *key, RawBuilder *inner);
 
+/* Add {"ok": document} to an array, as CouchDB answers with several revisions. */
+extern void docrep_raw_add_ok(RawBuilder *array, Jsonb *document);
+
 #endif							/* DOCREP_STORE_JSONB_RAW_H */

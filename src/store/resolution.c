@@ -38,30 +38,6 @@ typedef struct Choice
 /* ---------- comparing ---------- */
 
 static bool
-same_text(const char *a, const char *b)
-{
-	return a && b && strcmp(a, b) == 0;
-}
-
-/* Equal attachments: names, digests and types; both lists are in order of names. */
-static bool
-same_atts(const DocAtts *a, const DocAtts *b)
-{
-	if (a->n != b->n)
-		return false;
-	for (int i = 0; i < a->n; i++)
-	{
-		const DocAtt *x = &a->atts[i];
-		const DocAtt *y = &b->atts[i];
-
-		if (!same_text(x->name, y->name) || !same_text(x->digest, y->digest) ||
-			!same_text(x->content_type, y->content_type))
-			return false;
-	}
-	return true;
-}
-
-static bool
 same_version(const LeafState *a, const LeafState *b)
 {
 	DocAtts		x;
@@ -73,7 +49,7 @@ same_version(const LeafState *a, const LeafState *b)
 		return true;
 	docrep_atts_from_column(a->atts, &x);
 	docrep_atts_from_column(b->atts, &y);
-	return same_atts(&x, &y);
+	return docrep_atts_equal(&x, &y);
 }
 
 /* ---------- adding revisions ---------- */
@@ -319,7 +295,7 @@ apply_choice(DocChange *change, const Choice *choice)
 	if (choice->deleted)
 		docrep_change_close_leaf(change, &winner->rev, choice->modified);
 	else if (!docrep_bodies_equal(choice->doc, winner->leaf.doc) ||
-			 !same_atts(&choice->atts, &winner_atts))
+			 !docrep_atts_equal(&choice->atts, &winner_atts))
 	{
 		DocWrite   *write = palloc0(sizeof(DocWrite));
 

@@ -111,24 +111,6 @@ same_text(const char *a, const char *b)
 	return a == b || (a && b && strcmp(a, b) == 0);
 }
 
-/* Are the attachments the same, whichever revision brought them? */
-static bool
-same_atts(const DocAtts *a, const DocAtts *b)
-{
-	if (a->n != b->n)
-		return false;
-	for (int i = 0; i < a->n; i++)
-	{
-		const DocAtt *x = &a->atts[i];
-		const DocAtt *y = &b->atts[i];
-
-		if (!same_text(x->name, y->name) || !same_text(x->digest, y->digest) ||
-			!same_text(x->content_type, y->content_type) || !same_text(x->encoding, y->encoding))
-			return false;
-	}
-	return true;
-}
-
 /*
  * The attachments that the edit brings: what the document has already stays what
  * it is, the others are taken up by the file with their content.
@@ -164,7 +146,7 @@ bring_back(Revert *r, const char *id, const DocState *state, const KeptVersion *
 		return UNCHANGED;
 	docrep_atts_from_column(version->atts, &then);
 	docrep_atts_from_column(state->live ? state->atts : NULL, &now);
-	if (state->live && docrep_bodies_equal(version->doc, state->doc) && same_atts(&then, &now))
+	if (state->live && docrep_bodies_equal(version->doc, state->doc) && docrep_atts_equal(&then, &now))
 		return UNCHANGED;
 	write = add_write(r, id);
 	write->body = version->doc;
