@@ -465,7 +465,7 @@ sub spoil_feed
 
 	$feed->{given} += @$rows;
 	return '' if $what eq 'hold' || $feed->{given} < $after + ($what eq 'cut' ? 1 : 0);
-	($next) = splice @$rows, $left if $what eq 'cut';
+	($next) = splice @$rows, $left if $what eq 'cut' || $what eq 'mute';
 	$feed->{over} = $over{$what};
 	my $text = $what eq 'text' ? $feed->{fault}{text} : $what eq 'cut' ? substr $next, 0, length($next) / 2
 	  : $what eq 'end' ? "{\"last_seq\":$json_seq,\"pending\":0}\n" : '';

@@ -219,9 +219,10 @@ foreach my $name (sort keys %unfit)
 	$lab->run($case, %options);
 	add($case, 1);
 	arrived($case, '... and the next run');
-	wait_until(sub { asked($case, 'longpoll') > $polls }, 30, 'the next run to poll');
+	# another process does not know, and one row may be enough for it to believe in streams
 	if (process_of($case) eq $pid)
 	{
+		wait_until(sub { asked($case, 'longpoll') > $polls }, 30, 'the next run to poll');
 		is($couch->hits($fault), $hits, '... of the same process knows that it has to poll');
 		$same_process++;
 	}
