@@ -82,9 +82,11 @@ is($standby->safe_psql('postgres', q{SELECT coalesce(string_agg(doc_id || ' ' ||
 	'', 'the tasks have gone on from their checkpoints');
 is_same_contents(contents($standby, 'postgres', 's', digest => 1), contents($standby, 'postgres', 'local', digest => 1), 'the copies are the same: local');
 is_same_contents(contents($standby, 'postgres', 's', digest => 1), contents($third, 'postgres', 'push', digest => 1), '... in another server');
-$standby->safe_psql('postgres', q{DELETE FROM docrep.replicator WHERE _id = 'push'; INSERT INTO s(_id, doc) VALUES ('after', '{}')});
-wait_for_query($standby, 'postgres', 'SELECT count(*) FROM local', $documents + 3, 30);
+$standby->safe_psql('postgres', q{DELETE FROM docrep.replicator WHERE _id = 'push'});
+# its job ends when it hears of that, which a document written at once may forestall
 wait_for_query($standby, 'postgres', q{SELECT count(*) FROM docrep.active_tasks}, '3', 30);
+$standby->safe_psql('postgres', q{INSERT INTO s(_id, doc) VALUES ('after', '{}')});
+wait_for_query($standby, 'postgres', 'SELECT count(*) FROM local', $documents + 3, 30);
 is($third->safe_psql('postgres', 'SELECT count(*) FROM push'), $documents + 2, 'tasks can be edited there now');
 $_->stop foreach $standby, $third;
 done_testing();
