@@ -226,7 +226,7 @@ extern void docrep_slot_unpark(Job *job);
 /* For the launcher: sources in this cluster that have committed something. */
 extern void docrep_parked_take_woken(void);
 
-/* ---------- databases.c ---------- */
+/* ---------- databases.c, databases_launch.c ---------- */
 
 extern Size docrep_databases_size(void);
 extern void docrep_databases_startup_shmem(void);
