@@ -253,12 +253,14 @@ extern void docrep_http_curl_act(DocrepHttp *http, curl_socket_t fd, uint32 even
 extern bool docrep_http_buffer_append(HttpBuffer *buffer, const char *data, Size len, Size max);
 extern void docrep_http_buffer_free(HttpBuffer *buffer);
 
-/* http.c: launch what may be launched without memory of ours; cannot raise */
+/* http_queue.c: launch what may be launched without memory of ours; cannot raise */
 extern void docrep_http_launch_ready(DocrepHttp *http);
 extern void docrep_http_set_done(HttpTransfer *t);
 extern void docrep_http_fail(HttpTransfer *t, int code, const char *problem);
-extern DocrepHostRules *docrep_http_rules(DocrepHttp *http, const char *url);
 extern void docrep_http_requeue(HttpTransfer *t, TimestampTz due, bool first);
+
+/* http.c */
+extern DocrepHostRules *docrep_http_rules(DocrepHttp *http, const char *url);
 
 /* http_step.c: is t (which may have been freed) still the call of that launch? */
 extern bool docrep_http_is_active(DocrepHttp *http, const HttpTransfer *t, uint64 launch);
@@ -323,5 +325,12 @@ extern void docrep_http_describe(const HttpTransfer *t, int *code, char **proble
 
 /* Has a proxy refused to make a connection because of who we are, or are not? */
 extern bool docrep_http_proxy_refuses(const HttpTransfer *t);
+
+/* For the process's wait: the sockets of a client, and how long to wait at most. */
+extern int docrep_http_sockets_list(DocrepIo *io, DocrepIoSocket *sockets, int max,
+									long *timeout);
+
+/* A socket is ready, or time has passed. */
+extern void docrep_http_sockets_ready(DocrepIo *io, pgsocket fd, uint32 events);
 
 #endif							/* DOCREP_PEER_HTTP_INTERNAL_H */

@@ -8,7 +8,8 @@
  * remote_watch_conn.c	... a connection and its calls
  * remote_watch_connect.c	... how it is made
  * remote_watch_names.c	names of hosts, resolved in threads
- * remote_watch_couch.c	CouchDB sources
+ * remote_watch_couch.c	CouchDB sources: their polls
+ * remote_watch_clients.c	... the HTTP clients that they share
  *
  *-------------------------------------------------------------------------
  */

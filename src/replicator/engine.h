@@ -4,7 +4,7 @@
  *		One run of a replication: what its parts share.
  *
  * run.c opens the peers and goes round; pipeline.c moves batches through
- * their states; transfer.c has what happens to a batch at each of them;
+ * their states; transfer*.c have what happens to a batch at each of them;
  * session.c knows where to start and writes checkpoints.
  *
  *-------------------------------------------------------------------------
@@ -158,7 +158,7 @@ extern void docrep_pipeline_push(RequestQueue *queue, RequestKind kind, Batch *b
 								 Portion *portion);
 extern void docrep_pipeline_pop(RequestQueue *queue);
 
-/* transfer.c: each sends or receives one thing and moves the batch on */
+/* transfer_changes.c, transfer.c: each sends or receives one thing and moves the batch on */
 extern void docrep_transfer_request_changes(Run *run);
 extern void docrep_transfer_take_mark(Run *run);
 /* What the next changes are asked for with; allocated in the current context. */

@@ -21,15 +21,12 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "catalog/pg_extension.h"
 #include "commands/extension.h"
 #include "compat.h"
-#include "foreign/foreign.h"
 #include "miscadmin.h"
 #include "peer/server.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
-#include "replicator/user_ctx.h"
 #include "scheduler/housekeeping.h"
 #include "scheduler/keeper.h"
 #include "storage/ipc.h"
@@ -39,7 +36,6 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
-#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 /* How long it stays when there is nothing to do (ms): the next task may come at once. */
@@ -53,21 +49,6 @@
 /* ... for so long (ms), and then leave it to another keeper after that time (ms). */
 #define GIVE_UP			3000
 #define COME_BACK		3000
-
-/* One look at the tasks. */
-typedef struct Look
-{
-	KeeperJob **jobs;
-	int			njobs;
-	KeeperTask *tasks;			/* in order of id */
-	int			ntasks;
-	bool		all;			/* tasks has all that may have jobs */
-	List	   *reports;		/* KeeperReport */
-	List	   *again;			/* ids of tasks that could not be done yet */
-	int			slots;			/* free ones, for tasks that have waited for one */
-	int			full;			/* tasks for which there was no slot */
-	bool		told;			/* ... which the log says of all of them already */
-} Look;
 
 static MemoryContext look_cxt;	/* of one look */
 static MemoryContext next_cxt;	/* of what one look leaves to the next: */
@@ -84,7 +65,7 @@ compare_ids(const void *a, const void *b)
 }
 
 static KeeperTask *
-find_task(const Look *look, const char *id)
+find_task(const KeeperLook *look, const char *id)
 {
 	int			lo = 0;
 	int			hi = look->ntasks;
@@ -106,7 +87,7 @@ find_task(const Look *look, const char *id)
 
 /* Ids of tasks that had a job at the last look, and have none now: somebody else has ended it. */
 static List *
-add_bereft(List *ids, const Look *look)
+add_bereft(List *ids, const KeeperLook *look)
 {
 	int			j = 0;
 
@@ -122,7 +103,7 @@ add_bereft(List *ids, const Look *look)
 
 /* Ids of tasks whose jobs have something to say. */
 static List *
-add_reporting(List *ids, const Look *look)
+add_reporting(List *ids, const KeeperLook *look)
 {
 	for (int i = 0; i < look->njobs; i++)
 		if (!look->jobs[i]->reported)
@@ -148,7 +129,7 @@ is_looked_at(char **ids, int n, const char *id)
 
 /* Stop jobs whose task is gone, another one by now, or not to run. */
 static void
-stop_jobs(Look *look, List *ids)
+stop_jobs(KeeperLook *look, List *ids)
 {
 	int			n = list_length(ids);
 	char	  **sorted = palloc(sizeof(char *) * Max(n, 1));
@@ -173,107 +154,11 @@ stop_jobs(Look *look, List *ids)
 	}
 }
 
-/* A report that comes from no job. */
-static KeeperReport *
-add_report(Look *look, const KeeperTask *task, const char *shown, const char *state,
-		   const char *reason)
-{
-	KeeperReport *report = palloc0(sizeof(KeeperReport));
-
-	report->id = task->id;
-	report->version = task->version;
-	report->replication_id = task->replication_id;
-	report->shown = shown;
-	report->state = state;
-	report->reason = reason;
-	report->stats = task->stats;
-	look->reports = lappend(look->reports, report);
-	return report;
-}
-
-/* The name of a foreign server that an endpoint names and that is not there any more, or NULL. */
-static char *
-lost_server(const char *endpoint)
-{
-	char	   *database;
-	char	   *name;
-
-	if (endpoint == NULL || strstr(endpoint, "://") != NULL)
-		return NULL;
-	name = docrep_server_split(endpoint, &database);
-	return name && !OidIsValid(get_foreign_server_oid(name, true)) ? name : NULL;
-}
-
-static bool
-role_exists(Oid role)
-{
-	return SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role));
-}
-
-/*
- * Why nothing may run for a task any more, whatever it was when it was written;
- * NULL: it may.  Seen when a keeper begins, or the task is looked at anyway.
- */
-static const char *
-lost_right(const KeeperTask *task)
-{
-	if (!role_exists(task->role) || !role_exists(task->owner))
-		return "the role that the task belongs to does not exist any more";
-	if (!docrep_role_may_become(task->owner, task->role))
-		return "the owner of the task may not SET ROLE to the role that it runs as any more";
-	return NULL;
-}
-
-/* Why a task whose run has failed can never go on; NULL: it may. */
-static char *
-lost_cause(const KeeperTask *task)
-{
-	char	   *server = lost_server(task->source);
-
-	if (server == NULL)
-		server = lost_server(task->target);
-	return server ? psprintf("server \"%s\" does not exist any more", server) : NULL;
-}
-
-/* What the task's row is to say of its job, if it does not yet. */
-static void
-report_job(Look *look, const KeeperTask *task, const KeeperJob *job)
-{
-	KeeperReport *report;
-	char	   *lost = job->failing && !job->reported ? lost_cause(task) : NULL;
-
-	if (lost)
-	{
-		add_report(look, task, TASK_FAILED, TASK_FAILED, lost);
-		docrep_job_stop(job->ref, JOB_STOP_CANCELLED, JOB_GRACE);
-		return;
-	}
-	if (job->reported && task->shown != NULL)
-		return;
-	report = docrep_keeper_job_report(task, job);
-	if (report)
-		look->reports = lappend(look->reports, report);
-	else
-		docrep_job_reported(job->ref, job->state, job->start_no);
-}
-
-/* No job can be made; that is said in the task's row, too. */
-static void
-cannot_submit(Look *look, const KeeperTask *task, const char *reason)
-{
-	if (task->state == NULL)
-		look->told = false;
-	docrep_keeper_set_error(task->id, task->version, reason);
-	if (task->shown == NULL || strcmp(task->shown, TASK_ERROR) != 0 ||
-		task->reason == NULL || strcmp(task->reason, reason) != 0)
-		add_report(look, task, TASK_ERROR, TASK_ERROR, reason);
-}
-
 /* Make the job of a task; docrep_keeper_read_requests calls it. */
 static void
 submit(const JobRequest *request, void *arg)
 {
-	Look	   *look = arg;
+	KeeperLook	   *look = arg;
 	KeeperTask *task = find_task(look, request->task);
 	MemoryContext old = MemoryContextSwitchTo(look_cxt);
 	KeeperJob  *job;
@@ -296,7 +181,7 @@ submit(const JobRequest *request, void *arg)
 				docrep_keeper_clear_error(task->id, task->version);
 			job = docrep_keeper_job(ref);
 			if (job)
-				report_job(look, task, job);
+				docrep_keeper_report_job(look, task, job);
 			break;
 		case JOB_SUBMIT_ENDING:
 			look->again = lappend(look->again, task->id);
@@ -304,15 +189,15 @@ submit(const JobRequest *request, void *arg)
 		case JOB_SUBMIT_DUPLICATE:
 			other = docrep_job_task(ref);
 			if (other)
-				add_report(look, task, TASK_FAILED, TASK_FAILED,
-						   psprintf("replication %s is that of task \"%s\" already", request->id, other));
+				docrep_keeper_add_report(look, task, TASK_FAILED, TASK_FAILED,
+										 psprintf("replication %s is that of task \"%s\" already", request->id, other));
 			else
 				look->again = lappend(look->again, task->id);
 			break;
 		case JOB_SUBMIT_FULL:
 			look->full++;
-			cannot_submit(look, task, psprintf("all %d slots for jobs are in use: see docrep.max_jobs",
-											   docrep_max_jobs));
+			docrep_keeper_cannot_submit(look, task, psprintf("all %d slots for jobs are in use: see docrep.max_jobs",
+															 docrep_max_jobs));
 			break;
 	}
 	MemoryContextSwitchTo(old);
@@ -320,7 +205,7 @@ submit(const JobRequest *request, void *arg)
 
 /* See that each task has the job that it should have, and says what it should say. */
 static void
-look_at_tasks(Look *look)
+look_at_tasks(KeeperLook *look)
 {
 	List	   *wanted = NIL;
 	bool		waiting = false;
@@ -335,17 +220,17 @@ look_at_tasks(Look *look)
 		if (!wants_job(task))
 		{
 			if (task->shown == NULL && task->state != NULL)
-				add_report(look, task, strcmp(task->state, TASK_HELD) == 0 ? TASK_FAILED :
-						   task->state, task->state, task->reason);
+				docrep_keeper_add_report(look, task, strcmp(task->state, TASK_HELD) == 0 ? TASK_FAILED :
+										 task->state, task->state, task->reason);
 		}
-		else if ((lost = lost_right(task)) != NULL)
+		else if ((lost = docrep_keeper_lost_right(task)) != NULL)
 		{
-			add_report(look, task, TASK_FAILED, TASK_FAILED, lost);
+			docrep_keeper_add_report(look, task, TASK_FAILED, TASK_FAILED, lost);
 			if (job)
 				docrep_job_stop(job->ref, JOB_STOP_CANCELLED, JOB_GRACE);
 		}
 		else if (job && (job->stop < JOB_STOP_CANCELLED || job->state == JOB_FINISHED))
-			report_job(look, task, job);
+			docrep_keeper_report_job(look, task, job);
 		else if (task->due || look->slots-- > 0)
 			wanted = lappend(wanted, task->id);
 		else
@@ -363,7 +248,7 @@ look_at_tasks(Look *look)
 
 /* What the next look has to know of this one. */
 static void
-remember(const Look *look)
+remember(const KeeperLook *look)
 {
 	int			n;
 	KeeperJob **jobs = docrep_keeper_jobs(&n);
@@ -414,7 +299,7 @@ sooner(TimestampTz a, TimestampTz b)
 static bool
 look_once(bool all, bool *busy, TimestampTz *retry)
 {
-	Look		look = {0};
+	KeeperLook		look = {0};
 	List	   *ids;
 	Oid			extension;
 	Oid			housekeeper;

@@ -113,4 +113,40 @@ extern KeeperReport *docrep_keeper_job_report(const KeeperTask *task, const Keep
  */
 extern List *docrep_keeper_write(List *reports);
 
+/* One look at the tasks. */
+typedef struct KeeperLook
+{
+	KeeperJob **jobs;
+	int			njobs;
+	KeeperTask *tasks;			/* in order of id */
+	int			ntasks;
+	bool		all;			/* tasks has all that may have jobs */
+	List	   *reports;		/* KeeperReport */
+	List	   *again;			/* ids of tasks that could not be done yet */
+	int			slots;			/* free ones, for tasks that have waited for one */
+	int			full;			/* tasks for which there was no slot */
+	bool		told;			/* ... which the log says of all of them already */
+} KeeperLook;
+
+/* ---------- keeper_task.c ---------- */
+
+/* A report that comes from no job. */
+extern KeeperReport *docrep_keeper_add_report(KeeperLook *look, const KeeperTask *task,
+											  const char *shown, const char *state,
+											  const char *reason);
+
+/*
+ * Why nothing may run for a task any more, whatever it was when it was written;
+ * NULL: it may.  Seen when a keeper begins, or the task is looked at anyway.
+ */
+extern const char *docrep_keeper_lost_right(const KeeperTask *task);
+
+/* What the task's row is to say of its job, if it does not yet. */
+extern void docrep_keeper_report_job(KeeperLook *look, const KeeperTask *task,
+									 const KeeperJob *job);
+
+/* No job can be made; that is said in the task's row, too. */
+extern void docrep_keeper_cannot_submit(KeeperLook *look, const KeeperTask *task,
+										const char *reason);
+
 #endif							/* DOCREP_SCHEDULER_KEEPER_H */

@@ -226,7 +226,7 @@ extern void docrep_slot_unpark(Job *job);
 /* For the launcher: sources in this cluster that have committed something. */
 extern void docrep_parked_take_woken(void);
 
-/* ---------- databases.c ---------- */
+/* ---------- databases.c, databases_launch.c ---------- */
 
 extern Size docrep_databases_size(void);
 extern void docrep_databases_startup_shmem(void);
@@ -253,7 +253,7 @@ extern void docrep_database_call_back(Oid database);
 /* With JOBS_LOCK held: until when a statement wants the database for itself; 0: none does. */
 extern TimestampTz docrep_database_wanted_until(Oid database);
 
-/* settings of the scheduler (slots.c) */
+/* settings of the scheduler (slots_area.c) */
 extern int	docrep_park_after;
 extern int	docrep_worker_linger;
 extern int	docrep_scheduler_interval;

@@ -19,136 +19,15 @@
 #include "scheduler/task_secrets.h"
 #include "store/errcodes.h"
 #include "store/jsonb_raw.h"
-#include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 
 static const char *const endpoint_members[] = {"source", "target"};
 static const char *const proxy_members[] = {"proxy", "source_proxy", "target_proxy"};
 
-/* Connection parameters of libpq that are secrets. */
-static const char *const secret_parameters[] = {
-	"password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"
-};
-
 /* A header whose name contains one of these may be a secret. */
 static const char *const secret_words[] = {
 	"auth", "cookie", "token", "key", "secret", "password", "session", "credential", "signature"
 };
-
-/* ---------- URLs as text ---------- */
-
-/* Does it begin with the scheme of a Postgres endpoint? */
-static bool
-is_postgres_url(const char *text)
-{
-	return pg_strncasecmp(text, "postgresql://", 13) == 0 ||
-		pg_strncasecmp(text, "postgres://", 11) == 0;
-}
-
-/* Where a parameter's name, which may be percent-encoded, is one of the secret ones. */
-static bool
-is_secret_parameter(const char *text, int len)
-{
-	char	   *name = palloc(len + 1);
-	int			n = 0;
-
-	for (int i = 0; i < len; i++)
-	{
-		unsigned int c;
-
-		if (text[i] == '%' && i + 2 < len + 1 && sscanf(text + i + 1, "%2x", &c) == 1)
-		{
-			name[n++] = (char) c;
-			i += 2;
-		}
-		else
-			name[n++] = text[i];
-	}
-	name[n] = '\0';
-	for (size_t i = 0; i < lengthof(secret_parameters); i++)
-		if (pg_strcasecmp(name, secret_parameters[i]) == 0)
-			return true;
-	return false;
-}
-
-/* Append the parameters of a Postgres URL that are no secrets; text begins after "?". */
-static void
-append_parameters(StringInfo out, const char *text, const char *end)
-{
-	char		before = '?';
-
-	while (text < end)
-	{
-		const char *next = memchr(text, '&', end - text);
-		const char *equals;
-
-		if (next == NULL)
-			next = end;
-		equals = memchr(text, '=', next - text);
-		if (!is_secret_parameter(text, (equals ? equals : next) - text))
-		{
-			appendStringInfoChar(out, before);
-			appendBinaryStringInfo(out, text, next - text);
-			before = '&';
-		}
-		text = next + 1;
-	}
-}
-
-/* A Postgres URL without passwords; the user, who is part of its identity, stays. */
-static char *
-strip_postgres_url(const char *url)
-{
-	const char *authority = strstr(url, "://") + 3;
-	const char *end = strrchr(authority, '#');
-	const char *at;
-	const char *query;
-	StringInfoData out;
-
-	if (end == NULL)
-		end = url + strlen(url);
-
-	/* as libpq finds them: the first "@" that no "/" comes before */
-	at = authority + strcspn(authority, "@/");
-	if (*at != '@' || at > end)
-		at = NULL;
-	initStringInfo(&out);
-	appendBinaryStringInfo(&out, url, authority - url);
-	if (at)
-	{
-		const char *colon = memchr(authority, ':', at - authority);
-
-		appendBinaryStringInfo(&out, authority, (colon ? colon : at) - authority);
-		authority = at;
-	}
-	query = memchr(authority, '?', end - authority);
-	appendBinaryStringInfo(&out, authority, (query ? query : end) - authority);
-	if (query)
-		append_parameters(&out, query + 1, end);
-	appendStringInfoString(&out, end);
-	return out.data;
-}
-
-char *
-docrep_task_strip_url(const char *url)
-{
-	const char *authority = strstr(url, "://");
-	const char *end;
-	const char *host = NULL;
-
-	if (authority == NULL)
-		return pstrdup(url);
-	if (is_postgres_url(url))
-		return strip_postgres_url(url);
-	authority += 3;
-	end = authority + strcspn(authority, "/?#");
-	for (const char *p = authority; p < end; p++)
-		if (*p == '@')
-			host = p + 1;
-	if (host == NULL)
-		return pstrdup(url);
-	return psprintf("%.*s%s", (int) (authority - url), url, host);
-}
 
 /* ---------- the object form ---------- */
 
@@ -395,53 +274,6 @@ fill_couchdb(const char *given, const char *kept)
 	return docrep_raw_finish(&out);
 }
 
-/* Append a connection parameter to a Postgres URL, before "#table". */
-static char *
-add_parameter(const char *url, const char *name, const char *value)
-{
-	const char *hash = strrchr(url, '#');
-	bool		first = memchr(url, '?', hash - url) == NULL;
-
-	return psprintf("%.*s%c%s=%s%s", (int) (hash - url), url, first ? '?' : '&', name,
-					docrep_http_encode(value), hash);
-}
-
-/* A Postgres endpoint with the passwords of another one; NULL: that is another place. */
-static char *
-fill_postgres(const char *given, const char *kept)
-{
-	DocrepPgUrl *place;
-	DocrepPgUrl *with;
-	char	   *result = pstrdup(given);
-
-	if (!is_postgres_url(given) || !is_postgres_url(kept))
-		return NULL;
-	place = docrep_pgurl_parse(given);
-	with = docrep_pgurl_parse(kept);
-	if (strcmp(place->identity, with->identity) != 0)
-		return NULL;
-
-	/* the same name may be at another address: a password goes where it went before */
-	for (int i = 0; i < with->n; i++)
-	{
-		const char *there = docrep_pgurl_get(place, with->keywords[i]);
-
-		if (strcmp(with->keywords[i], "hostaddr") == 0 &&
-			(there == NULL || strcmp(there, with->values[i]) != 0))
-			return NULL;
-	}
-	if (docrep_pgurl_get(place, "hostaddr") && !docrep_pgurl_get(with, "hostaddr"))
-		return NULL;
-	for (size_t i = 0; i < lengthof(secret_parameters); i++)
-	{
-		const char *value = docrep_pgurl_get(with, secret_parameters[i]);
-
-		if (value)
-			result = add_parameter(result, secret_parameters[i], value);
-	}
-	return result;
-}
-
 /* Add a member with kept credentials; false: it is another place, or has its own. */
 static bool
 add_filled(RawBuilder *out, const char *key, const RawMember *member, Jsonb *kept, bool endpoint)
@@ -477,9 +309,9 @@ add_filled(RawBuilder *out, const char *key, const RawMember *member, Jsonb *kep
 	}
 	if (!endpoint)
 		return false;
-	if (is_postgres_url(given))
+	if (docrep_task_url_is_postgres(given))
 	{
-		char	   *filled = fill_postgres(given, secret);
+		char	   *filled = docrep_task_url_fill(given, secret);
 
 		if (filled)
 			docrep_raw_add_text(out, key, filled);
@@ -527,13 +359,8 @@ docrep_task_check_stripped(Jsonb *document)
 
 		if (text == NULL)
 			continue;
-		if (is_postgres_url(text))
-		{
-			DocrepPgUrl *url = docrep_pgurl_parse(text);
-
-			for (size_t j = 0; j < lengthof(secret_parameters); j++)
-				found |= docrep_pgurl_get(url, secret_parameters[j]) != NULL;
-		}
+		if (docrep_task_url_is_postgres(text))
+			found = docrep_task_url_has_secret(text);
 		else if (is_couchdb(text))
 		{
 			DocrepHttpEndpoint *e = docrep_http_endpoint_parse(text);

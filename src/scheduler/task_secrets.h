@@ -32,4 +32,15 @@ extern void docrep_task_check_stripped(Jsonb *document);
 /* A URL's text without its user information; itself if it has none. */
 extern char *docrep_task_strip_url(const char *url);
 
+/* ---------- task_secrets_url.c ---------- */
+
+/* Does it begin with the scheme of a Postgres endpoint? */
+extern bool docrep_task_url_is_postgres(const char *text);
+
+/* A Postgres endpoint with the passwords of another one; NULL: that is another place. */
+extern char *docrep_task_url_fill(const char *given, const char *kept);
+
+/* Has the URL of a Postgres endpoint a parameter that is a secret? */
+extern bool docrep_task_url_has_secret(const char *url);
+
 #endif							/* DOCREP_SCHEDULER_TASK_SECRETS_H */

@@ -48,4 +48,9 @@ extern bool docrep_rejected_find(const pg_uuid_t *table, const char *id, const c
 /* Are there any such revisions of the table at all?  Likewise. */
 extern bool docrep_rejected_any(const pg_uuid_t *table);
 
+/* ---------- rejected.c ---------- */
+
+/* For rejected_retry.c: the path that a row of docrep.rejected has.  False: it is none. */
+extern bool docrep_rejected_path(bytea *data, RevPath *path);
+
 #endif							/* DOCREP_STORE_REJECTED_H */
