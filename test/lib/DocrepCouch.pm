@@ -10,8 +10,8 @@
 #   $couch->log                                   # requests: method, target, headers, ...
 #   $couch->contents('db')                        # comparable with docrep_contents
 #
-# Every method that is not here is a command of DocrepCouch::Server (do_...), where
-# faults are described; settings are in DocrepCouch::Api.  The server is a process
+# Every method that is not here is a command of DocrepCouch::Commands (do_...).  Faults are
+# described in DocrepCouch::Server, settings in DocrepCouch::Api.  The server is a process
 # that ends with the object.
 package DocrepCouch;
 
