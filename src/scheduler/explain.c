@@ -27,6 +27,8 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+PG_FUNCTION_INFO_V1(docrep_explain);
+
 static const char *const verdict_names[] = {"passes", "done", "waits", "stops", "unknown"};
 
 void

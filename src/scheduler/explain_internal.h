@@ -13,8 +13,6 @@
 #include "store/table.h"
 #include "utils/tuplestore.h"
 
-PG_FUNCTION_INFO_V1(docrep_explain);
-
 /* What a step says of the document. */
 typedef enum Verdict
 {
