@@ -22,6 +22,9 @@ our %VERDICT = (0 => 'no', 1 => 'yes', 2 => 'failed', 3 => 'forbidden', 4 => 'un
 our %KIND = (filter => 0, view => 1, validate => 2);
 our $SAME = 0xFFFFFFFF;
 
+# Seconds (js_protocol.h): a little less.
+use constant IDLE => 58;
+
 my $json = JSON::PP->new->canonical->allow_nonref->utf8;
 
 # Where "make stage" has put the program, or what DOCREP_JS says; nothing if there is none.
@@ -102,6 +105,7 @@ sub read_frame
 		}
 		my $n = sysread($self->{socket}, $self->{in}, 65536, length $self->{in});
 		return unless $n;
+		$self->{used} = time;
 	}
 }
 
@@ -156,14 +160,25 @@ my $next = 100;
 sub once
 {
 	my ($self, @rest) = @_;
+	# one that nobody has used for a minute has ended by itself, which a slow machine comes to see
+	my $idle = time - $self->{used} > IDLE;
 	for (1 .. 3)
 	{
 		my @answer = $self->try_once(@rest);
 		return @answer if @answer && defined $answer[0];
-		return unless ($self->{status} = $self->end) eq '6';
+		return unless ($self->{status} = $self->end) eq '6' || $idle && $self->{status} eq '0';
 		%$self = %{ DocrepEngine->start(%{ $self->{opts} }) };
 	}
 	die 'a new process has no memory either';
+}
+
+# Seconds that its process has computed.
+sub processor_time
+{
+	my ($self) = @_;
+	open my $stat, '<', "/proc/$self->{pid}/stat" or return 0;
+	my @field = split ' ', readline($stat) =~ s/.*\) //r;
+	return ($field[11] + $field[12]) / POSIX::sysconf(POSIX::_SC_CLK_TCK());
 }
 
 sub try_once
