@@ -25,8 +25,12 @@ use Time::HiRes qw(time);
 my $json = JSON::PP->new->canonical->latin1;
 my $cases = 0;
 
-# Time-outs that tests can wait for.
+# Time-outs that tests can wait for, and those for servers that do answer, however slowly.
 our %quick = (connection_timeout => 1000, request_timeout => 3000, retries_per_request => 1);
+my %patient = (connection_timeout => 30_000, request_timeout => undef);
+
+# Does a fault make the client wait in vain?
+sub keeps_waiting { my ($fault) = @_; return grep { exists $fault->{$_} } qw(hang_at drip endless feed delay) }
 
 sub new
 {
@@ -216,8 +220,9 @@ sub meets
 	my ($self, $name, %opts) = @_;
 	my ($couch, $case) = ($self->{couch}, $opts{case} // $self->fresh($opts{way}, @{ $opts{docs} // [] }));
 	$self->prepare($case) if $opts{prepared};
-	my @faults = map { $couch->fault(for_case($case, $_)) } ref $opts{fault} eq 'ARRAY' ? @{ $opts{fault} } : $opts{fault};
-	my $run = $self->run($case, %{ $opts{options} // {} });
+	my @wanted = ref $opts{fault} eq 'ARRAY' ? @{ $opts{fault} } : $opts{fault};
+	my @faults = map { $couch->fault(for_case($case, $_)) } @wanted;
+	my $run = $self->run($case, (grep({ keeps_waiting($_) } @wanted) ? () : %patient), %{ $opts{options} // {} });
 
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	$name = "$opts{way}: $name" if $opts{way};
@@ -240,7 +245,7 @@ sub completes
 {
 	my ($self, $case, $name, $run, %opts) = @_;
 	my $present = $run->{state} eq '' ? $case->{base} // 0 : $self->present($case);
-	my $again = $run->{state} eq '' ? $run : $self->run($case, %{ $opts{options} // {} });
+	my $again = $run->{state} eq '' ? $run : $self->run($case, %patient, %{ $opts{options} // {} });
 
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	if ($again->{state} ne '')

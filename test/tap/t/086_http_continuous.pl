@@ -20,7 +20,7 @@ my $quiet = DocrepCouch->new;
 my $quiet_lab = DocrepFaults->new($node, 'one', $quiet);
 my $session = $lab->{session};
 my $true = JSON::PP::true;
-my %options = (continuous => $true, request_timeout => undef, connection_timeout => 2000);
+my %options = (continuous => $true, request_timeout => undef, connection_timeout => 20_000);
 my $serial = 0;
 
 sub plain { return { id => $_[0], revs => [ DocrepFaults::rev(1, $_[0]) ], body => "\"n\":\"$_[0]\"" } }
@@ -130,7 +130,7 @@ add($muted, 1);
 	my ($most) = $lab->memory_of_workers(sub {
 		$holder->must("BEGIN; LOCK TABLE $case->{table} IN EXCLUSIVE MODE");
 		$couch->fill($case->{db}, 1, 20_000, size => 10, prefix => 'x' x 100);
-		wait_for_query($node, 'one', q{SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'docrep worker' AND wait_event_type = 'Lock'}, 't', 30);
+		wait_for_query($node, 'one', q{SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'docrep worker' AND wait_event_type = 'Lock'}, 't', 120);
 		# what the stream has not sent yet it cannot send: nobody takes it
 		$holder->must('COMMIT');
 		wait_for_query($node, 'one', "SELECT count(*) FROM docrep.changes('$case->{table}')", 20_003, 90);
