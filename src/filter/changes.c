@@ -16,6 +16,7 @@
 #include "store/document.h"
 #include "store/errcodes.h"
 #include "store/feed.h"
+#include "store/json_text.h"
 #include "store/sql_support.h"
 #include "utils/acl.h"
 #include "utils/array.h"
@@ -120,7 +121,7 @@ object_argument(FunctionCallInfo fcinfo, int arg, const char *name)
 		ereport(ERROR,
 				(errcode(ERRCODE_DOCREP_BAD_REQUEST),
 				 errmsg("\"%s\" must be an object", name)));
-	return JsonbToCString(NULL, &value->root, VARSIZE(value));
+	return docrep_json_print(value);
 }
 
 /* Read what chooses documents: doc_ids, selector, filter, query_params (arguments 7 to 10). */

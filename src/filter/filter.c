@@ -16,6 +16,7 @@
 #include "filter/filter_paths.h"
 #include "lib/stringinfo.h"
 #include "store/document.h"
+#include "store/json_text.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/json.h"
@@ -32,12 +33,6 @@ struct DocrepFilter
 	FilterJavascript *javascript;	/* or NULL */
 	DocFeedFilter feed;
 };
-
-static Jsonb *
-parse(const char *text)
-{
-	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
-}
 
 /* ---------- compiling ---------- */
 
@@ -78,7 +73,7 @@ docrep_filter_compile(const DocrepFilterSpec *given, DocTable *table)
 	if (spec->paths)
 		filter->paths = docrep_paths_compile(spec->paths, spec->npaths);
 	if (spec->selector)
-		filter->selector = docrep_selector_compile(parse(spec->selector));
+		filter->selector = docrep_selector_compile(docrep_json_parse(spec->selector));
 	compile_named(filter, spec, table);
 	return filter;
 }
@@ -219,13 +214,8 @@ docrep_filter_for_feed(DocrepFilter *filter, bool all_leaves)
 static void
 put_text(StringInfo out, const char *name, const char *text)
 {
-	if (text == NULL)
-		return;
-	if (out->data[out->len - 1] != '{')
-		appendStringInfoChar(out, ',');
-	escape_json(out, name);
-	appendStringInfoChar(out, ':');
-	escape_json(out, text);
+	if (text)
+		docrep_json_put_text(out, name, text);
 }
 
 static int
@@ -265,15 +255,15 @@ docrep_filter_identity_with(const DocrepFilterSpec *given, const char *code)
 	appendStringInfoChar(&out, '{');
 	if (spec->selector)
 		put_text(&out, "selector",
-				 docrep_selector_canonical(docrep_selector_compile(parse(spec->selector))));
+				 docrep_selector_canonical(docrep_selector_compile(docrep_json_parse(spec->selector))));
 	put_text(&out, "filter", spec->filter);
 	put_text(&out, "code", code);
 	if (spec->filter && spec->query_params)
 	{
-		Jsonb	   *params = parse(spec->query_params);
+		Jsonb	   *params = docrep_json_parse(spec->query_params);
 
 		if (JB_ROOT_COUNT(params) > 0)
-			put_text(&out, "query_params", JsonbToCString(NULL, &params->root, VARSIZE(params)));
+			put_text(&out, "query_params", docrep_json_print(params));
 	}
 	for (int i = 0; i < nids; i++)
 		put_text(&out, "id", ids[i]);

@@ -26,6 +26,7 @@
 #include "miscadmin.h"
 #include "parser/parse_func.h"
 #include "store/errcodes.h"
+#include "store/json_text.h"
 #include "store/jsonb_raw.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -98,8 +99,7 @@ static Jsonb *
 make_req(const char *query_params)
 {
 	RawBuilder	req;
-	Jsonb	   *query = DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
-														   CStringGetDatum(query_params ? query_params : "{}")));
+	Jsonb	   *query = docrep_json_parse(query_params ? query_params : "{}");
 
 	docrep_raw_init(&req, true, 1);
 	docrep_raw_add_jsonb(&req, "query", query);

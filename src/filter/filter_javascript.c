@@ -18,6 +18,7 @@
 #include "js/js.h"
 #include "lib/stringinfo.h"
 #include "store/errcodes.h"
+#include "store/json_text.h"
 #include "store/open_doc.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -41,18 +42,6 @@ typedef struct Place
 	const char *path[3];
 	int			npath;
 } Place;
-
-static Jsonb *
-parse(const char *text)
-{
-	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
-}
-
-static char *
-unparse(Jsonb *jsonb)
-{
-	return JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
-}
 
 /* ---------- finding it ---------- */
 
@@ -139,7 +128,7 @@ read_source(const FilterJavascript *javascript, const Jsonb *design, const Place
 static void
 add_query(RawBuilder *req, const char *query_params)
 {
-	Jsonb	   *params = parse(query_params ? query_params : "{}");
+	Jsonb	   *params = docrep_json_parse(query_params ? query_params : "{}");
 	RawBuilder	query;
 	RawCursor	cursor;
 	RawMember	member;
@@ -159,7 +148,7 @@ add_query(RawBuilder *req, const char *query_params)
 		}
 		docrep_raw_init(&one, false, 1);
 		docrep_raw_add(&one, NULL, &member.value);
-		text = unparse(docrep_raw_finish(&one));
+		text = docrep_json_print(docrep_raw_finish(&one));
 		/* without the brackets of the array */
 		docrep_raw_add_text_len(&query, key, text + 1, strlen(text) - 2);
 	}
@@ -202,7 +191,7 @@ make_req(DocTable *table, const char *query_params)
 	add_empty(&req, "cookie");
 	docrep_raw_add_jsonb(&req, "userCtx", docrep_user_context(table));
 	docrep_raw_add_jsonb(&req, "secObj", docrep_security_object(table));
-	return unparse(docrep_raw_finish(&req));
+	return docrep_json_print(docrep_raw_finish(&req));
 }
 
 /* ---------- compiling ---------- */
@@ -240,7 +229,7 @@ docrep_filter_javascript_find(const DocrepFilterSpec *spec, DocTable *table)
 	doc = read_design(javascript, table, design);
 	check_language(javascript, doc);
 	javascript->source = read_source(javascript, doc, &place);
-	text = unparse(doc);
+	text = docrep_json_print(doc);
 	if (strstr(javascript->source, "require") != NULL)
 		javascript->modules = text;
 	if (!javascript->view)
@@ -263,7 +252,7 @@ docrep_filter_javascript_call(FilterJavascript *javascript, DocFeedLeaf **leaves
 
 	for (int i = 0; i < n; i++)
 	{
-		char	   *doc = unparse(docrep_filter_document(leaves[i]));
+		char	   *doc = docrep_json_print(docrep_filter_document(leaves[i]));
 
 		calls[i].args[0] = doc;
 		calls[i].lens[0] = strlen(doc);

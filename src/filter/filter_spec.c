@@ -11,23 +11,11 @@
 #include "filter/filter_paths.h"
 #include "lib/stringinfo.h"
 #include "store/errcodes.h"
+#include "store/json_text.h"
 #include "store/jsonb_raw.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/json.h"
-
-/* Text to jsonb; raises on what is not JSON. */
-static Jsonb *
-parse(const char *text)
-{
-	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
-}
-
-static char *
-unparse(Jsonb *jsonb)
-{
-	return JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
-}
 
 static bool
 is_string(const RawValue *value)
@@ -98,7 +86,7 @@ query_param(const DocrepFilterSpec *spec, const char *name, RawValue *value, Jso
 {
 	if (spec->query_params == NULL)
 		return false;
-	*holder = parse(spec->query_params);
+	*holder = docrep_json_parse(spec->query_params);
 	if (!JB_ROOT_IS_OBJECT(*holder))
 		ereport(ERROR,
 				(errcode(ERRCODE_DOCREP_BAD_REQUEST),
@@ -118,7 +106,7 @@ structured_param(const DocrepFilterSpec *spec, const char *name)
 	if (docrep_raw_is_object(&value) || docrep_raw_is_array(&value))
 		return docrep_raw_to_jsonb(&value);
 	if (is_string(&value))
-		return parse(docrep_raw_to_cstring(&value));
+		return docrep_json_parse(docrep_raw_to_cstring(&value));
 	return NULL;
 }
 
@@ -182,7 +170,7 @@ docrep_filter_spec_plain(const DocrepFilterSpec *spec, char ***doc_ids, int *ndo
 			selector = structured_param(spec, "selector");
 			if (selector == NULL || !JB_ROOT_IS_OBJECT(selector))
 				needs_param("_selector", "selector", "an object");
-			plain->selector = unparse(selector);
+			plain->selector = docrep_json_print(selector);
 			break;
 		default:
 			return plain;
@@ -229,7 +217,7 @@ docrep_filter_check(const DocrepFilterSpec *spec)
 	int			n;
 
 	if (spec->selector)
-		(void) docrep_selector_compile(parse(spec->selector));
+		(void) docrep_selector_compile(docrep_json_parse(spec->selector));
 	if (spec->paths)
 		(void) docrep_paths_compile(spec->paths, spec->npaths);
 	(void) docrep_filter_spec_plain(spec, &ids, &n);
@@ -248,20 +236,10 @@ docrep_filter_check(const DocrepFilterSpec *spec)
 
 /* ---------- as text ---------- */
 
-/* Append "name": and, before it, a comma unless the object was just opened. */
-static void
-put_name(StringInfo out, const char *name)
-{
-	if (out->data[out->len - 1] != '{')
-		appendStringInfoChar(out, ',');
-	escape_json(out, name);
-	appendStringInfoChar(out, ':');
-}
-
 static void
 put_paths(StringInfo out, const DocrepFilterSpec *spec)
 {
-	put_name(out, "paths");
+	docrep_json_put_name(out, "paths");
 	appendStringInfoChar(out, '[');
 	for (int i = 0; i < spec->npaths; i++)
 	{
@@ -281,26 +259,20 @@ docrep_filter_spec_to_text(const DocrepFilterSpec *spec)
 	appendStringInfoChar(&out, '{');
 	if (spec->selector)
 	{
-		put_name(&out, "selector");
+		docrep_json_put_name(&out, "selector");
 		appendStringInfoString(&out, spec->selector);
 	}
 	if (spec->filter)
-	{
-		put_name(&out, "filter");
-		escape_json(&out, spec->filter);
-	}
+		docrep_json_put_text(&out, "filter", spec->filter);
 	if (spec->query_params)
 	{
-		put_name(&out, "query_params");
+		docrep_json_put_name(&out, "query_params");
 		appendStringInfoString(&out, spec->query_params);
 	}
 	if (spec->paths)
 		put_paths(&out, spec);
 	if (spec->prevent_deletions)
-	{
-		put_name(&out, "prevent_deletions");
-		appendStringInfoString(&out, "true");
-	}
+		docrep_json_put_bool(&out, "prevent_deletions", true);
 	appendStringInfoChar(&out, '}');
 	return out.data;
 }
@@ -330,9 +302,9 @@ static bool
 read_member(DocrepFilterSpec *spec, const char *name, const RawValue *value)
 {
 	if (strcmp(name, "selector") == 0 && docrep_raw_is_object(value))
-		spec->selector = unparse(docrep_raw_to_jsonb(value));
+		spec->selector = docrep_json_print(docrep_raw_to_jsonb(value));
 	else if (strcmp(name, "query_params") == 0 && docrep_raw_is_object(value))
-		spec->query_params = unparse(docrep_raw_to_jsonb(value));
+		spec->query_params = docrep_json_print(docrep_raw_to_jsonb(value));
 	else if (strcmp(name, "filter") == 0 && is_string(value))
 		spec->filter = docrep_raw_to_cstring(value);
 	else if (strcmp(name, "paths") == 0 && docrep_raw_is_array(value))
@@ -348,7 +320,7 @@ DocrepFilterSpec *
 docrep_filter_spec_from_text(const char *text)
 {
 	DocrepFilterSpec *spec = palloc0(sizeof(DocrepFilterSpec));
-	Jsonb	   *jsonb = parse(text);
+	Jsonb	   *jsonb = docrep_json_parse(text);
 	RawCursor	cursor;
 	RawMember	member;
 

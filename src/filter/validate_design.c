@@ -11,6 +11,7 @@
 #include "miscadmin.h"
 #include "store/document.h"
 #include "store/errcodes.h"
+#include "store/json_text.h"
 #include "utils/memutils.h"
 
 #define VALIDATE_MEMBER "validate_doc_update"
@@ -41,7 +42,7 @@ design_json(const char *id, Jsonb *body)
 		docrep_raw_add_member(&doc, &member);
 	docrep_raw_add_text(&doc, "_id", id);
 	whole = docrep_raw_finish(&doc);
-	return JsonbToCString(NULL, &whole->root, VARSIZE(whole));
+	return docrep_json_print(whole);
 }
 
 ValidatorDesign *
@@ -153,11 +154,11 @@ make_texts(ValidationRun *run)
 		Jsonb	   *new_doc = run->docs[i].new_doc;
 		Jsonb	   *old_doc = run->docs[i].old_doc;
 
-		run->new_texts[i] = JsonbToCString(NULL, &new_doc->root, VARSIZE(new_doc));
-		run->old_texts[i] = old_doc ? JsonbToCString(NULL, &old_doc->root, VARSIZE(old_doc)) : "null";
+		run->new_texts[i] = docrep_json_print(new_doc);
+		run->old_texts[i] = old_doc ? docrep_json_print(old_doc) : "null";
 	}
-	run->user_ctx_text = JsonbToCString(NULL, &run->user_ctx->root, VARSIZE(run->user_ctx));
-	run->sec_obj_text = JsonbToCString(NULL, &run->sec_obj->root, VARSIZE(run->sec_obj));
+	run->user_ctx_text = docrep_json_print(run->user_ctx);
+	run->sec_obj_text = docrep_json_print(run->sec_obj);
 }
 
 static void

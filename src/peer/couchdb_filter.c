@@ -16,6 +16,7 @@
 #include "peer/couchdb_source.h"
 #include "peer/couchdb_target.h"
 #include "store/errcodes.h"
+#include "store/json_text.h"
 #include "store/jsonb_raw.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -78,7 +79,7 @@ docrep_couch_filter_has_body(const CouchFeedKind *kind)
 static void
 put_params(StringInfo path, const char *params)
 {
-	Jsonb	   *jsonb = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(params)));
+	Jsonb	   *jsonb = docrep_json_parse(params);
 	JsonbIterator *it = JsonbIteratorInit(&jsonb->root);
 	JsonbIteratorToken token;
 	JsonbValue	value;
@@ -98,7 +99,7 @@ put_params(StringInfo path, const char *params)
 		{
 			Jsonb	   *part = JsonbValueToJsonb(&value);
 
-			text = JsonbToCString(NULL, &part->root, VARSIZE(part));
+			text = docrep_json_print(part);
 		}
 		appendStringInfoString(path, docrep_http_escape(text));
 	}

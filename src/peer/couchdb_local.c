@@ -14,6 +14,7 @@
 #include "mb/pg_wchar.h"
 #include "peer/couchdb_target.h"
 #include "store/errcodes.h"
+#include "store/json_text.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 
@@ -134,7 +135,7 @@ members_of(const char *text)
 	body = pnstrdup(doc.body, doc.bodylen);
 	if (GetDatabaseEncoding() != PG_UTF8)
 		body = pg_any_to_server(body, doc.bodylen, PG_UTF8);
-	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(body)));
+	return docrep_json_parse(body);
 }
 
 /* Is what is stored what was to be written?  Both as UTF-8. */

@@ -9,6 +9,7 @@
 
 #include "peer/local.h"
 #include "store/fence.h"
+#include "store/json_text.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 
@@ -27,8 +28,7 @@ get_local(LocalPeer *peer, void *arg)
 	Jsonb	   *doc = docrep_serve_get_local(&peer->table, local->id);
 
 	if (doc != NULL)
-		local->found = MemoryContextStrdup(local->cxt,
-										   JsonbToCString(NULL, &doc->root, VARSIZE(doc)));
+		local->found = MemoryContextStrdup(local->cxt, docrep_json_print(doc));
 }
 
 char *
@@ -44,9 +44,8 @@ static void
 put_local(LocalPeer *peer, void *arg)
 {
 	LocalDocument *local = arg;
-	Datum		doc = DirectFunctionCall1(jsonb_in, CStringGetDatum(local->doc));
 
-	docrep_serve_put_local(&peer->table, local->id, DatumGetJsonbP(doc));
+	docrep_serve_put_local(&peer->table, local->id, docrep_json_parse(local->doc));
 }
 
 void
@@ -65,20 +64,14 @@ typedef struct LocalSwap
 	bool		done;
 } LocalSwap;
 
-static Jsonb *
-jsonb_of(const char *text)
-{
-	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
-}
-
 static void
 swap_local(LocalPeer *peer, void *arg)
 {
 	LocalSwap  *swap = arg;
 
 	swap->done = docrep_serve_swap_local(&peer->table, swap->id,
-										 swap->expected ? jsonb_of(swap->expected) : NULL,
-										 jsonb_of(swap->doc));
+										 swap->expected ? docrep_json_parse(swap->expected) : NULL,
+										 docrep_json_parse(swap->doc));
 }
 
 bool

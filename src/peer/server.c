@@ -20,6 +20,7 @@
 #include "peer/postgres_url.h"
 #include "peer/server.h"
 #include "store/errcodes.h"
+#include "store/json_text.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
@@ -176,17 +177,6 @@ url_with_user(const char *url, const char *user, const char *password)
 					url + scheme);
 }
 
-/* Append "name": "value" to an object that was begun. */
-static void
-put_text(StringInfo out, const char *name, const char *value)
-{
-	if (out->data[out->len - 1] != '{')
-		appendStringInfoChar(out, ',');
-	escape_json(out, name);
-	appendStringInfoChar(out, ':');
-	escape_json(out, value);
-}
-
 /* The member "headers". */
 static void
 put_headers(StringInfo out, const DocrepServer *server)
@@ -196,13 +186,13 @@ put_headers(StringInfo out, const DocrepServer *server)
 
 	appendStringInfoString(out, ",\"headers\":{");
 	if (server->bearer_token)
-		put_text(out, "Authorization", psprintf("Bearer %s", server->bearer_token));
+		docrep_json_put_text(out, "Authorization", psprintf("Bearer %s", server->bearer_token));
 	for (char *line = strtok_r(copy, "\r\n", &state); line; line = strtok_r(NULL, "\r\n", &state))
 	{
 		char	   *colon = strchr(line, ':');
 
 		*colon = '\0';
-		put_text(out, line, colon + 1 + strspn(colon + 1, " \t"));
+		docrep_json_put_text(out, line, colon + 1 + strspn(colon + 1, " \t"));
 	}
 	appendStringInfoChar(out, '}');
 }
@@ -214,16 +204,16 @@ put_auth(StringInfo out, const DocrepServer *server)
 	if (server->user)
 	{
 		appendStringInfoString(out, ",\"auth\":{\"basic\":{");
-		put_text(out, "username", server->user);
-		put_text(out, "password", server->password ? server->password : "");
+		docrep_json_put_text(out, "username", server->user);
+		docrep_json_put_text(out, "password", server->password ? server->password : "");
 		appendStringInfoString(out, "}}");
 	}
 	else if (server->iam_api_key)
 	{
 		appendStringInfoString(out, ",\"auth\":{\"iam\":{");
-		put_text(out, "api_key", server->iam_api_key);
+		docrep_json_put_text(out, "api_key", server->iam_api_key);
 		if (server->iam_token_url)
-			put_text(out, "url", server->iam_token_url);
+			docrep_json_put_text(out, "url", server->iam_token_url);
 		appendStringInfoString(out, "}}");
 	}
 }
@@ -244,7 +234,7 @@ couchdb_text(const DocrepServer *server, const char *url, const char *database)
 		n--;
 	initStringInfo(&out);
 	appendStringInfoChar(&out, '{');
-	put_text(&out, "url", psprintf("%.*s/%s", n, url, database_segment(database)));
+	docrep_json_put_text(&out, "url", psprintf("%.*s/%s", n, url, database_segment(database)));
 	put_headers(&out, server);
 	put_auth(&out, server);
 	appendStringInfoChar(&out, '}');

@@ -13,6 +13,7 @@
 #include "peer/couch_json.h"
 #include "peer/peers.h"
 #include "peer/remote_watch_internal.h"
+#include "store/json_text.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
 #include "utils/uuid.h"
@@ -44,48 +45,26 @@ to_utf8(const char *text)
 	return text;
 }
 
-static void
-put_name(StringInfo out, const char *name)
-{
-	if (out->len > 0 && out->data[out->len - 1] != '{')
-		appendStringInfoChar(out, ',');
-	appendStringInfo(out, "\"%s\":", name);
-}
-
 /* A text, unless it is NULL. */
 static void
 put_text(StringInfo out, const char *name, const char *value)
 {
 	if (value == NULL)
 		return;
-	put_name(out, name);
+	docrep_json_put_name(out, name);
 	escape_json(out, to_utf8(value));
-}
-
-static void
-put_int(StringInfo out, const char *name, int value)
-{
-	put_name(out, name);
-	appendStringInfo(out, "%d", value);
-}
-
-static void
-put_bool(StringInfo out, const char *name, bool value)
-{
-	put_name(out, name);
-	appendStringInfoString(out, value ? "true" : "false");
 }
 
 /* All of a peer's options, so that equal ones have equal texts. */
 static void
 put_options(StringInfo out, const DocrepPeerOptions *options)
 {
-	put_int(out, "connection_timeout", options->connection_timeout);
-	put_int(out, "request_timeout", options->request_timeout);
-	put_int(out, "http_connections", options->http_connections);
-	put_int(out, "retries_per_request", options->retries_per_request);
-	put_int(out, "worker_batch_size", options->worker_batch_size);
-	put_bool(out, "use_bulk_get", options->use_bulk_get);
+	docrep_json_put_int(out, "connection_timeout", options->connection_timeout);
+	docrep_json_put_int(out, "request_timeout", options->request_timeout);
+	docrep_json_put_int(out, "http_connections", options->http_connections);
+	docrep_json_put_int(out, "retries_per_request", options->retries_per_request);
+	docrep_json_put_int(out, "worker_batch_size", options->worker_batch_size);
+	docrep_json_put_bool(out, "use_bulk_get", options->use_bulk_get);
 	put_text(out, "proxy", options->proxy);
 	put_text(out, "create_params", options->create_params);
 	put_text(out, "socket_options", options->socket_options);
@@ -120,8 +99,8 @@ docrep_wait_place_serialize(const DocrepWaitPlace *place)
 	put_text(&out, "since", place->since);
 	put_text(&out, "table", DatumGetCString(DirectFunctionCall1(uuid_out,
 																UUIDPGetDatum(&place->table))));
-	put_bool(&out, "restricted", place->restricted);
-	put_name(&out, "options");
+	docrep_json_put_bool(&out, "restricted", place->restricted);
+	docrep_json_put_name(&out, "options");
 	appendStringInfoChar(&out, '{');
 	put_options(&out, &place->options);
 	appendStringInfoString(&out, "}}");

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * json_members.c
- *		Small helpers for reading jsonb members and writing JSON text.
+ *		Small helpers for reading jsonb members; sequences and times as JSON text.
  *
  *-------------------------------------------------------------------------
  */
@@ -16,12 +16,6 @@
 
 /* More digits than this do not fit into an int64 for certain. */
 #define SAFE_DIGITS		18
-
-Jsonb *
-docrep_json_parse(const char *text)
-{
-	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
-}
 
 bool
 docrep_json_member(JsonbContainer *object, const char *name, JsonbValue *value)
@@ -104,39 +98,6 @@ docrep_json_type_name(const JsonbValue *value)
 		default:
 			return "something else";
 	}
-}
-
-void
-docrep_json_put_name(StringInfo out, const char *name)
-{
-	if (out->len > 0 && out->data[out->len - 1] != '{')
-		appendStringInfoChar(out, ',');
-	escape_json(out, name);
-	appendStringInfoChar(out, ':');
-}
-
-void
-docrep_json_put_text(StringInfo out, const char *name, const char *value)
-{
-	docrep_json_put_name(out, name);
-	if (value)
-		escape_json(out, value);
-	else
-		appendStringInfoString(out, "null");
-}
-
-void
-docrep_json_put_int(StringInfo out, const char *name, int64 value)
-{
-	docrep_json_put_name(out, name);
-	appendStringInfo(out, INT64_FORMAT, value);
-}
-
-void
-docrep_json_put_bool(StringInfo out, const char *name, bool value)
-{
-	docrep_json_put_name(out, name);
-	appendStringInfoString(out, value ? "true" : "false");
 }
 
 void

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * json_members.h
- *		Small helpers for reading jsonb members and writing JSON text.
+ *		Small helpers for reading jsonb members; sequences and times as JSON text.
  *
  * They use no catalog and work outside of transactions.
  *
@@ -13,11 +13,7 @@
 #include "postgres.h"
 
 #include "datatype/timestamp.h"
-#include "lib/stringinfo.h"
-#include "utils/jsonb.h"
-
-/* Parse JSON text; raises on what is not JSON. */
-extern Jsonb *docrep_json_parse(const char *text);
+#include "store/json_text.h"
 
 /* The member's value in *value; false if object has none of that name. */
 extern bool docrep_json_member(JsonbContainer *object, const char *name, JsonbValue *value);
@@ -32,12 +28,6 @@ extern bool docrep_json_member_bool(JsonbContainer *object, const char *name, bo
 
 /* "an object", "a string", ... for messages. */
 extern const char *docrep_json_type_name(const JsonbValue *value);
-
-/* Append "name":value and, before it, a comma unless the object was just opened. */
-extern void docrep_json_put_name(StringInfo out, const char *name);
-extern void docrep_json_put_text(StringInfo out, const char *name, const char *value);
-extern void docrep_json_put_int(StringInfo out, const char *name, int64 value);
-extern void docrep_json_put_bool(StringInfo out, const char *name, bool value);
 
 /*
  * A sequence: a plain number, as old servers have them, becomes a JSON number,

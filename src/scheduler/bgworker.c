@@ -1,14 +1,16 @@
 /*-------------------------------------------------------------------------
  *
  * bgworker.c
- *		What all processes of ours have in common for the postmaster.
+ *		What all processes of ours have in common: for the postmaster, and their settings.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "compat.h"
 #include "miscadmin.h"
 #include "scheduler/slots.h"
+#include "utils/guc.h"
 #include "utils/timestamp.h"
 
 void
@@ -23,6 +25,31 @@ docrep_describe_process(BackgroundWorker *worker, const char *function, const ch
 	strlcpy(worker->bgw_name, name, sizeof(worker->bgw_name));
 	strlcpy(worker->bgw_type, name, sizeof(worker->bgw_type));
 	worker->bgw_notify_pid = IsUnderPostmaster ? MyProcPid : 0;
+}
+
+static void
+set_option(const char *name, const char *value)
+{
+	SetConfigOption(name, value, PGC_SUSET, PGC_S_SESSION);
+}
+
+void
+docrep_pin_settings(const char *application_name, const char *search_path)
+{
+	set_option("application_name", application_name);
+	set_option("search_path", search_path);
+	set_option("statement_timeout", "0");
+	/* who finds a table locked gives up after this time and tries again */
+	set_option("lock_timeout", "30s");
+	set_option("idle_in_transaction_session_timeout", "0");
+	set_option("idle_session_timeout", "0");
+#ifdef DOCREP_HAVE_TRANSACTION_TIMEOUT
+	set_option("transaction_timeout", "0");
+#endif
+	set_option("default_transaction_isolation", "read committed");
+	set_option("default_transaction_read_only", "off");
+	set_option("default_transaction_deferrable", "off");
+	set_option("session_replication_role", "origin");
 }
 
 void

@@ -371,7 +371,7 @@ docrep_explain(PG_FUNCTION_ARGS)
 	e->id = docrep_arg_id(fcinfo, 2, "doc_id");
 	docrep_table_close(docrep_table_open(tbl, AccessShareLock, ACL_SELECT), NoLock);
 	e->task = docrep_explain_find(id);
-	e->rows = docrep_begin_rows(fcinfo, &e->desc);
+	e->rows = docrep_srf_begin(fcinfo, &e->desc);
 	explain_task(e);
 	if (e->task->replication == NULL)
 	{

@@ -15,6 +15,7 @@
 #include "scheduler/jobs.h"
 #include "store/errcodes.h"
 #include "store/preload.h"
+#include "store/sql_support.h"
 #include "store/table.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
@@ -147,7 +148,7 @@ inspect(FunctionCallInfo fcinfo, const char *source, const char *target, Jsonb *
 		const Column *columns, int ncolumns)
 {
 	TupleDesc	desc;
-	Tuplestorestate *rows = docrep_begin_rows(fcinfo, &desc);
+	Tuplestorestate *rows = docrep_srf_begin(fcinfo, &desc);
 	Jsonb	   *found;
 
 	docrep_require_preload();

@@ -330,9 +330,6 @@ extern void docrep_job_check_role(Oid role);
  */
 extern char *docrep_job_call(JobRequest *request, const char **id);
 
-/* A tuplestore as the result of a set-returning function; *desc its rows' type (views.c). */
-extern Tuplestorestate *docrep_begin_rows(FunctionCallInfo fcinfo, TupleDesc *desc);
-
 /* --- processes of jobs: process.c; their pool: pool.h --- */
 
 /* For the worker: become the job's process; false: not wanted any more. */

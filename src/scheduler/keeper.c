@@ -29,6 +29,7 @@
 #include "postmaster/interrupt.h"
 #include "scheduler/housekeeping.h"
 #include "scheduler/keeper.h"
+#include "scheduler/slots.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lmgr.h"
@@ -356,31 +357,6 @@ look_once(bool all, bool *busy, TimestampTz *retry)
 
 /* ---------- the process ---------- */
 
-static void
-set_option(const char *name, const char *value)
-{
-	SetConfigOption(name, value, PGC_SUSET, PGC_S_SESSION);
-}
-
-/* What the database may have set for sessions is not for us. */
-static void
-pin_settings(void)
-{
-	set_option("application_name", "docrep keeper");
-	set_option("search_path", "pg_catalog, pg_temp");
-	set_option("statement_timeout", "0");
-	set_option("lock_timeout", "30s");
-	set_option("idle_in_transaction_session_timeout", "0");
-	set_option("idle_session_timeout", "0");
-#ifdef DOCREP_HAVE_TRANSACTION_TIMEOUT
-	set_option("transaction_timeout", "0");
-#endif
-	set_option("default_transaction_isolation", "read committed");
-	set_option("default_transaction_read_only", "off");
-	set_option("default_transaction_deferrable", "off");
-	set_option("session_replication_role", "origin");
-}
-
 /* Wait for ms, or until there is news; true: there is some.  Not so long when others wait for us to go. */
 static bool
 wait_for_news(long ms)
@@ -468,7 +444,7 @@ docrep_keeper_main(Datum arg)
 	if (!docrep_keeper_enter(database))
 		proc_exit(0);
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
-	pin_settings();
+	docrep_pin_settings("docrep keeper", "pg_catalog, pg_temp");
 	look_cxt = AllocSetContextCreate(TopMemoryContext, "docrep keeper's look",
 									 ALLOCSET_DEFAULT_SIZES);
 	keep();

@@ -11,6 +11,7 @@
 #include "miscadmin.h"
 #include "scheduler/jobs.h"
 #include "store/errcodes.h"
+#include "store/json_text.h"
 #include "store/preload.h"
 #include "store/table.h"
 #include "tcop/utility.h"
@@ -236,7 +237,7 @@ replicate_document(Jsonb *document)
 		return JsonbPGetDatum(ok_result(id));
 	if (result == NULL)
 		elog(ERROR, "a replication finished without a result");
-	return DirectFunctionCall1(jsonb_in, CStringGetDatum(result));
+	return JsonbPGetDatum(docrep_json_parse(result));
 }
 
 /* The same, and whatever is logged meanwhile does not show the statement. */

@@ -210,6 +210,13 @@ docrep_slot_ref(const Job *job)
 extern void docrep_describe_process(BackgroundWorker *worker, const char *function, const char *name);
 
 /*
+ * What the role or the database may have set for sessions is not for a process of
+ * ours: no time-outs but one for locks, writes allowed, names found where we expect
+ * them.
+ */
+extern void docrep_pin_settings(const char *application_name, const char *search_path);
+
+/*
  * Say in the log that something waits for a background worker, at most once a
  * minute; *said, 0 at first, is when it was said last.
  */

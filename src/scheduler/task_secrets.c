@@ -18,6 +18,7 @@
 #include "replicator/json_members.h"
 #include "scheduler/task_secrets.h"
 #include "store/errcodes.h"
+#include "store/json_text.h"
 #include "store/jsonb_raw.h"
 #include "utils/fmgrprotos.h"
 
@@ -132,8 +133,8 @@ add_stripped(RawBuilder *out, const char *key, const RawValue *value)
 			if (!JB_ROOT_IS_OBJECT(object))
 				return false;
 			public = strip_object(&object->root);
-			stripped = JsonbToCString(NULL, &public->root, VARSIZE(public));
-			if (strcmp(stripped, JsonbToCString(NULL, &object->root, VARSIZE(object))) == 0)
+			stripped = docrep_json_print(public);
+			if (strcmp(stripped, docrep_json_print(object)) == 0)
 				return false;
 		}
 		else

@@ -16,6 +16,7 @@
 #include "replicator/delayed.h"
 #include "replicator/json_members.h"
 #include "scheduler/views.h"
+#include "store/sql_support.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -132,7 +133,7 @@ Datum
 docrep_job_rows(PG_FUNCTION_ARGS)
 {
 	TupleDesc	desc;
-	Tuplestorestate *rows = docrep_begin_rows(fcinfo, &desc);
+	Tuplestorestate *rows = docrep_srf_begin(fcinfo, &desc);
 	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "docrep job",
 												  ALLOCSET_DEFAULT_SIZES);
 	bool		finished = PG_GETARG_BOOL(0);

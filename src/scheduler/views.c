@@ -18,6 +18,7 @@
 #include "replicator/json_members.h"
 #include "scheduler/jobs.h"
 #include "scheduler/views.h"
+#include "store/sql_support.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -29,30 +30,6 @@ PG_FUNCTION_INFO_V1(docrep_active_tasks);
 
 /* CouchDB's own name of a node that was given none. */
 #define NODE_DEFAULT	"nonode@nohost"
-
-Tuplestorestate *
-docrep_begin_rows(FunctionCallInfo fcinfo, TupleDesc *desc)
-{
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	Tuplestorestate *rows;
-	MemoryContext old;
-
-	if (rsinfo == NULL || !IsA(rsinfo, ReturnSetInfo) ||
-		(rsinfo->allowedModes & SFRM_Materialize) == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("set-valued function called in context that cannot accept a set")));
-	old = MemoryContextSwitchTo(rsinfo->econtext->ecxt_per_query_memory);
-	if (get_call_result_type(fcinfo, NULL, desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-	*desc = CreateTupleDescCopy(*desc);
-	rows = tuplestore_begin_heap(true, false, work_mem);
-	rsinfo->returnMode = SFRM_Materialize;
-	rsinfo->setResult = rows;
-	rsinfo->setDesc = *desc;
-	MemoryContextSwitchTo(old);
-	return rows;
-}
 
 void
 docrep_view_put(ViewRow *row, Datum value, bool null)
@@ -185,7 +162,7 @@ Datum
 docrep_active_tasks(PG_FUNCTION_ARGS)
 {
 	TupleDesc	desc;
-	Tuplestorestate *rows = docrep_begin_rows(fcinfo, &desc);
+	Tuplestorestate *rows = docrep_srf_begin(fcinfo, &desc);
 	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "docrep job",
 												  ALLOCSET_DEFAULT_SIZES);
 	Oid			extension = get_extension_oid("docrep", false);

@@ -31,9 +31,6 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 
-/* A worker that finds a table locked gives up after this time and tries again. */
-#define LOCK_TIMEOUT	"30s"
-
 static JobStart start;			/* the current job */
 static bool in_job = false;
 static JobView *job;			/* what it was when it was taken up */
@@ -78,36 +75,15 @@ leave_job(int code, Datum arg)
 	docrep_pool_leave();
 }
 
-static void
-set_option(const char *name, const char *value)
-{
-	SetConfigOption(name, value, PGC_SUSET, PGC_S_SESSION);
-}
-
-/*
- * What the role or the database may have set for sessions is not for us: no
- * time-outs, writes allowed, row security on, names found where we expect them.
- */
+/* What a worker's session is set to: what all have, and row security on. */
 static void
 pin_settings(const char *id)
 {
 	char		name[NAMEDATALEN];
 
 	snprintf(name, sizeof(name), "docrep worker: %s", id);
-	set_option("application_name", name);
-	set_option("search_path", "pg_catalog, docrep, pg_temp");
-	set_option("statement_timeout", "0");
-	set_option("lock_timeout", LOCK_TIMEOUT);
-	set_option("idle_in_transaction_session_timeout", "0");
-	set_option("idle_session_timeout", "0");
-#ifdef DOCREP_HAVE_TRANSACTION_TIMEOUT
-	set_option("transaction_timeout", "0");
-#endif
-	set_option("default_transaction_isolation", "read committed");
-	set_option("default_transaction_read_only", "off");
-	set_option("default_transaction_deferrable", "off");
-	set_option("row_security", "on");
-	set_option("session_replication_role", "origin");
+	docrep_pin_settings(name, "pg_catalog, docrep, pg_temp");
+	SetConfigOption("row_security", "on", PGC_SUSET, PGC_S_SESSION);
 }
 
 /*

@@ -10,6 +10,7 @@
 #include "store/batch.h"
 #include "store/document.h"
 #include "store/errcodes.h"
+#include "store/json_text.h"
 #include "store/local_docs.h"
 #include "store/origins.h"
 #include "store/rejected.h"
@@ -29,7 +30,7 @@ parse_body(DocrepDoc *doc)
 
 	PG_TRY();
 	{
-		result = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
+		result = docrep_json_parse(text);
 	}
 	PG_CATCH();
 	{
@@ -177,9 +178,5 @@ docrep_batch_write(DocTable *table, DocrepDocs *docs, const DocrepWriteOrigin *o
 	docrep_rejected_keep(table, docs, origin);
 	docrep_rejected_retry(table, origin);
 	if (local_id)
-	{
-		Datum		doc = DirectFunctionCall1(jsonb_in, CStringGetDatum(local_doc));
-
-		(void) docrep_local_put(&table->info, local_id, DatumGetJsonbP(doc));
-	}
+		(void) docrep_local_put(&table->info, local_id, docrep_json_parse(local_doc));
 }

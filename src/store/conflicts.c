@@ -19,6 +19,7 @@
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "store/companion.h"
+#include "store/json_text.h"
 #include "store/origins.h"
 #include "store/rev_type.h"
 #include "store/sql_support.h"
@@ -135,7 +136,7 @@ put_leaf(ConflictScan *s, const char *id, const Rev *rev, bool is_winner, const 
 	values[2] = BoolGetDatum(is_winner);
 	values[3] = BoolGetDatum(false);
 	values[4] = leaf->doc ? JsonbPGetDatum(leaf->doc) :
-		DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"));
+		JsonbPGetDatum(docrep_json_parse("{}"));
 	values[5] = TimestampTzGetDatum(leaf->modified);
 	values[6] = CStringGetTextDatum(origin_text(s, leaf->origin));
 	tuplestore_putvalues(store, desc, values, nulls);

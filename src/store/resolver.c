@@ -24,6 +24,7 @@
 #include "miscadmin.h"
 #include "store/document.h"
 #include "store/errcodes.h"
+#include "store/json_text.h"
 #include "store/origins.h"
 #include "store/resolver.h"
 #include "store/rev_type.h"
@@ -121,7 +122,7 @@ version_datum(DocTable *table, const DocVersion *version, TupleDesc desc)
 
 	values[0] = docrep_rev_datum(&version->rev);
 	values[1] = version->leaf.doc ? JsonbPGetDatum(version->leaf.doc) :
-		DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"));
+		JsonbPGetDatum(docrep_json_parse("{}"));
 	values[2] = BoolGetDatum(false);
 	values[3] = TimestampTzGetDatum(version->leaf.modified);
 	values[4] = UUIDPGetDatum(origin ? origin : docrep_table_node(table));

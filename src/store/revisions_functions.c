@@ -15,6 +15,7 @@
 #include "storage/lmgr.h"
 #include "store/companion.h"
 #include "store/errcodes.h"
+#include "store/json_text.h"
 #include "store/origins.h"
 #include "store/rev_type.h"
 #include "store/revisions_internal.h"
@@ -135,7 +136,7 @@ put_version(Listing *l, TupleTableSlot *slot)
 	values[0] = id;
 	values[1] = docrep_rev_datum(&version.rev);
 	values[2] = version.doc ? JsonbPGetDatum(version.doc) :
-		DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"));
+		JsonbPGetDatum(docrep_json_parse("{}"));
 	values[3] = BoolGetDatum(version.deleted);
 	values[4] = TimestampTzGetDatum(version.modified);
 	values[5] = CStringGetTextDatum(docrep_origin_text(l->table, version.has_origin ?

@@ -89,7 +89,7 @@ docrep_seqs_startup_shmem(void)
 /* ---------- slots ---------- */
 
 int32
-docrep_slot_alloc(void)
+docrep_slot_try_alloc(void)
 {
 	int32		slot;
 
@@ -98,6 +98,14 @@ docrep_slot_alloc(void)
 	if (slot >= 0)
 		docrep_seqs->first_free = docrep_seqs->slots[slot].next;
 	SpinLockRelease(&docrep_seqs->pool_mutex);
+	return slot;
+}
+
+int32
+docrep_slot_alloc(void)
+{
+	int32		slot = docrep_slot_try_alloc();
+
 	if (slot < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),

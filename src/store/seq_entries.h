@@ -69,8 +69,9 @@ typedef struct SeqShared
 extern SeqShared *docrep_seqs;
 extern HTAB *docrep_seq_directory;	/* SeqEntry by SeqKey */
 
-/* Slots for registrations and waiters; 53400 when there is none left. */
+/* Slots for registrations and waiters; 53400, or -1 of the second, when there is none left. */
 extern int32 docrep_slot_alloc(void);
+extern int32 docrep_slot_try_alloc(void);
 extern void docrep_slot_free(int32 slot);
 
 /* The tokens of these slots, chained, were woken: for docrep_wait_woken. */

@@ -148,24 +148,10 @@ find_entry(Oid database, const pg_uuid_t *uuid)
 	return hash_search(docrep_seq_directory, &key, HASH_FIND, NULL);
 }
 
-/* A free slot, or -1: whoever parks must not fail. */
-static int32
-try_alloc(void)
-{
-	int32		slot;
-
-	SpinLockAcquire(&docrep_seqs->pool_mutex);
-	slot = docrep_seqs->first_free;
-	if (slot >= 0)
-		docrep_seqs->first_free = docrep_seqs->slots[slot].next;
-	SpinLockRelease(&docrep_seqs->pool_mutex);
-	return slot;
-}
-
 bool
 docrep_wait_park(Oid database, const pg_uuid_t *uuid, uint64 commits, int32 token, uint32 stamp)
 {
-	int32		slot = try_alloc();
+	int32		slot = docrep_slot_try_alloc();	/* whoever parks must not fail */
 	SeqEntry   *entry;
 	bool		parked = false;
 

@@ -11,6 +11,7 @@
 #include "executor/executor.h"
 #include "store/document.h"
 #include "store/errcodes.h"
+#include "store/json_text.h"
 #include "store/track_internal.h"
 #include "store/validation.h"
 #include "utils/builtins.h"
@@ -59,7 +60,7 @@ docrep_track_bookkeeping(const DocTableInfo *info, NewColumns *cols, DocChange *
 	/* a row that showed a conflict may show it no longer, as the policy is another */
 	if (change->marked || change->keep_conflict)
 		docrep_track_set(cols, info->a_doc, change->doc ? JsonbPGetDatum(change->doc) :
-						 DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")), false);
+						 JsonbPGetDatum(docrep_json_parse("{}")), false);
 }
 
 void
