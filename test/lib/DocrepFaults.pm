@@ -121,7 +121,7 @@ sub run
 {
 	my ($self, $case, %options) = @_;
 	my $begin = time;
-	my $text = $self->{session}->query($self->statement($case, %options), 60);
+	my $text = $self->{session}->query($self->statement($case, %options), 180);
 	my $state = $self->{session}{sqlstate};
 	my %run = (state => $state eq '00000' ? '' : $state, message => $self->{session}{output}, seconds => time - $begin);
 
