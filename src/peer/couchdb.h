@@ -63,7 +63,6 @@ typedef struct CouchPeer
 extern bool docrep_couch_check_same(CouchPeer *peer);
 
 /* The answer has the wrong form: DR503, "what" is a clause ("it is no JSON"). */
-extern void docrep_couch_malformed(CouchPeer *peer, const char *doing, const char *what)
-			pg_attribute_noreturn();
+DOCREP_NORETURN extern void docrep_couch_malformed(CouchPeer *peer, const char *doing, const char *what);
 
 #endif							/* DOCREP_PEER_COUCHDB_H */

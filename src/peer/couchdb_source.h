@@ -200,8 +200,7 @@ extern void docrep_couch_filter_body(StringInfo out, const CouchFeedKind *kind, 
 /* An error that comes in place of a row, or NULL. */
 extern char *docrep_couch_filter_row_error(const CouchJson *row);
 /* Raise it: the filter's, if there is one, else the source's. */
-extern void docrep_couch_filter_raise(const CouchPeer *peer, const char *doing, const char *said)
-			pg_attribute_noreturn();
+DOCREP_NORETURN extern void docrep_couch_filter_raise(const CouchPeer *peer, const char *doing, const char *said);
 /* Raise if a refusal is because of the filter: it is not there, or has thrown. */
 extern void docrep_couch_filter_check_answer(const CouchPeer *peer, const DocrepHttpCall *call);
 
