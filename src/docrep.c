@@ -46,7 +46,7 @@ request_shmem(void)
 	docrep_lease_request_shmem(MAX_LEASES);
 }
 
-#if PG_VERSION_NUM >= 150000
+#ifdef DOCREP_HAVE_SHMEM_REQUEST_HOOK
 static shmem_request_hook_type prev_shmem_request_hook = NULL;
 
 static void
@@ -91,7 +91,7 @@ _PG_init(void)
 	docrep_node_name_define_gucs();
 	MarkGUCPrefixReserved("docrep");
 
-#if PG_VERSION_NUM >= 150000
+#ifdef DOCREP_HAVE_SHMEM_REQUEST_HOOK
 	prev_shmem_request_hook = shmem_request_hook;
 	shmem_request_hook = shmem_request;
 #else

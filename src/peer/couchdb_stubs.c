@@ -48,11 +48,7 @@ read_data(const CouchJson *data, DocAtt *att)
 	int			len = (int) docrep_cj_decode(data, text, &nul, &broken);
 	int			size = pg_b64_dec_len(len);
 	char	   *bytes = palloc(size + 1);
-#if PG_VERSION_NUM >= 180000
-	int			n = pg_b64_decode(text, len, (uint8 *) bytes, size);
-#else
-	int			n = pg_b64_decode(text, len, bytes, size);
-#endif
+	int			n = docrep_b64_decode(text, len, bytes, size);
 
 	pfree(text);
 	if (n < 0)

@@ -28,9 +28,6 @@
 #include "utils/lsyscache.h"
 #include "utils/uuid.h"
 #include "utils/varlena.h"
-#if PG_VERSION_NUM >= 160000
-#include "catalog/pg_namespace.h"
-#endif
 
 /* Refuse an endpoint; "what" shows nothing of it that may be a secret. */
 static void
@@ -115,14 +112,9 @@ future_table(const char *name)
 {
 	RangeVar   *range = makeRangeVarFromNameList(docrep_name_list(name));
 	Oid			schema = RangeVarGetCreationNamespace(range);
-	AclResult	result;
+	AclResult	result = docrep_may_create_in(schema);
 	char	   *qualified;
 
-#if PG_VERSION_NUM >= 160000
-	result = object_aclcheck(NamespaceRelationId, schema, GetUserId(), ACL_CREATE);
-#else
-	result = pg_namespace_aclcheck(schema, GetUserId(), ACL_CREATE);
-#endif
 	if (result != ACLCHECK_OK)
 		ereport(ERROR,
 				(errcode(ERRCODE_DOCREP_FORBIDDEN),

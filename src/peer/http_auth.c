@@ -36,11 +36,7 @@ basic_header(const char *user, const char *password)
 	char	   *encoded = palloc(size);
 	int			n;
 
-#if PG_VERSION_NUM >= 180000
-	n = pg_b64_encode((const uint8 *) pair, strlen(pair), encoded, size);
-#else
-	n = pg_b64_encode(pair, strlen(pair), encoded, size);
-#endif
+	n = docrep_b64_encode(pair, strlen(pair), encoded, size);
 	if (n < 0)
 		elog(ERROR, "could not encode credentials");
 	encoded[n] = '\0';

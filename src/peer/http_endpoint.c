@@ -246,11 +246,7 @@ read_basic_header(DocrepHttpEndpoint *e, const char *value)
 	value += 6 + strspn(value + 6, " ");
 	size = pg_b64_dec_len(strlen(value)) + 1;
 	decoded = palloc(size);
-#if PG_VERSION_NUM >= 180000
-	n = pg_b64_decode(value, strlen(value), (uint8 *) decoded, size);
-#else
-	n = pg_b64_decode(value, strlen(value), decoded, size);
-#endif
+	n = docrep_b64_decode(value, strlen(value), decoded, size);
 	if (n < 0 || memchr(decoded, '\0', n) != NULL)
 		docrep_http_malformed("the header \"Authorization\" is not valid");
 	decoded[n] = '\0';

@@ -12,9 +12,6 @@
 #include "store/errcodes.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
-#if PG_VERSION_NUM >= 150000
-#include "common/pg_prng.h"
-#endif
 
 #define FIRST_PAUSE			250 /* ms, doubled each time */
 #define LONGEST_PAUSE		300000
@@ -68,14 +65,8 @@ static int64
 pause_after(int attempts)
 {
 	int64		pause = Min((int64) FIRST_PAUSE << Min(attempts, 20), LONGEST_PAUSE);
-	double		chance;
 
-#if PG_VERSION_NUM >= 150000
-	chance = pg_prng_double(&pg_global_prng_state);
-#else
-	chance = (double) random() / ((double) MAX_RANDOM_VALUE + 1);
-#endif
-	return pause / 2 + (int64) (pause * chance / 2) + 1;
+	return pause / 2 + (int64) (pause * docrep_random() / 2) + 1;
 }
 
 /* May a call be sent again at all? */

@@ -22,9 +22,6 @@
 #include "storage/latch.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
-#if PG_VERSION_NUM >= 180000
-#include "storage/waiteventset.h"
-#endif
 
 /* events of the set that are not sockets: latch, postmaster's death */
 #define NOT_SOCKETS		2

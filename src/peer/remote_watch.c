@@ -32,9 +32,6 @@
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
-#if PG_VERSION_NUM >= 180000
-#include "storage/waiteventset.h"
-#endif
 
 /* between two waits of one key, in ms */
 #define WATCH_PAUSE			50

@@ -117,13 +117,8 @@ read_mapping(DocrepServer *server, Oid role, Oid serverid)
 static void
 check_usage(const ForeignServer *server)
 {
-	AclResult	result;
+	AclResult	result = docrep_may_use_server(server->serverid);
 
-#if PG_VERSION_NUM >= 160000
-	result = object_aclcheck(ForeignServerRelationId, server->serverid, GetUserId(), ACL_USAGE);
-#else
-	result = pg_foreign_server_aclcheck(server->serverid, GetUserId(), ACL_USAGE);
-#endif
 	if (result != ACLCHECK_OK)
 		aclcheck_error(result, OBJECT_FOREIGN_SERVER, server->servername);
 }

@@ -39,11 +39,7 @@ forbidden(const char *message, const char *detail)
 bool
 docrep_role_may_become(Oid role, Oid other)
 {
-#if PG_VERSION_NUM >= 160000
-	return member_can_set_role(role, other);
-#else
-	return is_member_of_role(role, other);
-#endif
+	return docrep_can_set_role(role, other);
 }
 
 /* Can a worker be connected as this role? */

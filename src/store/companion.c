@@ -370,7 +370,7 @@ docrep_companion_insert(DocTable *table, Relation rel, Datum *values, bool *null
 
 	ExecForceStoreHeapTuple(tuple, w->slot, false);
 	table_tuple_insert(rel, w->slot, GetCurrentCommandId(true), 0, NULL);
-	docrep_insert_index_tuples(w->rri, w->slot, w->estate, false, false, NULL);
+	docrep_insert_index_tuples(w->rri, w->slot, w->estate, false, NULL, NIL);
 	ExecClearTuple(w->slot);
 	heap_freetuple(tuple);
 	ResetPerTupleExprContext(w->estate);
@@ -380,17 +380,13 @@ void
 docrep_row_update(DocTable *table, Relation rel, ItemPointer tid, HeapTuple newtuple)
 {
 	Writer	   *w = docrep_companion_writer(table, rel);
-#if PG_VERSION_NUM >= 160000
-	TU_UpdateIndexes update_indexes;
-#else
-	bool		update_indexes;
-#endif
+	docrep_update_indexes update_indexes;
 
 	ExecForceStoreHeapTuple(newtuple, w->slot, false);
 	simple_table_tuple_update(rel, tid, w->slot, GetLatestSnapshot(), &update_indexes);
 	/* as an insertion: for the hint that goes with an update the executor wants a range table */
 	if (update_indexes)
-		docrep_insert_index_tuples(w->rri, w->slot, w->estate, false, false, NULL);
+		docrep_update_index_tuples(w->rri, w->slot, w->estate, update_indexes);
 	ExecClearTuple(w->slot);
 	ResetPerTupleExprContext(w->estate);
 }
@@ -426,11 +422,7 @@ docrep_companion_speculate(Writer *w, Oid arbiter, uint32 *token)
 
 	*token = SpeculativeInsertionLockAcquire(GetCurrentTransactionId());
 	table_tuple_insert_speculative(w->rel, w->slot, GetCurrentCommandId(true), 0, NULL, *token);
-#if PG_VERSION_NUM >= 160000
-	ExecInsertIndexTuples(w->rri, w->slot, w->estate, false, true, &conflict, arbiters, false);
-#else
-	ExecInsertIndexTuples(w->rri, w->slot, w->estate, false, true, &conflict, arbiters);
-#endif
+	docrep_insert_index_tuples(w->rri, w->slot, w->estate, true, &conflict, arbiters);
 	list_free(arbiters);
 	return !conflict;
 }

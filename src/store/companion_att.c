@@ -96,7 +96,7 @@ docrep_att_insert_parts(DocTable *table, TupleTableSlot **slots, int n)
 	table_multi_insert(rel, slots, n, GetCurrentCommandId(true), 0, NULL);
 	for (int i = 0; i < n; i++)
 	{
-		docrep_insert_index_tuples(w->rri, slots[i], w->estate, false, false, NULL);
+		docrep_insert_index_tuples(w->rri, slots[i], w->estate, false, NULL, NIL);
 		ResetPerTupleExprContext(w->estate);
 	}
 }

@@ -19,16 +19,6 @@
 
 #include "revision/revtree.h"
 
-/*
- * Raise an error in an input function.  PostgreSQL 16 and later let callers
- * ask for it as a value.
- */
-#if PG_VERSION_NUM >= 160000
-#define docrep_soft_ereport(fcinfo, rest)	ereturn((fcinfo)->context, (Datum) 0, rest)
-#else
-#define docrep_soft_ereport(fcinfo, rest)	ereport(ERROR, rest)
-#endif
-
 /* Raise ERRCODE_DATA_CORRUPTED: a stored value does not unpack. */
 DOCREP_NORETURN extern void docrep_report_corrupt(const char *what);
 

@@ -130,7 +130,7 @@ docrep_revtree_out(PG_FUNCTION_ARGS)
  * Read a literal if it is next; blanks before it do not count.
  */
 static bool
-accept(TreeParser *parser, const char *literal)
+accept_text(TreeParser *parser, const char *literal)
 {
 	const char *p = parser->p;
 	size_t		len = strlen(literal);
@@ -170,7 +170,7 @@ parse_rev(TreeParser *parser, Rev *rev)
 	size_t		len = 0;
 	const char *wrong;
 
-	accept(parser, "");
+	accept_text(parser, "");
 	if (!parse_number(parser, &gen))
 		return "a generation is missing or out of range";
 	if (*parser->p != '-')
@@ -235,9 +235,9 @@ parse_line(TreeParser *parser, int32 *n, int32 *parent, uint32 *older)
 		RevNode    *node;
 		const char *wrong;
 
-		if (*n > 0 && accept(parser, "+"))
+		if (*n > 0 && accept_text(parser, "+"))
 		{
-			if (!parse_number(parser, older) || !accept(parser, "older"))
+			if (!parse_number(parser, older) || !accept_text(parser, "older"))
 				return "\"+N older\" is malformed";
 			return NULL;
 		}
@@ -266,7 +266,7 @@ parse_line(TreeParser *parser, int32 *n, int32 *parent, uint32 *older)
 		if (node->deleted)
 			parser->p += 9;
 		(*n)++;
-	} while (accept(parser, "<-"));
+	} while (accept_text(parser, "<-"));
 	return NULL;
 }
 
@@ -303,7 +303,7 @@ add_line(TreeParser *parser, int32 n, int32 parent, uint32 older)
 static const char *
 parse_tree(TreeParser *parser)
 {
-	accept(parser, "");
+	accept_text(parser, "");
 	if (*parser->p == '\0')
 		return NULL;			/* no revisions at all */
 	do
@@ -321,8 +321,8 @@ parse_tree(TreeParser *parser)
 			wrong = add_line(parser, n, parent, older);
 		if (wrong != NULL)
 			return wrong;
-	} while (accept(parser, ";"));
-	accept(parser, "");
+	} while (accept_text(parser, ";"));
+	accept_text(parser, "");
 	if (*parser->p != '\0')
 		return "there is more after the end";
 	return docrep_revtree_check(parser->tree);

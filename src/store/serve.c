@@ -70,7 +70,7 @@ docrep_serve_prepare(void)
 		{"idle_session_timeout", "0"},
 		{"lock_timeout", "0"},
 		{"default_transaction_isolation", "read committed"},
-#if PG_VERSION_NUM >= 170000
+#ifdef DOCREP_HAVE_TRANSACTION_TIMEOUT
 		{"transaction_timeout", "0"},
 #endif
 	};
@@ -298,11 +298,7 @@ docrep_serve_flush(void)
 	 */
 	if (synchronous_commit == SYNCHRONOUS_COMMIT_OFF)
 		set_for_transaction("synchronous_commit", "local");
-#if PG_VERSION_NUM >= 170000
-	(void) LogLogicalMessage("docrep", "", 0, true, false);
-#else
-	(void) LogLogicalMessage("docrep", "", 0, true);
-#endif
+	docrep_log_message("docrep", "", 0);
 	unflushed = false;
 }
 
