@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * mozjs.h
- *		SpiderMonkey's headers, and what differs between its versions 102 to 128.
+ *		SpiderMonkey's headers, and what differs between its versions 102 to 140.
  *
  *-------------------------------------------------------------------------
  */
@@ -49,10 +49,19 @@
 class NoJobs final : public JS::JobQueue
 {
 public:
+#if MOZJS_MAJOR_VERSION < 140
 	JSObject   *getIncumbentGlobal(JSContext *cx) override
 	{
 		return JS::CurrentGlobalOrNull(cx);
 	}
+#else
+	/* what a job is to be given of ours: nothing */
+	bool		getHostDefinedData(JSContext *, JS::MutableHandle < JSObject * >data) const override
+	{
+		data.set(nullptr);
+		return true;
+	}
+#endif
 	bool		enqueuePromiseJob(JSContext *, JS::HandleObject, JS::HandleObject,
 								  JS::HandleObject, JS::HandleObject) override
 	{
