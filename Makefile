@@ -115,7 +115,7 @@ EXTRA_CLEAN = stage tmp_check .build docrep_js $(OBJS:.o=.d) $(wildcard src/js/e
 
 # The helper program for JavaScript, if SpiderMonkey (the newest of those that it is
 # known to work with) and libseccomp are there; without, docrep is built without.
-MOZJS := $(firstword $(foreach v,128 115 102,$(if \
+MOZJS := $(firstword $(foreach v,140 128 115 102,$(if \
 	$(shell pkg-config --exists mozjs-$(v) libseccomp 2>/dev/null && echo yes),mozjs-$(v))))
 ifneq (,$(MOZJS))
 JS_PROGRAM = docrep_js
@@ -173,8 +173,8 @@ else
 all: without-js
 .PHONY: without-js
 without-js: $(EXTENSION_SQL)
-	@echo "docrep: built without JavaScript: pkg-config finds no SpiderMonkey (mozjs-128, -115" >&2
-	@echo "        or -102) or no libseccomp.  Functions of design documents cannot be run then;" >&2
+	@echo "docrep: built without JavaScript: pkg-config finds no SpiderMonkey (mozjs-140, -128," >&2
+	@echo "        -115 or -102) or no libseccomp.  Functions of design documents cannot be run then;" >&2
 	@echo "        on Debian, \"make setup\" installs what is missing." >&2
 endif
 

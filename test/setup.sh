@@ -30,24 +30,29 @@ find_pg_config() {
 }
 
 # The package of SpiderMonkey that this release of the distribution has; of those that
-# it could be, the newest.
+# it could be, the newest.  None if apt has lists and none of them in it: what cannot be
+# installed is not missing, and docrep is built without JavaScript.
 mozjs_package() {
 	local version
-	for version in 128 115 102; do
+	for version in 140 128 115 102; do
 		if apt-cache show "libmozjs-$version-dev" >/dev/null 2>&1; then
 			echo "libmozjs-$version-dev"
 			return
 		fi
 	done
+	if apt-cache show libseccomp-dev >/dev/null 2>&1; then
+		return
+	fi
 	case $(. /etc/os-release && echo "$ID ${VERSION_ID:-}") in
 		"debian 12" | "ubuntu 22.04") echo libmozjs-102-dev ;;
+		"debian 13") echo libmozjs-128-dev ;;
 		"ubuntu 24.04") echo libmozjs-115-dev ;;
-		*) echo libmozjs-128-dev ;;
+		*) echo libmozjs-140-dev ;;
 	esac
 }
 
 find_missing() {
-	local config bindir libdir include major=N
+	local config bindir libdir include mozjs major=N
 	missing=()
 	need gcc command -v gcc
 	need make command -v make
@@ -66,7 +71,8 @@ find_missing() {
 	need g++ command -v g++
 	need pkg-config command -v pkg-config
 	need libseccomp-dev test -f /usr/include/seccomp.h
-	need "$(mozjs_package)" sh -c 'ls -d /usr/include/mozjs-* /usr/include/*/mozjs-* | grep -qE "mozjs-(102|115|128)$"'
+	mozjs=$(mozjs_package)
+	[ -z "$mozjs" ] || need "$mozjs" sh -c 'ls -d /usr/include/mozjs-* /usr/include/*/mozjs-* | grep -qE "mozjs-(102|115|128|140)$"'
 
 	config=$(find_pg_config)
 	if [ -z "$config" ] && [ -n "${PG_CONFIG:-}" ]; then
@@ -175,6 +181,8 @@ if ! apt_get update; then
 	tail -5 "$log" >&2
 	echo "docrep: apt-get update failed; trying with the lists as they are" >&2
 fi
+# The names of some packages depend on the lists.
+find_missing
 install_missing
 
 # Now that a server is there, what hangs on it can be looked at.

@@ -87,7 +87,7 @@ docrep_js_require(void)
 			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 			 errmsg("JavaScript functions of design documents need the program \"docrep_js\", which is not installed"),
 			 errhint("It is built and installed with docrep where SpiderMonkey and libseccomp are: "
-					 "libmozjs-102-dev (or libmozjs-128-dev) and libseccomp-dev on Debian.")));
+					 "libmozjs-102-dev (Debian 13: libmozjs-128-dev) and libseccomp-dev on Debian 12.")));
 }
 
 /* What has become of the last helper, for messages. */
