@@ -100,8 +100,8 @@ make_lease(Run *run)
 	lease->cxt = cxt;
 	lease->key.hash[0] = key.low64;
 	lease->key.hash[1] = key.high64;
-	lease->id = psprintf("docrep-lease-%016" INT64_MODIFIER "x%016" INT64_MODIFIER "x",
-						 (uint64) digest.high64, (uint64) digest.low64);
+	lease->id = psprintf("docrep-lease-%016llx%016llx",
+						 (unsigned long long) digest.high64, (unsigned long long) digest.low64);
 	lease->wish_id = psprintf("%s-wish", lease->id);
 	lease->node = pstrdup(docrep_node_name[0] != '\0' ? docrep_node_name :
 						  replication->node_uuid);
