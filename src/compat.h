@@ -75,7 +75,7 @@ typedef TU_UpdateIndexes docrep_update_indexes;
 #define docrep_insert_index_tuples(rri, slot, estate, nodup, conflict, arbiters) \
 	ExecInsertIndexTuples(rri, slot, estate, false, nodup, conflict, arbiters, false)
 #define docrep_update_index_tuples(rri, slot, estate, which) \
-	ExecInsertIndexTuples(rri, slot, estate, false, false, NULL, NIL, false)
+	ExecInsertIndexTuples(rri, slot, estate, false, false, NULL, NIL, (which) == TU_Summarizing)
 #else
 typedef bool docrep_update_indexes;
 #define docrep_insert_index_tuples(rri, slot, estate, nodup, conflict, arbiters) \
