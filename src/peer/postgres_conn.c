@@ -161,7 +161,7 @@ docrep_pgconn_parameters(const DocrepPgUrl *url, bool restricted,
 	};
 	static const char *const restrictions[][2] = {
 		{"gssencmode", "disable"},
-		{"require_auth", "password,md5,scram-sha-256"},
+		{"require_auth", DOCREP_PG_REQUIRED_AUTH},
 		{"sslcert", "/dev/null/none"},	/* what the server's user has in its home is not theirs */
 		{"sslcertmode", "disable"},
 	};
@@ -285,12 +285,7 @@ docrep_pgconn_connect(DocrepPgConn *c, const DocrepPgUrl *url, bool restricted, 
 	poll_connection(c, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout));
 
 	if (restricted && !PQconnectionUsedPassword(c->conn))
-		ereport(ERROR,
-				(errcode(ERRCODE_DOCREP_FORBIDDEN),
-				 errmsg("permission denied for endpoint %s", c->display),
-				 errdetail("The other server let us in without asking for the password."),
-				 errhint("Roles that are no superusers may only connect to servers that "
-						 "authenticate them by a password; see pg_hba.conf there.")));
+		docrep_pgerror_no_password(c);
 	docrep_socket_options_apply(&url->socket_options, PQsocket(c->conn));
 	if (PQsetnonblocking(c->conn, 1) != 0 || !PQenterPipelineMode(c->conn))
 		docrep_pgconn_raise(c, NULL, "connecting");

@@ -30,6 +30,12 @@ typedef struct DocrepPgConn
 	MemoryContextCallback on_delete;
 } DocrepPgConn;
 
+/*
+ * The ways to authenticate that ordinary roles may be asked for, as libpq's
+ * require_auth; a libpq that has it (16) refuses a server that wants another.
+ */
+#define DOCREP_PG_REQUIRED_AUTH "password,md5,scram-sha-256"
+
 /* The parameters of a statement, in binary. */
 #define PG_PARAMS	10
 

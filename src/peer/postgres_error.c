@@ -86,6 +86,24 @@ docrep_pgerror_take_state(char *message)
 	return state;
 }
 
+/* libpq says so in the language of the server, but with the requirement in it. */
+bool
+docrep_pgerror_is_no_password(const PGconn *conn)
+{
+	return strstr(PQerrorMessage(conn), DOCREP_PG_REQUIRED_AUTH) != NULL;
+}
+
+void
+docrep_pgerror_no_password(DocrepPgConn *c)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DOCREP_FORBIDDEN),
+			 errmsg("permission denied for endpoint %s", c->display),
+			 errdetail("The other server did not ask for the password."),
+			 errhint("Roles that are no superusers may only connect to servers that "
+					 "authenticate them by a password; see pg_hba.conf there.")));
+}
+
 void
 docrep_pgerror_connect(DocrepPgConn *c)
 {
@@ -93,6 +111,8 @@ docrep_pgerror_connect(DocrepPgConn *c)
 	char	   *state = docrep_pgerror_take_state(message);
 	int			code = docrep_pgerror_map(state);
 
+	if (state == NULL && docrep_pgerror_is_no_password(c->conn))
+		docrep_pgerror_no_password(c);
 	if (state == NULL && PQconnectionNeedsPassword(c->conn))
 		code = ERRCODE_DOCREP_UNAUTHORIZED;
 	if (code == ERRCODE_DOCREP_INTERNAL)

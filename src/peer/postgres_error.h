@@ -25,6 +25,12 @@ extern char *docrep_pgerror_redact(const char *text, const char *password);
  */
 extern char *docrep_pgerror_take_state(char *message);
 
+/* Did libpq give a connection up because the server did not want the password? */
+extern bool docrep_pgerror_is_no_password(const PGconn *conn);
+
+/* Raise that it did not. */
+DOCREP_NORETURN extern void docrep_pgerror_no_password(DocrepPgConn *c);
+
 /* Raise why connecting failed. */
 DOCREP_NORETURN extern void docrep_pgerror_connect(DocrepPgConn *c);
 

@@ -28,8 +28,11 @@ static void
 fail_connect(PgWatchConn *c)
 {
 	char	   *message = pstrdup(PQerrorMessage(c->conn));
+	char	   *state = docrep_pgerror_take_state(message);
 
-	docrep_watch_conn_fail(c, docrep_pgerror_take_state(message));
+	if (state == NULL && docrep_pgerror_is_no_password(c->conn))
+		state = "42501";
+	docrep_watch_conn_fail(c, state);
 	pfree(message);
 }
 
