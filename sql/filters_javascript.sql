@@ -46,7 +46,7 @@ INSERT INTO t (_id, doc) VALUES ('_design/app', $j${
 		"who": "function (doc, req) { throw {forbidden: JSON.stringify(req.userCtx)}; }",
 		"whose": "function (doc, req) { throw {unauthorized: JSON.stringify(req.secObj)}; }",
 		"sees": "function (doc) { if (doc._id[0] === '_') return false; doc._rev = typeof doc._rev; throw new Error(JSON.stringify(doc)); }",
-		"third": "function (doc) { if (doc._id === 'users-ann') doc.no.such = 1; return true; }",
+		"third": "function (doc) { if (doc._id === 'users-ann') doc.no(); return true; }",
 		"lib": "function (doc) { return doc.type === require('lib/types').order; }",
 		"broken": "function (doc) {",
 		"number": "1 + 1",
@@ -55,7 +55,7 @@ INSERT INTO t (_id, doc) VALUES ('_design/app', $j${
 	"views": {
 		"orders": {"map": "function (doc) { if (doc.type === 'order') { emit(doc.n, null); emit(doc._id); } }"},
 		"deleted": {"map": "function (doc) { if (doc._deleted) emit(doc._id); }"},
-		"throws": {"map": "function (doc) { emit(doc.none.such); }"},
+		"throws": {"map": "function (doc) { emit(doc.none()); }"},
 		"nomap": {"reduce": "_count"}
 	}
 }$j$);

@@ -168,7 +168,7 @@ subtest 'what is thrown' => sub {
 		[ '["error", "name", "reason"]', 'failed ["error","name","reason"]' ],
 		[ 'new RangeError("r")', 'failed RangeError: r' ],
 		[ 'Object.assign(new Error("e"), { name: "Mine" })', 'failed Mine: e' ],
-		[ 'doc.a.b', 'failed TypeError: doc.a is undefined' ],
+		[ 'doc.a()', 'failed TypeError: doc.a is not a function' ],
 		[ 'function() {}', qr/^failed function/ ],
 		[ '{ toString() { return "trap" } }', 'failed {}' ],
 		[ '{ toJSON() { throw 1 }, toString() { return "second" } }', 'failed second' ],
