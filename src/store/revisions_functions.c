@@ -12,7 +12,6 @@
 #include "catalog/pg_type.h"
 #include "compat.h"
 #include "miscadmin.h"
-#include "storage/lmgr.h"
 #include "store/companion.h"
 #include "store/errcodes.h"
 #include "store/json_text.h"
@@ -54,7 +53,7 @@ check_bounds(int32 keep, const Interval *max_age)
 static void
 note_beginning(DocTable *table)
 {
-	LockRelationOid(table->info.relid, ShareRowExclusiveLock);
+	docrep_settings_lock(table);
 	docrep_settings_write(&table->info.uuid, "revisions_since", TIMESTAMPTZOID,
 						  TimestampTzGetDatum(GetCurrentTimestamp()), false);
 }
