@@ -327,6 +327,16 @@ SELECT incoming('n', 'rest', '1-c', '{"i": 3}');
 SELECT id FROM docrep.resolutions WHERE id IN ('old', 'recent', 'problem', 'rest') ORDER BY id;
 RESET client_min_messages;
 
+-- what a resolver in SQL keeps for its next call goes with the call, however many a batch makes
+SELECT docrep.create_table('many');
+CREATE FUNCTION frugal(tbl regclass, id text, versions docrep.version[]) RETURNS jsonb LANGUAGE sql AS $$
+	SELECT versions[1].doc || jsonb_build_object('few', (SELECT count(*) < 20 FROM pg_catalog.pg_backend_memory_contexts WHERE name LIKE 'SQL function%')) $$;
+SELECT docrep.set_conflict_policy('many', 'function', 'frugal(regclass, text, docrep.version[])');
+SELECT count(*) FROM docrep.bulk_docs('many', (SELECT jsonb_agg(jsonb_build_object('_id', 'd' || i, '_rev', rev, 'v', rev)) FROM generate_series(1, 100) i, unnest('{1-a,1-b}'::text[]) rev), new_edits => false);
+SELECT doc, count(*) FROM many GROUP BY 1;
+SELECT docrep.drop_table('many');
+DROP FUNCTION frugal;
+
 SELECT docrep.drop_table('p'), docrep.drop_table('m'), docrep.drop_table('m_copy'), docrep.drop_table('o'), docrep.drop_table('n');
 SELECT count(*) FROM docrep.resolutions;
 DROP VIEW problems;

@@ -134,6 +134,16 @@ COMMIT;
 -- bookkeeping cannot be forged
 SELECT attempt($$INSERT INTO c (_id, doc, _origin) VALUES ('f', '{}', docrep.node_uuid()) RETURNING _id$$), attempt($$UPDATE c SET _origin = docrep.node_uuid() WHERE _id = 'plain' RETURNING _id$$);
 
-SELECT docrep.drop_table('c'), docrep.drop_table('c_edit'), docrep.drop_table('many');
+-- a deletion made again: the first one's tombstone is there, but that it followed 1-b has been forgotten
+SELECT docrep.create_table('cut', 1);
+SELECT incoming('cut', 'd', '1-a', '{"n": 1}'), incoming('cut', 'd', '1-b', '{"n": 2}');
+DELETE FROM cut;
+SELECT incoming('cut', 'd', '1-b', '{"n": 2}');
+SELECT _rev, doc FROM cut;
+DELETE FROM cut;
+SELECT _rev, doc FROM cut;
+SELECT * FROM docrep.check('cut');
+
+SELECT docrep.drop_table('c'), docrep.drop_table('c_edit'), docrep.drop_table('many'), docrep.drop_table('cut');
 DROP FUNCTION incoming, attempt, stamp;
 DROP ROLE regress_docrep_reader, regress_docrep_writer;

@@ -247,6 +247,18 @@ SELECT attempt($$DELETE FROM t WHERE _id = 'y'$$);
 ALTER FUNCTION gone RENAME TO check_doc;
 SELECT attempt($$DELETE FROM t WHERE _id = 'y'$$);
 
+-- each time that any function changes it is looked up again, and leaves nothing behind
+CREATE OR REPLACE FUNCTION check_doc(new_doc jsonb, old_doc jsonb, user_ctx jsonb, sec_obj jsonb)
+RETURNS text LANGUAGE sql AS $$ SELECT CASE WHEN new_doc ? 'no' THEN 'no' END $$;
+DO $$
+BEGIN
+	FOR i IN 1 .. 50 LOOP
+		EXECUTE format('CREATE OR REPLACE FUNCTION changes() RETURNS int LANGUAGE sql AS ''SELECT %s''', i);
+		INSERT INTO t (_id, doc) VALUES ('z' || i, '{}');
+	END LOOP;
+END $$;
+SELECT count(*) < 20 AS few FROM pg_backend_memory_contexts WHERE name LIKE 'SQL function%';
+
 DROP SCHEMA validate CASCADE;
 DROP OWNED BY validate_writer, validate_reader;
 DROP ROLE validate_writer, validate_reader;

@@ -41,6 +41,8 @@ struct ValidatorFunction
 	char	   *signature;		/* qualified */
 	char	   *name;			/* the same without arguments, for messages */
 	MemoryContext cxt;
+	MemoryContext call_cxt;		/* what the function keeps between calls; NULL: not looked up yet */
+	int			calls;			/* that are under way */
 	uint64		looked_up;		/* value of "changes" when it was; 0: not yet */
 	FmgrInfo	finfo;
 };
@@ -146,7 +148,13 @@ look_up(ValidatorFunction *function, DocTable *table)
 						function->name, RelationGetRelationName(table->rel)),
 				 errdetail("%s. Nothing is written that has not been validated.", problem),
 				 errhint("Create it again, or call docrep.set_validator().")));
-	fmgr_info_cxt(oid, &function->finfo, function->cxt);
+	/* a function in SQL leaves its plan there, and others may change often */
+	if (function->call_cxt && function->calls == 0)
+		MemoryContextReset(function->call_cxt);
+	else
+		function->call_cxt = AllocSetContextCreate(function->cxt, "docrep validation function",
+												   ALLOCSET_SMALL_SIZES);
+	fmgr_info_cxt(oid, &function->finfo, function->call_cxt);
 	function->looked_up = now;
 }
 
@@ -185,10 +193,12 @@ call(ValidatorFunction *function, ValidationRun *run, DocValidation *doc)
 	PG_TRY();
 	{
 		XactReadOnly = true;
+		function->calls++;
 		result = FunctionCallInvoke(fcinfo);
 	}
 	PG_FINALLY();
 	{
+		function->calls--;
 		XactReadOnly = read_only;
 	}
 	PG_END_TRY();

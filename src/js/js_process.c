@@ -205,6 +205,26 @@ spawn(int pair[2])
 	return error;
 }
 
+/*
+ * The SQLSTATE for a helper that could not be started.  Neither is about a document: a write is
+ * tried again as a whole, and nothing is refused for good.
+ */
+static int
+sqlstate_of_start(int error)
+{
+	switch (error)
+	{
+		case EAGAIN:
+		case ENOMEM:
+		case EMFILE:
+		case ENFILE:
+		case ENOBUFS:
+			return ERRCODE_INSUFFICIENT_RESOURCES;
+		default:
+			return ERRCODE_SYSTEM_ERROR;
+	}
+}
+
 /* Receives the helper's first words. */
 static bool
 consume_ready(void *arg, char type, const char *data, int len)
@@ -215,8 +235,9 @@ consume_ready(void *arg, char type, const char *data, int len)
 		memcpy(&protocol, data, sizeof(protocol));
 	if (protocol != DOCREP_JS_PROTOCOL)
 		ereport(ERROR,
-				(errcode(ERRCODE_DOCREP_INTERNAL),
-				 errmsg("the program \"%s\" is not of this version of docrep", program_path())));
+				(errcode(ERRCODE_SYSTEM_ERROR),
+				 errmsg("the program \"%s\" is not of this version of docrep", program_path()),
+				 errhint("After an upgrade the server must be restarted.")));
 	return true;
 }
 
@@ -253,9 +274,12 @@ docrep_js_start(void)
 	}
 	resetStringInfo(&input);
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
+	{
+		error = errno;
 		ereport(ERROR,
-				(errcode_for_socket_access(),
+				(errcode(sqlstate_of_start(error)),
 				 errmsg("could not create sockets for the JavaScript engine: %m")));
+	}
 	error = spawn(pair);
 	closesocket(pair[1]);
 	helper_socket = pair[0];
@@ -264,7 +288,7 @@ docrep_js_start(void)
 		kill_helper();
 		errno = error;
 		ereport(ERROR,
-				(errcode(ERRCODE_DOCREP_INTERNAL),
+				(errcode(sqlstate_of_start(error)),
 				 errmsg("could not start \"%s\": %m", program_path())));
 	}
 	generation++;
@@ -273,7 +297,7 @@ docrep_js_start(void)
 	{
 		kill_helper();
 		ereport(ERROR,
-				(errcode(ERRCODE_DOCREP_INTERNAL),
+				(errcode(ERRCODE_SYSTEM_ERROR),
 				 errmsg("the JavaScript engine could not be started"),
 				 errdetail_internal("%s", last_end),
 				 errhint("The server's log may tell more; \"docrep_js --version\" must work.")));

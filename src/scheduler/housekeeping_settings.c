@@ -22,6 +22,7 @@
 #include "store/policy.h"
 #include "store/preload.h"
 #include "store/sql_support.h"
+#include "store/table_settings.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
 #include "utils/uuid.h"
@@ -191,10 +192,33 @@ policy_set(DocTable *table)
 	ask_for(&table->info.uuid, "conflicts");
 }
 
+/*
+ * DocSettingsLockHook: the owner waits for a lock.  The owner's housekeeping is asked to end after its
+ * step, and soon told to; the keeper comes back to it.
+ */
+static void
+lock_awaited(DocTable *table)
+{
+	JobView    *job;
+	int			index = 0;
+
+	if (!docrep_preloaded)
+		return;
+	job = palloc(sizeof(JobView));
+	while (docrep_job_next(&index, false, job))
+	{
+		if (job->kind == JOB_HOUSEKEEPING && job->database == MyDatabaseId &&
+			job->role == table->rel->rd_rel->relowner && job->pid != 0)
+			docrep_job_stop(job->ref, JOB_STOP_CANCELLED, JOB_GRACE_DDL);
+	}
+	pfree(job);
+}
+
 void
 docrep_housekeeping_install_hooks(void)
 {
 	docrep_policy_hook = policy_set;
+	docrep_settings_lock_hook = lock_awaited;
 }
 
 /* Trigger of docrep.table_settings, AFTER ROW. */

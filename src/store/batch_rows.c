@@ -37,10 +37,14 @@ typedef struct RunningBatch
 static RunningBatch *running = NULL;
 static int	last_seen = 0;
 
+/* Plans are kept of so many tables, those that were written last: a process may write to thousands. */
+#define MAX_TABLE_PLANS		200
+
 /* Plans are kept per table, for as long as its name stays. */
 typedef struct TablePlans
 {
 	Oid			relid;			/* key */
+	uint64		used;			/* when it was last, by a clock of its own */
 	char	   *name;
 	SPIPlanPtr	plans[6];		/* by action; then the same for a single row */
 } TablePlans;
@@ -233,9 +237,58 @@ docrep_batch_rows(PG_FUNCTION_ARGS)
 
 /* ---------- the statements ---------- */
 
+static void
+free_plans(TablePlans *entry)
+{
+	for (size_t i = 0; i < lengthof(entry->plans); i++)
+	{
+		if (entry->plans[i])
+			SPI_freeplan(entry->plans[i]);
+		entry->plans[i] = NULL;
+	}
+	if (entry->name)
+		pfree(entry->name);
+	entry->name = NULL;
+}
+
+/* Is a statement running on the table, on any level? */
+static bool
+is_in_use(Oid relid)
+{
+	for (RunningBatch *batch = running; batch; batch = batch->outer)
+	{
+		if (batch->relid == relid)
+			return true;
+	}
+	return false;
+}
+
+/* Forget the plans of the table that has not been written for the longest time, if there are many. */
+static void
+make_room_for_plans(void)
+{
+	HASH_SEQ_STATUS status;
+	TablePlans *entry;
+	TablePlans *oldest = NULL;
+
+	if (hash_get_num_entries(table_plans) < MAX_TABLE_PLANS)
+		return;
+	hash_seq_init(&status, table_plans);
+	while ((entry = hash_seq_search(&status)) != NULL)
+	{
+		if ((oldest == NULL || entry->used < oldest->used) && !is_in_use(entry->relid))
+			oldest = entry;
+	}
+	if (oldest == NULL)
+		return;
+	free_plans(oldest);
+	hash_search(table_plans, &oldest->relid, HASH_REMOVE, NULL);
+}
+
 static TablePlans *
 plans_for(Oid relid, const char *name)
 {
+	static uint64 clock = 0;
 	TablePlans *entry;
 	bool		found;
 
@@ -248,24 +301,20 @@ plans_for(Oid relid, const char *name)
 		ctl.entrysize = sizeof(TablePlans);
 		table_plans = hash_create("docrep batch plans", 16, &ctl, HASH_ELEM | HASH_BLOBS);
 	}
-	entry = hash_search(table_plans, &relid, HASH_ENTER, &found);
-	if (found && strcmp(entry->name, name) != 0)
+	entry = hash_search(table_plans, &relid, HASH_FIND, NULL);
+	if (entry == NULL)
 	{
-		/* renamed, or another table that got the number */
-		for (size_t i = 0; i < lengthof(entry->plans); i++)
-		{
-			if (entry->plans[i])
-				SPI_freeplan(entry->plans[i]);
-		}
-		pfree(entry->name);
-		found = false;
-	}
-	if (!found)
-	{
+		make_room_for_plans();
+		entry = hash_search(table_plans, &relid, HASH_ENTER, &found);
 		entry->name = NULL;
 		memset(entry->plans, 0, sizeof(entry->plans));
-		entry->name = MemoryContextStrdup(TopMemoryContext, name);
 	}
+	/* renamed, or another table that got the number */
+	if (entry->name && strcmp(entry->name, name) != 0)
+		free_plans(entry);
+	if (entry->name == NULL)
+		entry->name = MemoryContextStrdup(TopMemoryContext, name);
+	entry->used = ++clock;
 	return entry;
 }
 

@@ -230,8 +230,9 @@ docrep_gather_leaves(DocTable *table, const char *id, RevTree *tree, const Rev *
 			}
 			else if (!node->deleted)
 				docrep_leaf_missing(id, &node->rev);
-			(void) docrep_leaf_delete(table, id, &node->rev);
 		}
+		/* the winner has one if it was known: a deletion made again after its history was cut off */
+		(void) docrep_leaf_delete(table, id, &node->rev);
 		docrep_atts_from_column(atts, &writes[i].atts);
 		writes[i].own_atts = true;
 	}

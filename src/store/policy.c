@@ -10,7 +10,6 @@
 #include "catalog/pg_type.h"
 #include "compat.h"
 #include "fmgr.h"
-#include "storage/lmgr.h"
 #include "store/errcodes.h"
 #include "store/policy.h"
 #include "store/resolution.h"
@@ -124,7 +123,7 @@ docrep_set_conflict_policy(PG_FUNCTION_ARGS)
 	 * Who is writing now does so by the policy that was, and would leave conflicts that are
 	 * looked for before they are committed: they are waited for.
 	 */
-	LockRelationOid(table->info.relid, ShareRowExclusiveLock);
+	docrep_settings_lock(table);
 	docrep_settings_write(&table->info.uuid, "conflict_policy", TEXTOID,
 						  CStringGetTextDatum(policy), false);
 	docrep_settings_write(&table->info.uuid, "resolver", TEXTOID,

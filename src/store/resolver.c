@@ -163,6 +163,32 @@ call_function(DocTable *table, const char *signature, const char *id, Datum vers
 	return fcinfo->isnull ? NULL : DatumGetJsonbP(result);
 }
 
+/* The same, as the caller; if it is raised, the subtransaction's end makes us that one again. */
+static Jsonb *
+call_as_owner(DocTable *table, const char *signature, const char *id, Datum versions)
+{
+	AsOwner		as;
+	Jsonb	   *result;
+
+	become_owner(table, &as);
+	CommandCounterIncrement();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	result = call_function(table, signature, id, versions);
+	PopActiveSnapshot();
+	become_caller(&as);
+	return result;
+}
+
+/* The answer, in the current context. */
+static Jsonb *
+copy_answer(const Jsonb *answer)
+{
+	Jsonb	   *copy = palloc(VARSIZE(answer));
+
+	memcpy(copy, answer, VARSIZE(answer));
+	return copy;
+}
+
 /* Take the answer apart: a body, or {"_deleted": true}. */
 static void
 read_answer(Jsonb *answer, const char *id, Jsonb **body, bool *deleted)
@@ -206,33 +232,37 @@ docrep_resolver_ask(DocTable *table, const char *id, const DocVersion *versions,
 {
 	MemoryContext cxt = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
-	char	   *signature = docrep_settings_read(&table->info.uuid)->resolver;
-	Datum		array = versions_array(table, versions, n);
+	MemoryContext call_cxt;
 	volatile ResolverAnswer result = RESOLVER_DECLINED;
+	char	   *signature;
+	Datum		array;
 
 	*body = NULL;
 	*deleted = false;
 	*error = NULL;
+	/* of its own: a function in SQL leaves its plan there, and a batch may have many conflicts */
+	call_cxt = AllocSetContextCreate(cxt, "docrep resolver", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(call_cxt);
+	signature = docrep_settings_read(&table->info.uuid)->resolver;
 	if (signature == NULL)
+	{
+		MemoryContextSwitchTo(cxt);
+		MemoryContextDelete(call_cxt);
 		return RESOLVER_DECLINED;
+	}
+	array = versions_array(table, versions, n);
 	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(cxt);
+	MemoryContextSwitchTo(call_cxt);
 	PG_TRY();
 	{
-		AsOwner		as;
-		Jsonb	   *answer;
+		Jsonb	   *answer = call_as_owner(table, signature, id, array);
 
-		become_owner(table, &as);
-		CommandCounterIncrement();
-		PushActiveSnapshot(GetTransactionSnapshot());
-		answer = call_function(table, signature, id, array);
 		if (answer)
 		{
-			read_answer(answer, id, body, deleted);
+			MemoryContextSwitchTo(cxt);
+			read_answer(copy_answer(answer), id, body, deleted);
 			result = RESOLVER_ANSWERED;
 		}
-		PopActiveSnapshot();
-		become_caller(&as);
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
@@ -249,6 +279,7 @@ docrep_resolver_ask(DocTable *table, const char *id, const DocVersion *versions,
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(cxt);
+	MemoryContextDelete(call_cxt);
 	CurrentResourceOwner = owner;
 	return result;
 }

@@ -12,7 +12,6 @@
 #include "catalog/pg_type.h"
 #include "compat.h"
 #include "miscadmin.h"
-#include "storage/lmgr.h"
 #include "store/companion.h"
 #include "store/errcodes.h"
 #include "store/json_text.h"
@@ -54,7 +53,7 @@ check_bounds(int32 keep, const Interval *max_age)
 static void
 note_beginning(DocTable *table)
 {
-	LockRelationOid(table->info.relid, ShareRowExclusiveLock);
+	docrep_settings_lock(table);
 	docrep_settings_write(&table->info.uuid, "revisions_since", TIMESTAMPTZOID,
 						  TimestampTzGetDatum(GetCurrentTimestamp()), false);
 }
@@ -65,8 +64,11 @@ PG_FUNCTION_INFO_V1(docrep_set_revisions);
 Datum
 docrep_set_revisions(PG_FUNCTION_ARGS)
 {
-	/* a weak lock, as it may become a stronger one: two at once would wait for each other */
-	DocTable   *table = docrep_table_open(docrep_arg_table(fcinfo, 0), AccessShareLock, 0);
+	/*
+	 * A lock that no two have, or one would go on with what the other is just switching off; and
+	 * no stronger one, as it may become that of note_beginning().
+	 */
+	DocTable   *table = docrep_table_open(docrep_arg_table(fcinfo, 0), ShareUpdateExclusiveLock, 0);
 	bool		off = PG_ARGISNULL(1);
 	int32		keep = off ? 0 : PG_GETARG_INT32(1);
 	Interval   *max_age = PG_ARGISNULL(2) ? NULL : PG_GETARG_INTERVAL_P(2);

@@ -23,6 +23,7 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 /* whoever may read the table can have versions kept: so there are limits */
@@ -61,10 +62,14 @@ docrep_revisions_held(const pg_uuid_t *uuid)
 
 	values[0] = UUIDPGetDatum(uuid);
 	docrep_internal_begin(&sql);
+
+	/* as of now: what a backend keeps of it outlives a transaction whose own snapshot may be older */
+	PushActiveSnapshot(GetLatestSnapshot());
 	docrep_internal_execute(&plan,
 							"SELECT (pg_catalog.max(EXTRACT(epoch FROM keep)) * 1000000)::bigint"
 							" FROM docrep.version_holds WHERE tbl = $1 AND " DOCREP_HOLD_IN_FORCE,
-							1, types, values, NULL, false, 1);
+							1, types, values, NULL, true, 1);
+	PopActiveSnapshot();
 	result = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
 										 &isnull));
 	docrep_internal_end(&sql);

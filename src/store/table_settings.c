@@ -11,6 +11,7 @@
 
 #include "catalog/pg_type.h"
 #include "fmgr.h"
+#include "storage/lmgr.h"
 #include "store/errcodes.h"
 #include "store/internal_sql.h"
 #include "store/sql_support.h"
@@ -125,6 +126,20 @@ docrep_settings_write(const pg_uuid_t *uuid, const char *column, Oid type, Datum
 							2, types, values, isnull ? " n" : NULL, false, 0);
 	docrep_internal_end(&sql);
 	SPI_freeplan(plan);
+}
+
+DocSettingsLockHook docrep_settings_lock_hook = NULL;
+
+void
+docrep_settings_lock(DocTable *table)
+{
+	Oid			relid = table->info.relid;
+
+	if (ConditionalLockRelationOid(relid, ShareRowExclusiveLock))
+		return;
+	if (docrep_settings_lock_hook)
+		docrep_settings_lock_hook(table);
+	LockRelationOid(relid, ShareRowExclusiveLock);
 }
 
 void

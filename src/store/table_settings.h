@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "datatype/timestamp.h"
+#include "store/table.h"
 #include "utils/jsonb.h"
 #include "utils/uuid.h"
 
@@ -41,6 +42,19 @@ extern TableSettings *docrep_settings_read(const pg_uuid_t *uuid);
  */
 extern void docrep_settings_write(const pg_uuid_t *uuid, const char *column, Oid type,
 								  Datum value, bool isnull);
+
+/*
+ * Wait for who is writing to the table, and keep others from it until the transaction ends: they
+ * write by the settings that were.  The caller has only weaker locks than any writer.
+ */
+extern void docrep_settings_lock(DocTable *table);
+
+/*
+ * What a floor above does when that has to wait: what it does with the table in the background
+ * is to let go of it, for a resolver that hangs may be what is to be replaced.  NULL: nothing.
+ */
+typedef void (*DocSettingsLockHook) (DocTable *table);
+extern DocSettingsLockHook docrep_settings_lock_hook;
 
 /* revs_limit alone, checked: DR400 */
 extern void docrep_write_revs_limit(const pg_uuid_t *uuid, int limit);

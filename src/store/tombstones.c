@@ -60,18 +60,18 @@ typedef struct TombScan
 	Snapshot	snapshot;
 } TombScan;
 
-/* Begin with the first number that compares so ("strategy" and its function) with seq. */
+/* Begin with the first number greater than seq, as of a snapshot. */
 static void
-begin_scan(TombScan *s, DocTable *table, StrategyNumber strategy, RegProcedure compare, int64 seq)
+begin_scan(TombScan *s, DocTable *table, Snapshot snapshot, int64 seq)
 {
 	Relation	rel = docrep_dead_rel(table);
 	ScanKeyData key;
 
-	s->snapshot = RegisterSnapshot(GetLatestSnapshot());
+	s->snapshot = RegisterSnapshot(snapshot);
 	s->index = index_open(table->info.dead_seqidx_oid, AccessShareLock);
 	s->slot = table_slot_create(rel, NULL);
 	s->scan = docrep_index_beginscan(rel, s->index, s->snapshot, 1);
-	ScanKeyInit(&key, 1, strategy, compare, Int64GetDatum(seq));
+	ScanKeyInit(&key, 1, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(seq));
 	index_rescan(s->scan, &key, 1, NULL, 0);
 }
 
@@ -124,7 +124,7 @@ docrep_tombstones_after(PG_FUNCTION_ARGS)
 	if (!has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS))
 		docrep_table_check_owner(table);
 	passed = docrep_seq_parse(&table->info, seq);
-	begin_scan(&scan, table, BTGreaterStrategyNumber, F_INT8GT, passed);
+	begin_scan(&scan, table, GetLatestSnapshot(), passed);
 	while (next_tombstone(&scan, &modified) != NULL)
 	{
 		if (n == 0 || modified < oldest)
@@ -143,6 +143,13 @@ docrep_tombstones_after(PG_FUNCTION_ARGS)
 /* How many tombstones a bounded step looks at for each that it may remove. */
 #define LOOK_PER_ROW	20
 
+/* One that is to go, and the number that it has. */
+typedef struct OldTombstone
+{
+	char	   *id;
+	int64		seq;
+} OldTombstone;
+
 /* Tombstones that are to go. */
 typedef struct Removal
 {
@@ -153,29 +160,34 @@ typedef struct Removal
 	int64		max;			/* how many at most */
 	int64		passed;			/* after the search: up to which number all have been looked at */
 	bool		at_end;			/* ... and there are no more */
-	char	  **ids;
+	OldTombstone *found;
 	int64		n;
 	int64		cap;
 } Removal;
 
 /* Note one. */
 static void
-add_id(Removal *r, TupleTableSlot *slot)
+add_tombstone(Removal *r, TupleTableSlot *slot, int64 seq)
 {
 	bool		isnull;
 
 	if (r->n >= r->cap)
 	{
 		r->cap = r->cap ? r->cap * 2 : 256;
-		r->ids = r->ids ? repalloc_huge(r->ids, r->cap * sizeof(char *)) :
-			palloc(r->cap * sizeof(char *));
+		r->found = r->found ? repalloc_huge(r->found, r->cap * sizeof(OldTombstone)) :
+			palloc(r->cap * sizeof(OldTombstone));
 	}
-	r->ids[r->n++] = TextDatumGetCString(slot_getattr(slot, Anum_dead_id, &isnull));
+	r->found[r->n].id = TextDatumGetCString(slot_getattr(slot, Anum_dead_id, &isnull));
+	r->found[r->n++].seq = seq;
 }
 
-/* Find their ids, as of now: at most r->max, among at most LOOK_PER_ROW times as many. */
+/*
+ * Find them, as the statement sees them: it has asked who needs them by the same snapshot, and
+ * whoever has come since may need what is newer.  At most r->max, among at most LOOK_PER_ROW
+ * times as many.
+ */
 static void
-find_ids(Removal *r)
+find_tombstones(Removal *r)
 {
 	TombScan	scan;
 	TimestampTz modified;
@@ -184,7 +196,7 @@ find_ids(Removal *r)
 	int64		max_looked = r->max > PG_INT64_MAX / LOOK_PER_ROW ? PG_INT64_MAX :
 		r->max * LOOK_PER_ROW;
 
-	begin_scan(&scan, r->table, BTGreaterStrategyNumber, F_INT8GT, r->after);
+	begin_scan(&scan, r->table, GetActiveSnapshot(), r->after);
 	r->passed = r->after;
 	for (;;)
 	{
@@ -201,7 +213,7 @@ find_ids(Removal *r)
 		if (r->n >= r->max || looked++ >= max_looked)
 			break;
 		if (modified <= r->before)
-			add_id(r, slot);
+			add_tombstone(r, slot, seq);
 		r->passed = seq;
 	}
 	end_scan(&scan);
@@ -210,7 +222,7 @@ find_ids(Removal *r)
 static int
 compare_ids(const void *a, const void *b)
 {
-	return strcmp(*(char *const *) a, *(char *const *) b);
+	return strcmp(((const OldTombstone *) a)->id, ((const OldTombstone *) b)->id);
 }
 
 /*
@@ -218,8 +230,9 @@ compare_ids(const void *a, const void *b)
  * or the tombstone of a later deletion.
  */
 static bool
-remove_one(Removal *r, const char *id)
+remove_one(Removal *r, const OldTombstone *old)
 {
+	const char *id = old->id;
 	TupleTableSlot *slot;
 	DocState	state;
 	int32	   *leaves;
@@ -231,7 +244,7 @@ remove_one(Removal *r, const char *id)
 	if (slot == NULL)
 		return false;
 	docrep_state_from_slot(r->table, true, slot, 0, &state);
-	if (state.seq > r->up_to || state.modified > r->before)
+	if (state.seq != old->seq)
 		return false;
 	n = docrep_revtree_leaves(state.tree, &leaves);
 	for (int32 i = 0; i < n; i++)
@@ -273,13 +286,13 @@ remove_found(Removal *r)
 	int64		removed = 0;
 
 	/* in order of id, as all writers, so that none waits for another crosswise */
-	qsort(r->ids, r->n, sizeof(char *), compare_ids);
+	qsort(r->found, r->n, sizeof(OldTombstone), compare_ids);
 	for (int64 i = 0; i < r->n; i++)
 	{
 		MemoryContext old = MemoryContextSwitchTo(scratch);
 
 		CHECK_FOR_INTERRUPTS();
-		if (remove_one(r, r->ids[i]))
+		if (remove_one(r, &r->found[i]))
 			removed++;
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(scratch);
@@ -308,7 +321,7 @@ docrep_remove_tombstones(PG_FUNCTION_ARGS)
 	docrep_table_check_owner(r.table);
 	PreventCommandIfReadOnly("docrep.clean_tombstones()");
 	read_removal(fcinfo, &r);
-	find_ids(&r);
+	find_tombstones(&r);
 	values[0] = Int64GetDatum(remove_found(&r));
 	docrep_table_close(r.table, NoLock);
 	values[1] = Int64GetDatum(r.passed);

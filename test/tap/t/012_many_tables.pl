@@ -7,11 +7,14 @@ use Test::More;
 
 my $node = new_node('tables', conf => "docrep.max_tables = 100\n");
 
-$node->safe_psql('postgres', <<'SQL');
+my $plans = $node->safe_psql('postgres', <<'SQL');
 DO $$
+DECLARE
+	plans int[];
 BEGIN
 	FOR i IN 1 .. 300 LOOP
 		PERFORM docrep.create_table('passing');
+		PERFORM docrep.put('passing', '{"_id": "c"}');
 		INSERT INTO passing VALUES ('a', '{}');
 		COMMIT;
 		BEGIN
@@ -27,9 +30,15 @@ BEGIN
 		END IF;
 		DROP TABLE passing;
 		COMMIT;
+		IF i IN (230, 300) THEN
+			plans := plans || (SELECT count(*)::int FROM pg_backend_memory_contexts WHERE name = 'CachedPlan');
+		END IF;
 	END LOOP;
+	PERFORM set_config('docrep_test.more', (plans[2] - plans[1])::text, false);
 END $$;
+SELECT current_setting('docrep_test.more');
 SQL
+cmp_ok($plans, '<', 10, 'a session does not keep the plans of all tables that it has ever written to');
 pass('300 tables come and go where there is room for 100');
 
 $node->safe_psql('postgres', <<'SQL');

@@ -222,7 +222,10 @@ foreach my $line (split /\n/, slurp_file($bare->data_dir . '/postgresql.conf'))
 SKIP:
 {
 	skip 'the extension is not staged', 1 unless -e $stage;
-	unlink glob "$stage/usr/lib/postgresql/*/lib/docrep_js";
+	my ($program) = glob "$stage/usr/lib/postgresql/*/lib/docrep_js";
+	my ($library) = glob "$stage/usr/lib/postgresql/*/lib/docrep.so";
+	$program //= $library =~ s/docrep\.so$/docrep_js/r;
+	unlink $program;
 	$bare->start;
 	$bare->safe_psql('postgres', q{CREATE EXTENSION docrep; SELECT docrep.create_table('src'), docrep.create_table('dst');
 		INSERT INTO src VALUES ('_design/check', } . quote($design) . ')');
@@ -236,6 +239,17 @@ SKIP:
 	($state, $message) = DocrepTest::sqlstate($bare, 'postgres', q{SELECT docrep.replicate('src', 'dst')});
 	is($state, '0A000', '... by replication neither');
 	is($bare->safe_psql('postgres', 'SELECT count(*) FROM docrep.rejected_docs'), 0, '... which waits, and rejects nothing');
+
+	# one that is there and cannot be started, as when there are no processes or no memory for it
+	foreach my $broken ("#!/bin/sh\nexit 1\n", "\n")
+	{
+		PostgreSQL::Test::Utils::append_to_file("$program.new", $broken);
+		chmod 0755, "$program.new";
+		rename "$program.new", $program or die "rename: $!";
+		($state) = DocrepTest::sqlstate($bare, 'postgres', q{SELECT docrep.replicate('src', 'dst')});
+		is($state, '58000', 'an engine that cannot be started stops a replication');
+		is($bare->safe_psql('postgres', 'SELECT count(*) FROM docrep.rejected_docs'), 0, '... which rejects nothing');
+	}
 	$bare->safe_psql('postgres', 'ALTER DATABASE postgres SET docrep.validation = off');
 	is(replicate($bare, 'postgres', 'src', 'dst')->{docs_written}, 20, 'docrep.validation = off lets them in');
 }

@@ -359,9 +359,20 @@ SQL
 	is(sql(q{SELECT docrep.conflict_count('h')}), '26', 'the others wait');
 	sql('DROP TABLE hangs');
 	is_in_the_end(q{SELECT docrep.conflict_count('h'), state, error_count, last_sqlstate IS NULL FROM docrep.housekeeping WHERE tbl = 'h'::regclass}, '0|done|0|t', 'when it does not hang any more all is done');
-	sql('DROP TABLE h; DROP FUNCTION hang');
 	$node->append_conf('postgresql.conf', "docrep.housekeeping_timeout = 300\n");
 	$node->reload;
+
+	# and who replaces it need not wait so long for the table
+	sql(<<'SQL');
+CREATE TABLE hangs();
+SELECT docrep.set_conflict_policy('h', 'keep');
+SELECT docrep.bulk_docs('h', '[{"_id": "d000005", "_rev": "9-a", "v": 1}, {"_id": "d000005", "_rev": "9-b", "v": 2}]', false);
+SELECT docrep.set_conflict_policy('h', 'function', 'public.hang(regclass,text,docrep.version[])');
+SQL
+	is_in_the_end(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'docrep worker' AND wait_event = 'PgSleep'}, '1', 'it hangs again');
+	is(sql(q{SET lock_timeout = '60s'; SELECT docrep.set_conflict_policy('h', 'latest')}), '', 'the policy can be set');
+	is_in_the_end(q{SELECT docrep.conflict_count('h'), state, error_count FROM docrep.housekeeping WHERE tbl = 'h'::regclass}, '0|done|0', 'and is what counts then');
+	sql('DROP TABLE h, hangs; DROP FUNCTION hang');
 };
 
 subtest 'others need not wait for long' => sub {
