@@ -141,6 +141,10 @@ SELECT attempt($$INSERT INTO validate_js.t (_id, doc) VALUES ('w', '{"who": 1}')
 SET ROLE validate_js_owner;
 SELECT attempt($$INSERT INTO validate_js.t (_id, doc) VALUES ('w', '{"who": 1}')$$);
 RESET ROLE;
+-- userCtx.db whatever the search_path
+SET search_path = public;
+SELECT validate_js.attempt($$INSERT INTO validate_js.t (_id, doc) VALUES ('w', '{"who": 1}')$$);
+SET search_path = validate_js, public;
 
 
 -- modules of the design document

@@ -180,7 +180,7 @@ add_empty(RawBuilder *object, const char *key)
 static char *
 make_req(DocTable *table, const char *query_params)
 {
-	char	   *db = docrep_table_display_name(table->rel);
+	const char *db = RelationGetRelationName(table->rel);
 	RawBuilder	req;
 	RawBuilder	info;
 	RawBuilder	path;
