@@ -106,11 +106,11 @@ GRANT CREATE ON SCHEMA filters_js TO filters_js_joe;
 SET ROLE filters_js_joe;
 SELECT attempt($$SELECT pass('app/who')$$);
 SELECT attempt($$SELECT pass('app/whose')$$);
-RESET ROLE;
 -- the table's name is the same whatever the search_path, as a replication has another than a session
 SET search_path = public;
 SELECT filters_js.attempt($$SELECT id FROM docrep.changes('filters_js.t', filter => 'app/who')$$), filters_js.attempt($$SELECT id FROM docrep.changes('filters_js.t', filter => 'app/echo')$$);
 SET search_path = filters_js, public;
+RESET ROLE;
 SELECT attempt($$SELECT pass('app/nul')$$);
 
 -- what is wrong
