@@ -51,6 +51,15 @@
 	ExecInsertIndexTuples(rri, slot, estate, update, nodup, conflict, NIL)
 #endif
 
+/* the analysis of a statement without parameters got its name in 15 */
+#if PG_VERSION_NUM >= 150000
+#define docrep_analyze_and_rewrite(parsed, text) \
+	pg_analyze_and_rewrite_fixedparams(parsed, text, NULL, 0, NULL)
+#else
+#define docrep_analyze_and_rewrite(parsed, text) \
+	pg_analyze_and_rewrite(parsed, text, NULL, 0, NULL)
+#endif
+
 #if PG_VERSION_NUM >= 150000
 #define docrep_timeline() GetWALInsertionTimeLine()
 #else
