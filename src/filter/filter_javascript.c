@@ -227,7 +227,7 @@ read_place(FilterJavascript *javascript, const DocrepFilterSpec *spec, char **de
 }
 
 FilterJavascript *
-docrep_filter_javascript_find(const DocrepFilterSpec *spec, DocTable *table)
+docrep_filter_javascript_find(const DocrepFilterSpec *spec, DocTable *table, bool compile)
 {
 	FilterJavascript *javascript = palloc0(sizeof(FilterJavascript));
 	char	   *design;
@@ -243,6 +243,8 @@ docrep_filter_javascript_find(const DocrepFilterSpec *spec, DocTable *table)
 	text = unparse(doc);
 	if (strstr(javascript->source, "require") != NULL)
 		javascript->modules = text;
+	if (!compile)
+		return javascript;
 	if (!javascript->view)
 	{
 		javascript->req = make_req(table, spec->query_params);
