@@ -50,7 +50,8 @@ INSERT INTO t (_id, doc) VALUES ('_design/app', $j${
 		"lib": "function (doc) { return doc.type === require('lib/types').order; }",
 		"broken": "function (doc) {",
 		"number": "1 + 1",
-		"object_member": {"a": 1}
+		"object_member": {"a": 1},
+		"nul": "function (doc) { throw {forbidden: 'before\\u0000after'}; }"
 	},
 	"views": {
 		"orders": {"map": "function (doc) { if (doc.type === 'order') { emit(doc.n, null); emit(doc._id); } }"},
@@ -105,7 +106,12 @@ GRANT CREATE ON SCHEMA filters_js TO filters_js_joe;
 SET ROLE filters_js_joe;
 SELECT attempt($$SELECT pass('app/who')$$);
 SELECT attempt($$SELECT pass('app/whose')$$);
+-- the table's name is the same whatever the search_path, as a replication has another than a session
+SET search_path = public;
+SELECT filters_js.attempt($$SELECT id FROM docrep.changes('filters_js.t', filter => 'app/who')$$), filters_js.attempt($$SELECT id FROM docrep.changes('filters_js.t', filter => 'app/echo')$$);
+SET search_path = filters_js, public;
 RESET ROLE;
+SELECT attempt($$SELECT pass('app/nul')$$);
 
 -- what is wrong
 SELECT attempt(format('SELECT pass(%L)', f)) FROM unnest(ARRAY['none/all', 'app/missing', 'app/broken', 'app/number', 'app/object_member', 'app/', '/all', 'app/a/b']) f;

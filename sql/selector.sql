@@ -137,6 +137,37 @@ SELECT plan_of('{"$or": [{"s": "Ä"}, {"tags": {"$in": ["t7"]}, "n": {"$lt": 100
 SELECT plan_of('{"l": {"$elemMatch": {"k": "v", "w": {"$all": [1]}}}}');
 SELECT plan_of('{"s": {"$ne": "x5"}}');
 
+-- EXPLAIN of a statement that calls find shows the same, where the arguments are constants
+CREATE FUNCTION plan_with(statement text) RETURNS SETOF text LANGUAGE plpgsql AS $$
+DECLARE
+	line text;
+BEGIN
+	FOR line IN EXECUTE 'EXPLAIN (COSTS OFF) ' || statement LOOP
+		IF line ~ '(Function Scan|Index Cond)' THEN
+			RETURN NEXT trim(line);
+		END IF;
+	END LOOP;
+END $$;
+SELECT plan_with($$SELECT * FROM docrep.find('t', '{"s": "x5"}')$$);
+SELECT plan_with($$SELECT f -> 'n' FROM docrep.find(selector => '{"n": {"$gte": 10, "$lt": 20}}', tbl => 't', max_rows => 3) f WHERE f -> 's' > '"x12"' LIMIT 1$$);
+SELECT plan_with($$SELECT (SELECT count(*) FROM docrep.find('t', '{"_id": {"$beginsWith": "d1"}}')), (WITH a AS (SELECT FROM docrep.find('t', '{"_id": "d1"}')) SELECT count(*) FROM a)$$);
+SELECT plan_with($$SELECT * FROM (VALUES ('x5')) v(s), docrep.find('t', jsonb_build_object('s', v.s))$$);
+SELECT plan_with($$SELECT * FROM docrep.find('t', '{"s": "x5"}') WITH ORDINALITY$$);
+SELECT f -> 'n' FROM docrep.find(selector => '{"n": {"$gte": 10, "$lt": 20}}', tbl => 't', max_rows => 3) f WHERE f -> 's' > '"x10"' LIMIT 1;
+SELECT count(f), count(*) FROM docrep.find('t', '{"n": {"$lt": 10}}') f, docrep.find('t', '{"_id": {"$in": ["d1", "d2"]}}');
+SELECT f.f -> 'n', f.ordinality FROM docrep.find('t', '{"n": {"$gte": 10, "$lt": 12}}') WITH ORDINALITY f;
+BEGIN;
+WITH u AS (UPDATE t SET doc = doc || '{"u": 1}' FROM docrep.find('t', '{"n": {"$in": [3, 4]}}') f WHERE f ->> '_id' = t._id RETURNING t._id, f -> 'n')
+SELECT * FROM u ORDER BY _id;
+ROLLBACK;
+-- operators and functions are those of find, whatever the search_path
+CREATE FUNCTION hostile(jsonb, jsonb) RETURNS boolean LANGUAGE plpgsql AS $$BEGIN RAISE 'called as %', current_user; END$$;
+CREATE OPERATOR selector.@> (LEFTARG = jsonb, RIGHTARG = jsonb, FUNCTION = hostile);
+SET search_path = selector, pg_catalog;
+SELECT count(*) FROM docrep.find('t', '{"s": "x5"}');
+SET search_path = selector;
+DROP FUNCTION hostile CASCADE;
+
 -- with and without the conditions for indexes the same is found
 CREATE TABLE selectors (s jsonb);
 INSERT INTO selectors VALUES ('{}'), ('{"s": "x5", "o": {"p": 3}}'), ('{"_id": "d17"}'), ('{"_id": {"$in": ["d17", "d18", 1]}}'), ('{"_id": {"$in": [1]}}'), ('{"\\_id": {"$gt": "D4990", "$lt": "d4999"}}'), ('{"_id": {"$beginsWith": "a%b_"}}'), ('{"_id": {"$beginsWith": "d1"}}'),
@@ -215,6 +246,24 @@ CREATE POLICY two ON t FOR SELECT TO selector_user USING (_id IN ('d1', 'd2'));
 ALTER TABLE t ENABLE ROW LEVEL SECURITY;
 SET ROLE selector_user;
 SELECT docrep.find('t', '{}', fields => '{_id}');
+-- a plan that is kept is good for the role that it was made for
+PREPARE two AS SELECT count(*) FROM docrep.find('t', '{"_id": {"$in": ["d1", "d2", "d3"]}}');
+EXECUTE two;
 RESET ROLE;
+EXECUTE two;
+SET ROLE selector_user;
+EXECUTE two;
+RESET ROLE;
+REVOKE SELECT ON t FROM selector_user;
+SET ROLE selector_user;
+EXECUTE two;
+RESET ROLE;
+GRANT SELECT ON t TO selector_user;
+BEGIN;
+REVOKE EXECUTE ON FUNCTION docrep.find FROM PUBLIC;
+SET ROLE selector_user;
+SELECT attempt_find($$'t', '{}'$$);
+RESET ROLE;
+ROLLBACK;
 DROP SCHEMA selector CASCADE;
 DROP ROLE selector_user;

@@ -53,6 +53,22 @@ SELECT * FROM docrep.validators('t');
 SELECT s.validator FROM docrep.table_settings s JOIN docrep.document_tables d ON d.uuid = s.tbl
 	WHERE d.tbl = 't'::regclass;
 
+-- a validator may also say whether a document may be written, or just raise
+SELECT docrep.create_table('answers');
+CREATE FUNCTION may_be(new_doc jsonb, old_doc jsonb, user_ctx jsonb, sec_obj jsonb) RETURNS boolean LANGUAGE sql AS $$SELECT (new_doc->>'n')::int > 0$$;
+SELECT docrep.set_validator('answers', 'may_be(jsonb,jsonb,jsonb,jsonb)');
+SELECT attempt($$INSERT INTO answers (_id, doc) VALUES ('a', '{"n": 1}')$$);
+SELECT attempt($$INSERT INTO answers (_id, doc) VALUES ('b', '{"n": 0}')$$);
+SELECT id, error, reason FROM docrep.bulk_docs('answers', '[{"_id": "c", "n": 2}, {"_id": "d", "n": 0}, {"_id": "e"}]');
+CREATE FUNCTION raises(new_doc jsonb, old_doc jsonb, user_ctx jsonb, sec_obj jsonb) RETURNS void LANGUAGE plpgsql AS $$BEGIN IF new_doc ? 'no' THEN RAISE 'not this one' USING ERRCODE = 'DR401'; END IF; END$$;
+SELECT docrep.set_validator('answers', 'raises(jsonb,jsonb,jsonb,jsonb)');
+SELECT attempt($$INSERT INTO answers (_id, doc) VALUES ('f', '{"no": 1}')$$);
+SELECT id, error, reason FROM docrep.bulk_docs('answers', '[{"_id": "g"}, {"_id": "h", "no": 1}]');
+-- it is looked at again when the function is another one
+DROP FUNCTION raises;
+CREATE FUNCTION raises(new_doc jsonb, old_doc jsonb, user_ctx jsonb, sec_obj jsonb) RETURNS boolean LANGUAGE sql AS 'SELECT false';
+SELECT attempt($$INSERT INTO answers (_id, doc) VALUES ('f', '{}')$$);
+
 -- plain SQL
 INSERT INTO t (_id, doc) VALUES ('a', '{"v": 1}');
 SELECT attempt($$INSERT INTO t (_id, doc) VALUES ('b', '{"no": "not this one"}')$$);

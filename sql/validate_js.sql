@@ -140,8 +140,11 @@ SET ROLE validate_js_writer;
 SELECT attempt($$INSERT INTO validate_js.t (_id, doc) VALUES ('w', '{"who": 1}')$$);
 SET ROLE validate_js_owner;
 SELECT attempt($$INSERT INTO validate_js.t (_id, doc) VALUES ('w', '{"who": 1}')$$);
+-- userCtx.db whatever the search_path
+SET search_path = public;
+SELECT validate_js.attempt($$INSERT INTO validate_js.t (_id, doc) VALUES ('w', '{"who": 1}')$$);
+SET search_path = validate_js, public;
 RESET ROLE;
-
 
 -- modules of the design document
 INSERT INTO t (_id, doc) VALUES ('_design/n', design('function (d) { require("lib/rules").check(d); }') ||

@@ -84,6 +84,15 @@ typedef bool docrep_update_indexes;
 	ExecInsertIndexTuples(rri, slot, estate, false, false, NULL, NIL)
 #endif
 
+/* the analysis of a statement without parameters got its name in 15 */
+#if PG_VERSION_NUM >= 150000
+#define docrep_analyze_and_rewrite(parsed, text) \
+	pg_analyze_and_rewrite_fixedparams(parsed, text, NULL, 0, NULL)
+#else
+#define docrep_analyze_and_rewrite(parsed, text) \
+	pg_analyze_and_rewrite(parsed, text, NULL, 0, NULL)
+#endif
+
 #if PG_VERSION_NUM >= 150000
 #define docrep_timeline() GetWALInsertionTimeLine()
 #else

@@ -54,7 +54,7 @@ compile_named(DocrepFilter *filter, const DocrepFilterSpec *spec, DocTable *tabl
 			break;
 		case DOCREP_FILTER_VIEW:
 		case DOCREP_FILTER_JAVASCRIPT:
-			filter->javascript = docrep_filter_javascript_find(spec, table);
+			filter->javascript = docrep_filter_javascript_find(spec, table, true);
 			break;
 	}
 }
@@ -277,12 +277,21 @@ docrep_filter_identity_with(const DocrepFilterSpec *given, const char *code)
 char *
 docrep_filter_identity(const DocrepFilterSpec *spec, DocTable *table)
 {
-	DocrepFilter *filter = docrep_filter_compile(spec, table);
+	DocrepFilterKind kind = docrep_filter_kind(spec->filter);
 	char	   *code = NULL;
 
-	if (filter && filter->function)
-		code = docrep_filter_function_identity(filter->function);
-	else if (filter && filter->javascript)
-		code = docrep_filter_javascript_identity(filter->javascript);
+	/*
+	 * What does not compile has an identity, too: that it does not is found by the run which
+	 * that is, as in CouchDB.  And no engine is started just to look.
+	 */
+	if (kind == DOCREP_FILTER_JAVASCRIPT || kind == DOCREP_FILTER_VIEW)
+		code = docrep_filter_javascript_identity(docrep_filter_javascript_find(spec, table, false));
+	else
+	{
+		DocrepFilter *filter = docrep_filter_compile(spec, table);
+
+		if (filter && filter->function)
+			code = docrep_filter_function_identity(filter->function);
+	}
 	return docrep_filter_identity_with(spec, code);
 }

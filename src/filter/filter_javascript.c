@@ -169,7 +169,7 @@ add_empty(RawBuilder *object, const char *key)
 static char *
 make_req(DocTable *table, const char *query_params)
 {
-	char	   *db = docrep_table_display_name(table->rel);
+	const char *db = RelationGetRelationName(table->rel);
 	RawBuilder	req;
 	RawBuilder	info;
 	RawBuilder	path;
@@ -216,7 +216,7 @@ read_place(FilterJavascript *javascript, const DocrepFilterSpec *spec, char **de
 }
 
 FilterJavascript *
-docrep_filter_javascript_find(const DocrepFilterSpec *spec, DocTable *table)
+docrep_filter_javascript_find(const DocrepFilterSpec *spec, DocTable *table, bool compile)
 {
 	FilterJavascript *javascript = palloc0(sizeof(FilterJavascript));
 	char	   *design;
@@ -232,6 +232,8 @@ docrep_filter_javascript_find(const DocrepFilterSpec *spec, DocTable *table)
 	text = docrep_json_print(doc);
 	if (strstr(javascript->source, "require") != NULL)
 		javascript->modules = text;
+	if (!compile)
+		return javascript;
 	if (!javascript->view)
 	{
 		javascript->req = make_req(table, spec->query_params);

@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "filter/filter.h"
+#include "filter/selector_find.h"
 #include "store/not_replicated.h"
 
 /* KeepBackSelector.compile */
@@ -40,4 +41,5 @@ docrep_filter_install_hooks(void)
 	static const KeepBackSelector selector = {compile, matches};
 
 	docrep_keep_back_selector = &selector;
+	docrep_find_install_hook();
 }

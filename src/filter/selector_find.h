@@ -10,6 +10,7 @@
 
 #include "postgres.h"
 
+#include "fmgr.h"
 #include "utils/array.h"
 #include "utils/jsonb.h"
 
@@ -21,5 +22,11 @@ extern Jsonb *docrep_fields_pick(Jsonb *doc, ArrayType *fields);
 
 /* Raise DR400 if fields are malformed. */
 extern void docrep_fields_check(ArrayType *fields);
+
+/* The SQL function docrep.find_query(). */
+extern PGDLLEXPORT Datum docrep_find_query(PG_FUNCTION_ARGS);
+
+/* Plan calls of docrep.find() as part of the statement that they are in. */
+extern void docrep_find_install_hook(void);
 
 #endif							/* DOCREP_FILTER_SELECTOR_FIND_H */

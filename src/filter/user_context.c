@@ -172,7 +172,7 @@ docrep_user_context(DocTable *table)
 	docrep_raw_init(&roles, false, 4);
 	add_roles(&roles, table);
 	docrep_raw_init(&object, true, 3);
-	docrep_raw_add_text(&object, "db", docrep_table_display_name(table->rel));
+	docrep_raw_add_text(&object, "db", RelationGetRelationName(table->rel));
 	docrep_raw_add_text(&object, "name", GetUserNameFromId(GetUserId(), false));
 	docrep_raw_add_built(&object, "roles", &roles);
 	return docrep_raw_finish(&object);

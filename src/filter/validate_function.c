@@ -45,6 +45,7 @@ struct ValidatorFunction
 	int			calls;			/* that are under way */
 	uint64		looked_up;		/* value of "changes" when it was; 0: not yet */
 	FmgrInfo	finfo;
+	Oid			rettype;
 };
 
 /* How often functions or schemas have changed, as far as this session has heard. */
@@ -80,6 +81,13 @@ docrep_validator_function_signature(const ValidatorFunction *function)
 	return function->signature;
 }
 
+/* What a validator may return: a reason, whether the document may be written, or nothing. */
+static bool
+is_answer(Oid rettype)
+{
+	return rettype == TEXTOID || rettype == BOOLOID || rettype == VOIDOID;
+}
+
 /* NULL if it is a function as validators are, else what is wrong. */
 static const char *
 function_problem(Oid oid)
@@ -96,14 +104,14 @@ function_problem(Oid oid)
 		return NOT_THERE;
 	form = (Form_pg_proc) GETSTRUCT(tuple);
 	fits = form->prokind == PROKIND_FUNCTION && !form->proretset &&
-		form->prorettype == TEXTOID && form->pronargs == NARGS;
+		is_answer(form->prorettype) && form->pronargs == NARGS;
 	for (int i = 0; fits && i < NARGS; i++)
 		fits = form->proargtypes.values[i] == JSONBOID;
 	strict = form->proisstrict;
 	ReleaseSysCache(tuple);
 	if (fits && strict)
 		return "It is STRICT, and would not be called for new documents, whose old_doc is NULL";
-	return fits ? NULL : "It is not of the form (new_doc jsonb, old_doc jsonb, user_ctx jsonb, sec_obj jsonb) RETURNS text";
+	return fits ? NULL : "It is not of the form (new_doc jsonb, old_doc jsonb, user_ctx jsonb, sec_obj jsonb) RETURNS text (or boolean, or void)";
 }
 
 /* The function of a signature as we keep them, or InvalidOid. */
@@ -155,6 +163,7 @@ look_up(ValidatorFunction *function, DocTable *table)
 		function->call_cxt = AllocSetContextCreate(function->cxt, "docrep validation function",
 												   ALLOCSET_SMALL_SIZES);
 	fmgr_info_cxt(oid, &function->finfo, function->call_cxt);
+	function->rettype = get_func_rettype(oid);
 	function->looked_up = now;
 }
 
@@ -166,6 +175,17 @@ call_context(void *arg)
 	DocValidation *doc = arg;
 
 	errcontext("validation of document \"%s\"", doc->id);
+}
+
+/* The reason to refuse a document that an answer is, or NULL. */
+static char *
+reason_of(const ValidatorFunction *function, Datum answer, bool isnull)
+{
+	if (function->rettype == TEXTOID)
+		return isnull ? NULL : TextDatumGetCString(answer);
+	if (function->rettype == VOIDOID || (!isnull && DatumGetBool(answer)))
+		return NULL;
+	return psprintf("%s returned %s", function->name, isnull ? "NULL" : "false");
 }
 
 /* Call it for one document: its reason to refuse it, or NULL. */
@@ -203,7 +223,7 @@ call(ValidatorFunction *function, ValidationRun *run, DocValidation *doc)
 	}
 	PG_END_TRY();
 	error_context_stack = context.previous;
-	return fcinfo->isnull ? NULL : TextDatumGetCString(result);
+	return reason_of(function, result, fcinfo->isnull);
 }
 
 /*

@@ -75,10 +75,16 @@ docrep_js_put_text(StringInfo out, const char *text, int len)
 char *
 docrep_js_text(const char *data, int len)
 {
-	char	   *text = pnstrdup(data, len);
+	char	   *text = palloc(len + 1);
 	bool		utf8;
 
-	len = strlen(text);
+	memcpy(text, data, len);
+	text[len] = '\0';
+	for (int i = 0; i < len; i++)
+	{
+		if (text[i] == '\0')
+			text[i] = '?';
+	}
 	utf8 = GetDatabaseEncoding() == PG_UTF8 && pg_verify_mbstr(PG_UTF8, text, len, true);
 	for (char *c = text; *c != '\0'; c++)
 	{

@@ -5,7 +5,7 @@
  *
  * SQLSTATEs of docrep's own class come through as they are.  The rest becomes
  * one of DR401, DR403, DR404, DR503 (worth another try later) and DR500, with
- * the original in the detail.
+ * the original in the message and its SQLSTATE in the detail.
  *
  *-------------------------------------------------------------------------
  */
@@ -162,11 +162,16 @@ docrep_pgconn_raise(DocrepPgConn *c, const PGresult *result, const char *doing)
 				 errmsg("%s: %s", c->display, primary),
 				 detail ? errdetail_internal("%s", detail) : 0,
 				 hint ? errhint("%s", hint) : 0));
+	/* what the server says is part of the message, which is all that a task's state shows */
+	if (state != NULL)
+		ereport(ERROR,
+				(errcode(code),
+				 errmsg("%s failed at %s: %s", doing, c->display, primary),
+				 errdetail_internal("SQLSTATE %s.%s%s", state, detail ? " " : "", detail ? detail : ""),
+				 hint ? errhint("%s", hint) : 0));
 	ereport(ERROR,
 			(errcode(code),
 			 errmsg("%s failed at %s", doing, c->display),
-			 state ? errdetail_internal("%s (SQLSTATE %s)%s%s", primary, state,
-										detail ? " " : "", detail ? detail : "") :
 			 errdetail_internal("%s", primary),
 			 hint ? errhint("%s", hint) : 0));
 }

@@ -25,6 +25,7 @@ my %filters = (
 	bad => "function (doc) { if (doc._id === 'users-3') throw new TypeError('not this one'); return doc.n === 1; }",
 	who => 'function (doc, req) { throw {forbidden: JSON.stringify(req.userCtx)}; }',
 	forever => 'function (doc) { while (true) ; }',
+	broken => 'function (doc) {',
 );
 my $design = quote($json->encode({ filters => \%filters, lib => { limits => 'exports.least = 3;' },
 	views => { numbers => { map => 'function (doc) { if (doc.n) emit(doc.n); }' } } }));
@@ -187,6 +188,9 @@ foreach my $kind (sort keys %places)
 	task("none $kind", $sources{$kind}, $table, filter => 'none/f');
 	wait_until(sub { state_of("none $kind") eq 'error' }, 60, "$kind: a task to be in error");
 	like(said_of("none $kind"), qr{none/f}, "$kind: a task whose function is missing is in error");
+	task("broken $kind", $sources{$kind}, $table, filter => 'app/broken');
+	wait_until(sub { state_of("broken $kind") eq 'crashing' }, 60, "$kind: a task to crash");
+	like(said_of("broken $kind"), qr{compilation_error: SyntaxError}, "$kind: a task whose function does not compile is crashing, as in CouchDB");
 	$near->safe_psql('one', 'DELETE FROM docrep.replicator');
 }
 
