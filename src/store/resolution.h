@@ -18,6 +18,12 @@
  */
 extern void docrep_change_resolve(DocTable *table, DocChange *change);
 
+/*
+ * If the policy has a resolver, ask it about all of several changes at once, before
+ * docrep_change_finish goes on with each; those that are NONE by then are not to be among them.
+ */
+extern void docrep_changes_ask(DocTable *table, DocChange **changes, int n);
+
 /* Add the tombstone that closes a leaf. */
 extern void docrep_change_close_leaf(DocChange *change, const Rev *leaf, TimestampTz modified);
 
