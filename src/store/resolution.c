@@ -320,9 +320,15 @@ apply_policy(DocTable *table, DocChange *change)
 {
 	Choice		choice;
 
-	if (!decide(table, change, &choice) ||
-		(was_resolved_before(change->tree) && !docrep_rounds_next(table, change->id)))
+	if (!decide(table, change, &choice))
 		return;
+	if (was_resolved_before(change->tree))
+	{
+		if (!docrep_rounds_next(table, change->id))
+			return;
+	}
+	else if (change->old_unmerged > 1 && !change->again)
+		docrep_rounds_solved(table, &change->id, 1);	/* else by docrep_write_again */
 	apply_choice(change, &choice);
 	change->nversions = 0;
 	change->unresolved = choice.deleted ? 0 : 1;

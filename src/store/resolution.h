@@ -49,6 +49,10 @@ extern void docrep_rounds_problem(DocTable *table, const char *id, const ErrorDa
 
 /* Forget what is noted of a document; only_old: only if it is not of the last minutes. */
 extern void docrep_rounds_forget(DocTable *table, const char *id, bool only_old);
+
+/* These documents are in conflict no more: forget what problems they had. */
+extern void docrep_rounds_solved(DocTable *table, const char **ids, int n);
+
 extern void docrep_rounds_forget_all(DocTable *table);
 
 #endif							/* DOCREP_STORE_RESOLUTION_H */
