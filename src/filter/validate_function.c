@@ -226,64 +226,83 @@ call(ValidatorFunction *function, ValidationRun *run, DocValidation *doc)
 	return reason_of(function, result, fcinfo->isnull);
 }
 
+/* Ask about one document.  *calling tells whether what is raised is the function's. */
+static void
+ask_one(ValidatorFunction *function, ValidationRun *run, DocValidation *doc, volatile bool *calling)
+{
+	char	   *reason;
+
+	if (doc->sqlstate != 0)
+		return;
+	CHECK_FOR_INTERRUPTS();
+	/* each time: one of the documents may have come with a new function */
+	look_up(function, run->table);
+	*calling = true;
+	reason = call(function, run, doc);
+	*calling = false;
+	if (reason)
+		docrep_validate_refuse(run, doc, ERRCODE_DOCREP_FORBIDDEN, reason,
+							   psprintf("The validation function %s", function->name));
+}
+
 /*
- * The same in a subtransaction: what it raises about this document is its reason,
- * and *sqlstate says so.
+ * Ask about the documents from *at on in one subtransaction, as a function in SQL is planned
+ * anew in each.  NULL: all have been asked.  Else *at is the document about which the
+ * function raised this; as functions only read, the answers before it stand.
  */
-static char *
-call_isolated(ValidatorFunction *function, ValidationRun *run, DocValidation *doc, int *sqlstate)
+static ErrorData *
+ask_together(ValidatorFunction *function, ValidationRun *run, volatile int *at)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
-	char	   *volatile reason = NULL;
+	ErrorData  *volatile edata = NULL;
+	volatile bool calling = false;
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(caller);
 	PG_TRY();
 	{
-		reason = call(function, run, doc);
+		for (; *at < run->n; (*at)++)
+			ask_one(function, run, &run->docs[*at], &calling);
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
 	{
-		ErrorData  *edata;
-
 		MemoryContextSwitchTo(caller);
 		edata = CopyErrorData();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(caller);
 		CurrentResourceOwner = owner;
-		if (!docrep_is_row_error(edata->sqlerrcode))
+		if (!calling || !docrep_is_row_error(edata->sqlerrcode))
 			ReThrowError(edata);
-		*sqlstate = edata->sqlerrcode;
-		reason = edata->message ? edata->message : "refused";
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);
 	CurrentResourceOwner = owner;
-	return reason;
+	return edata;
 }
 
 void
 docrep_validator_function_ask(ValidatorFunction *function, ValidationRun *run)
 {
-	for (int i = 0; i < run->n; i++)
-	{
-		DocValidation *doc = &run->docs[i];
-		int			sqlstate = ERRCODE_DOCREP_FORBIDDEN;
-		char	   *reason;
+	volatile int at = 0;
+	bool		calling;
+	ErrorData  *edata;
 
-		if (doc->sqlstate != 0)
-			continue;
-		CHECK_FOR_INTERRUPTS();
-		/* each time: one of the documents may have come with a new function */
-		look_up(function, run->table);
-		reason = run->isolate ? call_isolated(function, run, doc, &sqlstate) :
-			call(function, run, doc);
-		if (reason)
-			docrep_validate_refuse(run, doc, sqlstate, reason,
-								   psprintf("The validation function %s", function->name));
+	if (!run->isolate)
+	{
+		for (int i = 0; i < run->n; i++)
+			ask_one(function, run, &run->docs[i], &calling);
+		return;
+	}
+	/* what it raises about a document is its reason */
+	while (at < run->n && (edata = ask_together(function, run, &at)) != NULL)
+	{
+		docrep_validate_refuse(run, &run->docs[at], edata->sqlerrcode,
+							   edata->message ? edata->message : "refused",
+							   psprintf("The validation function %s", function->name));
+		at++;
 	}
 }
 

@@ -51,8 +51,6 @@ typedef struct DocChange
 	int			nold_live;
 	bool		old_marked;		/* its row shows the conflict, and the winner's body is among
 								 * those of the losing leaves */
-	bool		old_conflict;	/* of its live leaves more than one was not merged; set by
-								 * docrep_change_resolve */
 	TimestampTz old_modified;
 	int64		old_seq;
 
@@ -70,6 +68,10 @@ typedef struct DocChange
 	int			nadded;			/* of the writes: added by docrep_change_resolve */
 
 	/* what is in conflict: resolution.c */
+	bool		looked_at;		/* by docrep_change_look: the rest of these is known */
+	int			old_unmerged;	/* live leaves that were stored and not merged; 1: no conflict */
+	bool		policy_due;		/* the policy is to resolve it, if it can */
+	ResolverAsk *ask;			/* what the resolver was asked; NULL: nothing */
 	DocVersion *versions;		/* live leaves, winner first, if the policy wanted to know */
 	int			nversions;
 	int			unresolved;		/* live leaves that are not merged */
@@ -122,6 +124,9 @@ extern bool docrep_change_edit(DocTable *table, DocChange *change, DocWrite *wri
  * fill in the rest.  A change in which nothing was new gets CHANGE_NONE.
  */
 extern void docrep_change_finish(DocTable *table, DocChange *change, bool anything_new);
+
+/* Has, or had, the tree more than one leaf? */
+extern bool docrep_change_has_branches(const DocChange *change);
 
 /* The row of dead_<uuid> that the change asks for. */
 extern void docrep_change_dead_values(DocTable *table, const DocChange *change,

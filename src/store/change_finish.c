@@ -35,14 +35,15 @@ is_as_stored(DocTable *table, DocChange *change)
 }
 
 /* Has the tree more than the trunk? */
-static bool
-has_branches(const RevTree *tree)
+bool
+docrep_change_has_branches(const DocChange *change)
 {
+	const RevTree *tree = change->tree;
 	int			nleaves = 0;
 
 	for (int32 i = 0; i < tree->n && nleaves < 2; i++)
 		nleaves += tree->nodes[i].nchildren == 0;
-	return nleaves > 1;
+	return nleaves > 1 || change->nold_leaves > 1;
 }
 
 /* The tree and the trunk as the row has them, into the change. */
@@ -109,7 +110,7 @@ docrep_change_finish(DocTable *table, DocChange *change, bool anything_new)
 		return;
 	if (change->write_atts)
 		docrep_change_store_contents(table, &change, 1);
-	branches = change->nold_leaves > 1 || has_branches(tree);
+	branches = docrep_change_has_branches(change);
 	if (branches)
 		docrep_change_resolve(table, change);
 	docrep_revtree_stem(tree, table->info.revs_limit);

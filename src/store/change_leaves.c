@@ -165,7 +165,7 @@ wants_mark(DocTable *table, const DocChange *change)
 {
 	return change->now_live && change->unresolved > 1 && change->nversions > 1 &&
 		(table->info.conflict_policy & DOCREP_POLICY_MARK) != 0 &&
-		!(change->edit && change->old_conflict && !change->old_marked);
+		!(change->edit && change->old_unmerged > 1 && !change->old_marked);
 }
 
 void

@@ -252,28 +252,19 @@ choose_answer(const DocChange *change, Jsonb *body, bool deleted, Choice *choice
 static bool
 decide(DocTable *table, DocChange *change, Choice *choice)
 {
-	int			steps = table->info.conflict_policy;
+	const ResolverAsk *ask = change->ask;
 
-	if (steps & DOCREP_POLICY_FUNCTION)
+	if (ask && ask->answer == RESOLVER_ANSWERED)
 	{
-		Jsonb	   *body;
-		bool		deleted;
-		ErrorData  *error;
-
-		switch (docrep_resolver_ask(table, change->id, change->versions, change->nversions,
-									&body, &deleted, &error))
-		{
-			case RESOLVER_ANSWERED:
-				choose_answer(change, body, deleted, choice);
-				return true;
-			case RESOLVER_FAILED:
-				docrep_rounds_problem(table, change->id, error);
-				return false;
-			case RESOLVER_DECLINED:
-				break;
-		}
+		choose_answer(change, ask->body, ask->deleted, choice);
+		return true;
 	}
-	if (steps & DOCREP_POLICY_LATEST)
+	if (ask && ask->answer == RESOLVER_FAILED)
+	{
+		docrep_rounds_problem(table, change->id, ask->error);
+		return false;
+	}
+	if (table->info.conflict_policy & DOCREP_POLICY_LATEST)
 	{
 		choose_version(latest_version(change), choice);
 		return true;
@@ -329,14 +320,15 @@ apply_policy(DocTable *table, DocChange *change)
 {
 	Choice		choice;
 
-	for (int i = 0; i < change->nversions; i++)
+	if (!decide(table, change, &choice))
+		return;
+	if (was_resolved_before(change->tree))
 	{
-		if (!can_follow(&change->versions[i].rev))
+		if (!docrep_rounds_next(table, change->id))
 			return;
 	}
-	if (!decide(table, change, &choice) ||
-		(was_resolved_before(change->tree) && !docrep_rounds_next(table, change->id)))
-		return;
+	else if (change->old_unmerged > 1 && !change->again)
+		docrep_rounds_solved(table, &change->id, 1);	/* else by docrep_write_again */
 	apply_choice(change, &choice);
 	change->nversions = 0;
 	change->unresolved = choice.deleted ? 0 : 1;
@@ -370,18 +362,36 @@ docrep_conflict_marker(const DocVersion *versions, int n)
 	return docrep_raw_finish(&marker);
 }
 
-void
-docrep_change_resolve(DocTable *table, DocChange *change)
+/* ---------- all of it ---------- */
+
+/* Is it a change that the policy resolves, and can a revision follow each of the versions? */
+static bool
+is_for_policy(const DocChange *change)
+{
+	if (change->unresolved < 2 || change->edit || (change->nwrites == 0 && !change->again))
+		return false;
+	for (int i = 0; i < change->nversions; i++)
+	{
+		if (!can_follow(&change->versions[i].rev))
+			return false;
+	}
+	return true;
+}
+
+/* Find out what is in conflict, and close what goes with an edit. */
+static void
+look_at(DocTable *table, DocChange *change)
 {
 	int			unmerged = 1;
 	int32		live;
 
+	change->looked_at = true;
 	if (change->nold_live > 1)
 	{
 		CommandCounterIncrement();
 		close_with_winner(table, change, &unmerged);
 	}
-	change->old_conflict = unmerged > 1;
+	change->old_unmerged = unmerged;
 	live = docrep_revtree_live_leaves(change->tree);
 	change->unresolved = live;
 	if (live < 2 || change->edit)
@@ -392,9 +402,45 @@ docrep_change_resolve(DocTable *table, DocChange *change)
 	{
 		read_versions(table, change);
 		change->unresolved = count_unmerged(change);
-		if (change->unresolved > 1 && !change->edit && (change->nwrites > 0 || change->again))
-			apply_policy(table, change);
+		change->policy_due = is_for_policy(change);
 	}
-	if (change->unresolved > 1 && change->unresolved > unmerged)
+}
+
+void
+docrep_changes_ask(DocTable *table, DocChange **changes, int n)
+{
+	ResolverAsk *asks;
+	int			nasks = 0;
+
+	if ((table->info.conflict_policy & DOCREP_POLICY_FUNCTION) == 0)
+		return;
+	asks = palloc0(n * sizeof(ResolverAsk));
+	for (int i = 0; i < n; i++)
+	{
+		DocChange  *change = changes[i];
+
+		if (!docrep_change_has_branches(change))
+			continue;
+		look_at(table, change);
+		if (!change->policy_due)
+			continue;
+		asks[nasks].id = change->id;
+		asks[nasks].versions = change->versions;
+		asks[nasks].n = change->nversions;
+		change->ask = &asks[nasks++];
+	}
+	docrep_resolver_ask(table, asks, nasks);
+}
+
+void
+docrep_change_resolve(DocTable *table, DocChange *change)
+{
+	if (!change->looked_at)
+		docrep_changes_ask(table, &change, 1);
+	if (!change->looked_at)
+		look_at(table, change);
+	if (change->policy_due)
+		apply_policy(table, change);
+	if (change->unresolved > 1 && change->unresolved > change->old_unmerged)
 		notify_conflict(table);
 }

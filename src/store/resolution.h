@@ -18,6 +18,12 @@
  */
 extern void docrep_change_resolve(DocTable *table, DocChange *change);
 
+/*
+ * If the policy has a resolver, ask it about all of several changes at once, before
+ * docrep_change_finish goes on with each; those that are NONE by then are not to be among them.
+ */
+extern void docrep_changes_ask(DocTable *table, DocChange **changes, int n);
+
 /* Add the tombstone that closes a leaf. */
 extern void docrep_change_close_leaf(DocChange *change, const Rev *leaf, TimestampTz modified);
 
@@ -43,6 +49,10 @@ extern void docrep_rounds_problem(DocTable *table, const char *id, const ErrorDa
 
 /* Forget what is noted of a document; only_old: only if it is not of the last minutes. */
 extern void docrep_rounds_forget(DocTable *table, const char *id, bool only_old);
+
+/* These documents are in conflict no more: forget what problems they had. */
+extern void docrep_rounds_solved(DocTable *table, const char **ids, int n);
+
 extern void docrep_rounds_forget_all(DocTable *table);
 
 #endif							/* DOCREP_STORE_RESOLUTION_H */

@@ -22,6 +22,7 @@
 #include "store/policy.h"
 #include "store/resolution.h"
 #include "store/table_settings.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
@@ -160,6 +161,27 @@ docrep_rounds_forget(DocTable *table, const char *id, bool only_old)
 							"DELETE FROM docrep.resolutions WHERE tbl = $1 AND id = $2"
 							" AND (NOT $3 OR at < now() - interval '10 minutes')",
 							3, types, values, NULL, false, 0);
+	docrep_internal_end(&sql);
+}
+
+void
+docrep_rounds_solved(DocTable *table, const char **ids, int n)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[] = {UUIDOID, TEXTARRAYOID};
+	Datum		values[2];
+	Datum	   *texts = palloc(Max(n, 1) * sizeof(Datum));
+	InternalSql sql;
+
+	for (int i = 0; i < n; i++)
+		texts[i] = CStringGetTextDatum(ids[i]);
+	values[0] = UUIDPGetDatum(&table->info.uuid);
+	values[1] = PointerGetDatum(construct_array(texts, n, TEXTOID, -1, false, TYPALIGN_INT));
+	docrep_internal_begin(&sql);
+	docrep_internal_execute(&plan,
+							"DELETE FROM docrep.resolutions WHERE tbl = $1 AND id = ANY ($2)"
+							" AND sqlstate IS NOT NULL",
+							2, types, values, NULL, false, 0);
 	docrep_internal_end(&sql);
 }
 

@@ -8,6 +8,11 @@
  * that cannot change the role or leave anything behind to be run later, and in a
  * subtransaction, so that its errors harm nobody.
  *
+ * The documents of a batch are asked about in one subtransaction: a function in SQL is
+ * planned anew in each, which takes longer than calling it.  When a call fails, what those
+ * before it did is gone with it, and they are made again; the failed one is not.  So what is
+ * left in the end is what calls with a subtransaction each, in the same order, would leave.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -24,13 +29,13 @@
 #include "miscadmin.h"
 #include "store/document.h"
 #include "store/errcodes.h"
-#include "store/json_text.h"
 #include "store/origins.h"
 #include "store/resolver.h"
 #include "store/rev_type.h"
 #include "store/table_settings.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -122,78 +127,75 @@ version_datum(DocTable *table, const DocVersion *version, TupleDesc desc)
 
 	values[0] = docrep_rev_datum(&version->rev);
 	values[1] = version->leaf.doc ? JsonbPGetDatum(version->leaf.doc) :
-		JsonbPGetDatum(docrep_json_parse("{}"));
+		DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"));
 	values[2] = BoolGetDatum(false);
 	values[3] = TimestampTzGetDatum(version->leaf.modified);
 	values[4] = UUIDPGetDatum(origin ? origin : docrep_table_node(table));
 	return HeapTupleGetDatum(heap_form_tuple(desc, values, nulls));
 }
 
-static Datum
-versions_array(DocTable *table, const DocVersion *versions, int n)
+/* What the calls of one subtransaction share. */
+typedef struct Caller
 {
-	Oid			type = version_type();
-	TupleDesc	desc = lookup_rowtype_tupdesc_copy(type, -1);
-	Datum	   *datums = palloc(n * sizeof(Datum));
+	DocTable   *table;
+	FmgrInfo	finfo;
+	Oid			version_type;
+	TupleDesc	version_desc;
+	MemoryContext result_cxt;	/* for answers */
+	MemoryContext call_cxt;		/* for one call; below that of the subtransaction's */
+} Caller;
 
-	for (int i = 0; i < n; i++)
-		datums[i] = version_datum(table, &versions[i], desc);
-	return PointerGetDatum(construct_array(datums, n, type, -1, false, TYPALIGN_DOUBLE));
+static Datum
+versions_array(Caller *caller, const ResolverAsk *ask)
+{
+	Datum	   *datums = palloc(ask->n * sizeof(Datum));
+
+	for (int i = 0; i < ask->n; i++)
+		datums[i] = version_datum(caller->table, &ask->versions[i], caller->version_desc);
+	return PointerGetDatum(construct_array(datums, ask->n, caller->version_type, -1, false,
+										   TYPALIGN_DOUBLE));
+}
+
+/* As the table's owner: look the function up, for calls from this subtransaction. */
+static void
+prepare_calls(Caller *caller, DocTable *table, const char *signature)
+{
+	Oid			oid = DatumGetObjectId(DirectFunctionCall1(regprocedurein,
+														   CStringGetDatum(signature)));
+
+	check_function(oid);
+	caller->table = table;
+	fmgr_info(oid, &caller->finfo);
+	caller->version_type = version_type();
+	caller->version_desc = lookup_rowtype_tupdesc_copy(caller->version_type, -1);
+	caller->call_cxt = AllocSetContextCreate(CurrentMemoryContext, "docrep resolver call",
+											 ALLOCSET_DEFAULT_SIZES);
 }
 
 /* What the function returned, or NULL.  As the table's owner. */
 static Jsonb *
-call_function(DocTable *table, const char *signature, const char *id, Datum versions)
+call_function(Caller *caller, const ResolverAsk *ask)
 {
 	LOCAL_FCINFO(fcinfo, 3);
-	FmgrInfo	finfo;
-	Oid			oid = DatumGetObjectId(DirectFunctionCall1(regprocedurein,
-														   CStringGetDatum(signature)));
 	Datum		result;
 
-	check_function(oid);
-	fmgr_info(oid, &finfo);
-	InitFunctionCallInfoData(*fcinfo, &finfo, 3, InvalidOid, NULL, NULL);
-	fcinfo->args[0].value = ObjectIdGetDatum(table->info.relid);
-	fcinfo->args[1].value = CStringGetTextDatum(id);
-	fcinfo->args[2].value = versions;
+	InitFunctionCallInfoData(*fcinfo, &caller->finfo, 3, InvalidOid, NULL, NULL);
+	fcinfo->args[0].value = ObjectIdGetDatum(caller->table->info.relid);
+	fcinfo->args[1].value = CStringGetTextDatum(ask->id);
+	fcinfo->args[2].value = versions_array(caller, ask);
 	for (int i = 0; i < 3; i++)
 		fcinfo->args[i].isnull = false;
 	result = FunctionCallInvoke(fcinfo);
 	return fcinfo->isnull ? NULL : DatumGetJsonbP(result);
 }
 
-/* The same, as the caller; if it is raised, the subtransaction's end makes us that one again. */
-static Jsonb *
-call_as_owner(DocTable *table, const char *signature, const char *id, Datum versions)
-{
-	AsOwner		as;
-	Jsonb	   *result;
-
-	become_owner(table, &as);
-	CommandCounterIncrement();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	result = call_function(table, signature, id, versions);
-	PopActiveSnapshot();
-	become_caller(&as);
-	return result;
-}
-
-/* The answer, in the current context. */
-static Jsonb *
-copy_answer(const Jsonb *answer)
-{
-	Jsonb	   *copy = palloc(VARSIZE(answer));
-
-	memcpy(copy, answer, VARSIZE(answer));
-	return copy;
-}
-
 /* Take the answer apart: a body, or {"_deleted": true}. */
 static void
-read_answer(Jsonb *answer, const char *id, Jsonb **body, bool *deleted)
+read_answer(Jsonb *answer, ResolverAsk *ask, MemoryContext result_cxt)
 {
+	const char *id = ask->id;
 	DocWrite	write;
+	MemoryContext old;
 
 	if (!JB_ROOT_IS_OBJECT(answer) || JB_ROOT_IS_SCALAR(answer))
 		ereport(ERROR,
@@ -206,8 +208,12 @@ read_answer(Jsonb *answer, const char *id, Jsonb **body, bool *deleted)
 				(errcode(ERRCODE_DOCREP_BAD_REQUEST),
 				 errmsg("the resolver returned members that begin with \"_\" for document \"%s\"", id),
 				 errdetail("The only one that it may return is _deleted.")));
-	*deleted = write.deleted;
-	*body = write.body;
+	ask->deleted = write.deleted;
+	old = MemoryContextSwitchTo(result_cxt);
+	if (write.body)
+		ask->body = (Jsonb *) DatumGetPointer(datumCopy(JsonbPGetDatum(write.body), false, -1));
+	MemoryContextSwitchTo(old);
+	ask->answer = RESOLVER_ANSWERED;
 }
 
 /* What the function did not cause, or what ends more than this call. */
@@ -226,60 +232,138 @@ must_be_raised(int sqlstate)
 	}
 }
 
-ResolverAnswer
-docrep_resolver_ask(DocTable *table, const char *id, const DocVersion *versions, int n,
-					Jsonb **body, bool *deleted, ErrorData **error)
+/*
+ * Ask about one document.  A call sees what those before it have done, and what it sets
+ * ends with it.
+ */
+static void
+ask_one(Caller *caller, ResolverAsk *ask)
+{
+	MemoryContext old = MemoryContextSwitchTo(caller->call_cxt);
+	int			guc_level = NewGUCNestLevel();
+	Jsonb	   *answer;
+
+	CHECK_FOR_INTERRUPTS();
+	ask->answer = RESOLVER_DECLINED;
+	ask->body = NULL;
+	ask->deleted = false;
+	CommandCounterIncrement();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	answer = call_function(caller, ask);
+	if (answer)
+		read_answer(answer, ask, caller->result_cxt);
+	PopActiveSnapshot();
+	AtEOXact_GUC(false, guc_level);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(caller->call_cxt);
+}
+
+/*
+ * Ask about some documents in one subtransaction.  Returns NULL, or an error with which all
+ * that they did is rolled back; *failed is then whose it is: n: the last call had
+ * returned; -1: the function cannot be called.  What concerns more than a call is raised.
+ */
+static ErrorData *
+ask_together(DocTable *table, const char *signature, ResolverAsk *asks, int n,
+			 volatile int *failed)
 {
 	MemoryContext cxt = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
-	MemoryContext call_cxt;
-	volatile ResolverAnswer result = RESOLVER_DECLINED;
-	char	   *signature;
-	Datum		array;
+	MemoryContext run_cxt = AllocSetContextCreate(cxt, "docrep resolver", ALLOCSET_DEFAULT_SIZES);
+	ErrorData  *volatile error = NULL;
 
-	*body = NULL;
-	*deleted = false;
-	*error = NULL;
-	/* of its own: a function in SQL leaves its plan there, and a batch may have many conflicts */
-	call_cxt = AllocSetContextCreate(cxt, "docrep resolver", ALLOCSET_DEFAULT_SIZES);
-	MemoryContextSwitchTo(call_cxt);
-	signature = docrep_settings_read(&table->info.uuid)->resolver;
-	if (signature == NULL)
-	{
-		MemoryContextSwitchTo(cxt);
-		MemoryContextDelete(call_cxt);
-		return RESOLVER_DECLINED;
-	}
-	array = versions_array(table, versions, n);
+	*failed = -1;
 	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(call_cxt);
+	MemoryContextSwitchTo(run_cxt);
 	PG_TRY();
 	{
-		Jsonb	   *answer = call_as_owner(table, signature, id, array);
+		Caller		caller = {.result_cxt = cxt};
+		AsOwner		as;
 
-		if (answer)
-		{
-			MemoryContextSwitchTo(cxt);
-			read_answer(copy_answer(answer), id, body, deleted);
-			result = RESOLVER_ANSWERED;
-		}
+		become_owner(table, &as);
+		CommandCounterIncrement();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		prepare_calls(&caller, table, signature);
+		PopActiveSnapshot();
+		for (*failed = 0; *failed < n; (*failed)++)
+			ask_one(&caller, &asks[*failed]);
+		become_caller(&as);
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
 	{
 		MemoryContextSwitchTo(cxt);
-		*error = CopyErrorData();
+		error = CopyErrorData();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(cxt);
-		CurrentResourceOwner = owner;
-		if (must_be_raised((*error)->sqlerrcode))
-			ReThrowError(*error);
-		result = RESOLVER_FAILED;
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(cxt);
-	MemoryContextDelete(call_cxt);
 	CurrentResourceOwner = owner;
-	return result;
+	MemoryContextDelete(run_cxt);
+	if (error && must_be_raised(error->sqlerrcode))
+		ReThrowError(error);
+	return error;
+}
+
+static void
+note_failure(ResolverAsk *ask, ErrorData *error)
+{
+	ask->answer = RESOLVER_FAILED;
+	ask->body = NULL;
+	ask->deleted = false;
+	ask->error = error;
+}
+
+/*
+ * Ask again about documents of which none has failed.  If now one does, as it can if the function
+ * depends on what outlives a rollback, each is on its own.
+ */
+static void
+ask_again(DocTable *table, const char *signature, ResolverAsk *asks, int n)
+{
+	volatile int failed;
+
+	if (n == 0 || ask_together(table, signature, asks, n, &failed) == NULL)
+		return;
+	for (int i = 0; i < n; i++)
+	{
+		ErrorData  *error = ask_together(table, signature, &asks[i], 1, &failed);
+
+		if (error)
+			note_failure(&asks[i], error);
+	}
+}
+
+void
+docrep_resolver_ask(DocTable *table, ResolverAsk *asks, int n)
+{
+	char	   *signature;
+	int			lo = 0;
+
+	if (n == 0)
+		return;
+	signature = docrep_settings_read(&table->info.uuid)->resolver;
+	/* what is kept of it must not be rolled back */
+	(void) docrep_table_node(table);
+	while (signature && lo < n)
+	{
+		volatile int at;
+		int			failed;
+		ErrorData  *error = ask_together(table, signature, asks + lo, n - lo, &at);
+
+		if (error == NULL)
+			break;
+		if (at < 0)
+		{
+			for (; lo < n; lo++)
+				note_failure(&asks[lo], error);
+			break;
+		}
+		failed = lo + at;
+		ask_again(table, signature, asks + lo, failed - lo);
+		if (failed < n)
+			note_failure(&asks[failed], error);
+		lo = failed + 1;
+	}
 }

@@ -140,6 +140,8 @@ void
 docrep_write_again(DocTable *table, DocWrite *writes, int n)
 {
 	WriteJob	job = {.table = table, .isolate = true, .again = true};
+	const char **solved = palloc(Max(n, 1) * sizeof(char *));
+	int			nsolved = 0;
 
 	if (n == 0)
 		return;
@@ -152,7 +154,11 @@ docrep_write_again(DocTable *table, DocWrite *writes, int n)
 
 		if (writes[i].sqlstate != 0)
 			docrep_rounds_problem(table, writes[i].id, &error);
+		else if (writes[i].unresolved < 2)
+			solved[nsolved++] = writes[i].id;
 	}
+	if (nsolved > 0)
+		docrep_rounds_solved(table, solved, nsolved);
 }
 
 void

@@ -17,6 +17,8 @@
 #include "store/change_atts.h"
 #include "store/companion.h"
 #include "store/errcodes.h"
+#include "store/policy.h"
+#include "store/resolution.h"
 #include "store/seqs.h"
 #include "store/validation.h"
 #include "store/write_internal.h"
@@ -157,6 +159,25 @@ validate_range(WriteJob *job, int lo, DocChange *changes, bool *anything_new, in
 }
 
 /* None of the writes of a change was stored, and why. */
+/* Ask the table's resolver, if it has one, about the conflicts of a range. */
+static void
+ask_resolver(DocTable *table, DocChange *changes, const bool *anything_new, int n)
+{
+	DocChange **asked;
+	int			nasked = 0;
+
+	if ((table->info.conflict_policy & DOCREP_POLICY_FUNCTION) == 0)
+		return;
+	asked = palloc(n * sizeof(DocChange *));
+	for (int i = 0; i < n; i++)
+	{
+		if (anything_new[i])
+			asked[nasked++] = &changes[i];
+	}
+	docrep_changes_ask(table, asked, nasked);
+	pfree(asked);
+}
+
 static void
 refuse(DocChange *change, int sqlstate, const char *reason)
 {
@@ -212,6 +233,7 @@ docrep_write_range(WriteJob *job, int lo, int hi)
 	if (job->ask)
 		validate_range(job, lo, changes, anything_new, n);
 	docrep_change_store_contents(table, pointers, n);
+	ask_resolver(table, changes, anything_new, n);
 	for (int i = 0; i < n; i++)
 	{
 		docrep_change_finish(table, &changes[i], anything_new[i]);
