@@ -82,6 +82,33 @@ become_caller(const AsOwner *as)
 	SetUserIdAndSecContext(as->saved_user, as->saved_context);
 }
 
+/*
+ * Call a resolver, but not in the middle of another: one that makes a conflict each time would
+ * go on until the stack ends, with all that it writes tried again at each level.
+ */
+static Datum
+invoke_outermost(FunctionCallInfo fcinfo)
+{
+	static bool running = false;
+	Datum		result;
+
+	if (running)
+		ereport(ERROR,
+				(errcode(ERRCODE_STATEMENT_TOO_COMPLEX),
+				 errmsg("a resolver is not asked about a conflict that a resolver makes")));
+	running = true;
+	PG_TRY();
+	{
+		result = FunctionCallInvoke(fcinfo);
+	}
+	PG_FINALLY();
+	{
+		running = false;
+	}
+	PG_END_TRY();
+	return result;
+}
+
 /* ---------- what is a resolver ---------- */
 
 /* As the table's owner: refuse what is none, or may not be called. */
@@ -185,7 +212,7 @@ call_function(Caller *caller, const ResolverAsk *ask)
 	fcinfo->args[2].value = versions_array(caller, ask);
 	for (int i = 0; i < 3; i++)
 		fcinfo->args[i].isnull = false;
-	result = FunctionCallInvoke(fcinfo);
+	result = invoke_outermost(fcinfo);
 	return fcinfo->isnull ? NULL : DatumGetJsonbP(result);
 }
 
