@@ -143,6 +143,41 @@ SELECT incoming('g', 'a', '1-b', '{"n": 1}'), incoming('g', 'a', '1-a', '{"n": 2
 SELECT doc, live('g', 'a') FROM g;
 SELECT id, sqlstate, message FROM docrep.resolution_problems WHERE tbl = 'g'::regclass;
 
+-- it is mended: what it then resolves, or declines, is no problem any more
+SELECT docrep.create_table('i');
+SELECT docrep.set_conflict_policy('i', 'function', 'fails(regclass, text, docrep.version[])');
+SELECT incoming('i', id, '1-b', '{"n": 1}'), incoming('i', id, '1-a', '{"n": 2}') FROM unnest('{again,arrives,declined,fails}'::text[]) id;
+SELECT string_agg(id, ' ' ORDER BY id) FROM docrep.resolution_problems WHERE tbl = 'i'::regclass;
+CREATE OR REPLACE FUNCTION fails(tbl regclass, id text, versions docrep.version[]) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+	IF id = 'fails' THEN
+		RAISE EXCEPTION 'still no idea';
+	END IF;
+	RETURN CASE WHEN id <> 'declined' THEN versions[2].doc END;
+END $$;
+SELECT incoming('i', 'arrives', '1-c', '{"n": 3}');
+SELECT string_agg(id, ' ' ORDER BY id) FROM docrep.resolution_problems WHERE tbl = 'i'::regclass;
+SELECT * FROM docrep.resolve_conflicts('i');
+SELECT id, message FROM docrep.resolution_problems WHERE tbl = 'i'::regclass;
+SELECT DISTINCT id FROM docrep.conflicts('i') ORDER BY 1;
+
+-- a resolver that makes another conflict each time, of the document or of others, comes to an end, and harms nobody
+CREATE FUNCTION more(tbl regclass, id text, versions docrep.version[]) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+	other text := CASE WHEN id LIKE 'o%' THEN id || 'o' ELSE id END;
+BEGIN
+	PERFORM docrep.bulk_docs(tbl, jsonb_build_array(jsonb_build_object('_id', other, '_rev', '1-' || r || cardinality(versions), 'n', r)), new_edits => false) FROM unnest('{x,y}'::text[]) r;
+	RETURN '{"n": 3}';
+END $$;
+SELECT docrep.create_table('h');
+SELECT docrep.set_conflict_policy('h', 'function', 'more(regclass, text, docrep.version[])');
+SET statement_timeout = '60s';
+SELECT incoming('h', id, '1-b', '{"n": 1}'), incoming('h', id, '1-a', '{"n": 2}'), incoming('h', 'plain ' || id, '1-a', '{}') FROM unnest('{o,same}'::text[]) id;
+RESET statement_timeout;
+SELECT _id, doc, live('h', _id) FROM h ORDER BY 1;
+SELECT id, sqlstate, message FROM docrep.resolution_problems WHERE tbl = 'h'::regclass ORDER BY 1;
+SELECT id, problem FROM docrep.check('h');
+
 -- what check() finds of a row that shows a conflict: the winner's body is gone, or the row has one, too
 SELECT docrep.create_table('k');
 SELECT docrep.set_conflict_policy('k', 'mark');
@@ -155,5 +190,5 @@ DO $$ BEGIN
 END $$;
 SELECT id, problem FROM docrep.check('k') WHERE id IS NOT NULL ORDER BY id;
 
-SELECT docrep.drop_table(x::regclass) FROM unnest('{t,m,u,r,s,b,f,g,k}'::text[]) x;
+SELECT docrep.drop_table(x::regclass) FROM unnest('{t,m,u,r,s,b,f,g,h,i,k}'::text[]) x;
 DROP SCHEMA conflict_review CASCADE;

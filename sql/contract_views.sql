@@ -16,6 +16,19 @@ SELECT * FROM docrep.bulk_docs('hidden', '[{"_id": "h", "_rev": "1-a"}, {"_id": 
 SELECT tbl, id, rev, is_winner, deleted, doc, modified > now() - interval '1 hour' AS recent, origin = docrep.node_uuid()::text AS own FROM docrep.conflicts WHERE tbl::text !~ '\.' ORDER BY tbl::text, id, rev DESC;
 SELECT tbl, uuid = (docrep.info(tbl)->>'uuid')::uuid AS uuid, doc_count, doc_del_count, update_seq = (docrep.info(tbl)->>'update_seq')::bigint AS seq, revs_limit, conflict_policy, conflict_count
 	FROM docrep.tables WHERE tbl::text !~ '\.' ORDER BY tbl::text;
+-- what needs no count of documents does not count them
+CREATE FUNCTION counts_documents(query text) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+	line text;
+BEGIN
+	FOR line IN EXECUTE 'EXPLAIN (VERBOSE, COSTS OFF) ' || query LOOP
+		IF line LIKE '%docrep.info(%' THEN
+			RETURN true;
+		END IF;
+	END LOOP;
+	RETURN false;
+END $$;
+SELECT q, counts_documents('SELECT ' || q || ' FROM docrep.tables') FROM unnest('{conflict_count,"tbl, uuid, conflict_policy, revs_limit",doc_count,*}'::text[]) q;
 -- only this table is read
 SELECT id, rev FROM docrep.conflicts WHERE tbl = 'hidden'::regclass;
 SELECT id, is_winner FROM docrep.conflicts('hidden');

@@ -128,6 +128,13 @@ close_with_winner(DocTable *table, DocChange *change, int *unmerged)
 	bool		all = superseded && change->edit && change->old_marked && !change->keep_conflict;
 	bool		merges = (table->info.conflict_policy & DOCREP_POLICY_IDENTICAL) != 0;
 
+	/*
+	 * Only what was in conflict can have had a problem; if there is one now it is written after
+	 * this.  docrep_write_again does so for all of its documents.
+	 */
+	if ((table->info.conflict_policy & ~DOCREP_POLICY_IDENTICAL) != 0 && !change->edit &&
+		change->nwrites > 0)
+		docrep_rounds_settle(table, &change->id, 1, DT_NOEND);
 	*unmerged = 1;
 	for (int i = 1; i < change->nold_live; i++)
 	{
@@ -322,13 +329,8 @@ apply_policy(DocTable *table, DocChange *change)
 
 	if (!decide(table, change, &choice))
 		return;
-	if (was_resolved_before(change->tree))
-	{
-		if (!docrep_rounds_next(table, change->id))
-			return;
-	}
-	else if (change->old_unmerged > 1 && !change->again)
-		docrep_rounds_solved(table, &change->id, 1);	/* else by docrep_write_again */
+	if (was_resolved_before(change->tree) && !docrep_rounds_next(table, change->id))
+		return;
 	apply_choice(change, &choice);
 	change->nversions = 0;
 	change->unresolved = choice.deleted ? 0 : 1;

@@ -50,8 +50,11 @@ extern void docrep_rounds_problem(DocTable *table, const char *id, const ErrorDa
 /* Forget what is noted of a document; only_old: only if it is not of the last minutes. */
 extern void docrep_rounds_forget(DocTable *table, const char *id, bool only_old);
 
-/* These documents are in conflict no more: forget what problems they had. */
-extern void docrep_rounds_solved(DocTable *table, const char **ids, int n);
+/*
+ * The policy has been, or is about to be, tried again on these documents: what it had failed
+ * with before a time is no problem any more, unless that it was tried too often.
+ */
+extern void docrep_rounds_settle(DocTable *table, const char **ids, int n, TimestampTz before);
 
 extern void docrep_rounds_forget_all(DocTable *table);
 

@@ -165,11 +165,11 @@ docrep_rounds_forget(DocTable *table, const char *id, bool only_old)
 }
 
 void
-docrep_rounds_solved(DocTable *table, const char **ids, int n)
+docrep_rounds_settle(DocTable *table, const char **ids, int n, TimestampTz before)
 {
 	static SPIPlanPtr plan = NULL;
-	Oid			types[] = {UUIDOID, TEXTARRAYOID};
-	Datum		values[2];
+	Oid			types[] = {UUIDOID, TEXTARRAYOID, TIMESTAMPTZOID, INT4OID};
+	Datum		values[4];
 	Datum	   *texts = palloc(Max(n, 1) * sizeof(Datum));
 	InternalSql sql;
 
@@ -177,11 +177,14 @@ docrep_rounds_solved(DocTable *table, const char **ids, int n)
 		texts[i] = CStringGetTextDatum(ids[i]);
 	values[0] = UUIDPGetDatum(&table->info.uuid);
 	values[1] = PointerGetDatum(construct_array(texts, n, TEXTOID, -1, false, TYPALIGN_INT));
+	values[2] = TimestampTzGetDatum(before);
+	values[3] = Int32GetDatum(DOCREP_MAX_ROUNDS);
 	docrep_internal_begin(&sql);
 	docrep_internal_execute(&plan,
-							"DELETE FROM docrep.resolutions WHERE tbl = $1 AND id = ANY ($2)"
-							" AND sqlstate IS NOT NULL",
-							2, types, values, NULL, false, 0);
+							"UPDATE docrep.resolutions SET sqlstate = NULL, message = NULL"
+							" WHERE tbl = $1 AND id = ANY ($2) AND sqlstate IS NOT NULL"
+							" AND at < $3 AND rounds < $4",
+							4, types, values, NULL, false, 0);
 	docrep_internal_end(&sql);
 }
 

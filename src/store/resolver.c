@@ -82,6 +82,45 @@ become_caller(const AsOwner *as)
 	SetUserIdAndSecContext(as->saved_user, as->saved_context);
 }
 
+/* The tables whose resolvers are at work, the innermost first. */
+typedef struct AtWork
+{
+	Oid			relid;
+	const struct AtWork *outer;
+} AtWork;
+
+static const AtWork *at_work = NULL;
+
+/*
+ * Call a resolver, but not in the middle of a call for the same table: one that makes a conflict
+ * each time would go on until the stack ends, with all that it writes tried again at each level.
+ */
+static Datum
+invoke_once(FunctionCallInfo fcinfo)
+{
+	AtWork		this = {DatumGetObjectId(fcinfo->args[0].value), at_work};
+	Datum		result;
+
+	for (const AtWork *w = at_work; w != NULL; w = w->outer)
+	{
+		if (w->relid == this.relid)
+			ereport(ERROR,
+					(errcode(ERRCODE_STATEMENT_TOO_COMPLEX),
+					 errmsg("a resolver is not asked about a conflict that it makes itself")));
+	}
+	at_work = &this;
+	PG_TRY();
+	{
+		result = FunctionCallInvoke(fcinfo);
+	}
+	PG_FINALLY();
+	{
+		at_work = this.outer;
+	}
+	PG_END_TRY();
+	return result;
+}
+
 /* ---------- what is a resolver ---------- */
 
 /* As the table's owner: refuse what is none, or may not be called. */
@@ -185,7 +224,7 @@ call_function(Caller *caller, const ResolverAsk *ask)
 	fcinfo->args[2].value = versions_array(caller, ask);
 	for (int i = 0; i < 3; i++)
 		fcinfo->args[i].isnull = false;
-	result = FunctionCallInvoke(fcinfo);
+	result = invoke_once(fcinfo);
 	return fcinfo->isnull ? NULL : DatumGetJsonbP(result);
 }
 

@@ -22,12 +22,13 @@ CREATE VIEW docrep.tables AS
 		s.revisions_keep, s.revisions_max_age
 	FROM docrep.document_tables t
 		LEFT JOIN docrep.table_settings s ON s.tbl = t.uuid,
-		LATERAL docrep.info(t.tbl) i
+		-- left out by the planner if no count is asked for; computed once for all of them
+		LATERAL (SELECT docrep.info(t.tbl) AS i OFFSET 0) AS counted
 	WHERE pg_catalog.has_table_privilege(t.tbl::oid, 'SELECT')
 		AND t.tbl IS DISTINCT FROM pg_catalog.to_regclass('docrep.replicator');
 GRANT SELECT ON docrep.tables TO PUBLIC;
 COMMENT ON VIEW docrep.tables IS
-	'The document tables that the role may read, but for docrep.replicator; the counts are exact, of what it may see, and cost a scan';
+	'The document tables that the role may read, but for docrep.replicator; the counts are exact, of what it may see; those of documents cost a scan';
 COMMENT ON COLUMN docrep.tables.conflict_count IS 'documents that have more than one live revision';
 COMMENT ON COLUMN docrep.tables.tombstone_max_age IS 'docrep.set_tombstone_max_age()';
 COMMENT ON COLUMN docrep.tables.not_replicated IS 'docrep.set_not_replicated()';

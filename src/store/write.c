@@ -19,6 +19,7 @@
 #include "store/resolution.h"
 #include "store/validation.h"
 #include "store/write_internal.h"
+#include "utils/timestamp.h"
 
 DocWriteHook docrep_write_hook = NULL;
 
@@ -140,8 +141,9 @@ void
 docrep_write_again(DocTable *table, DocWrite *writes, int n)
 {
 	WriteJob	job = {.table = table, .isolate = true, .again = true};
-	const char **solved = palloc(Max(n, 1) * sizeof(char *));
-	int			nsolved = 0;
+	TimestampTz start = GetCurrentTimestamp();
+	const char **tried = palloc(Max(n, 1) * sizeof(char *));
+	int			ntried = 0;
 
 	if (n == 0)
 		return;
@@ -154,11 +156,11 @@ docrep_write_again(DocTable *table, DocWrite *writes, int n)
 
 		if (writes[i].sqlstate != 0)
 			docrep_rounds_problem(table, writes[i].id, &error);
-		else if (writes[i].unresolved < 2)
-			solved[nsolved++] = writes[i].id;
+		else
+			tried[ntried++] = writes[i].id;
 	}
-	if (nsolved > 0)
-		docrep_rounds_solved(table, solved, nsolved);
+	if (ntried > 0)
+		docrep_rounds_settle(table, tried, ntried, start);
 }
 
 void
