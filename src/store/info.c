@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "access/tableam.h"
+#include "access/xlog.h"
 #include "catalog/namespace.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
@@ -126,7 +127,11 @@ docrep_info(PG_FUNCTION_ARGS)
 	docrep_raw_add_text(&object, "db_name", docrep_table_display_name(table->rel));
 	docrep_raw_add_int64(&object, "doc_count", count_live(table->rel));
 	docrep_raw_add_int64(&object, "doc_del_count", count_dead(table));
-	docrep_raw_add_int64(&object, "update_seq", docrep_seq_horizon(&table->info) - 1);
+	/* a standby does not know what is still being written, and who only watches shall not fail */
+	if (RecoveryInProgress())
+		docrep_raw_add_null(&object, "update_seq");
+	else
+		docrep_raw_add_int64(&object, "update_seq", docrep_seq_horizon(&table->info) - 1);
 	docrep_raw_add_int64(&object, "purge_seq", 0);
 	docrep_raw_add_text(&object, "instance_start_time", "0");
 	docrep_raw_add_text(&object, "uuid",
