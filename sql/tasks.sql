@@ -168,6 +168,20 @@ SELECT says('held', 'completed'), says('lost', 'failed');
 SELECT id, state, reason FROM kept ORDER BY id;
 DELETE FROM docrep.replicator;
 
+-- what says that it is completed does not run, as in CouchDB; until it is edited
+INSERT INTO s VALUES ('later', '{}');
+INSERT INTO docrep.replicator VALUES ('copy', '{"source": "s", "target": "t", "_replication_state": "completed", "_replication_id": "x", "_replication_stats": {"docs_read": 5}}'),
+	('next', '{"source": "s", "target": "u"}');
+SELECT says('next', 'completed'), says('copy', 'completed');
+SELECT doc - '_replication_state_time' FROM docrep.replicator WHERE _id = 'copy';
+SELECT state, info, error_count FROM docrep.scheduler_docs WHERE doc_id = 'copy';
+SELECT count(*) FROM t WHERE _id = 'later';
+UPDATE docrep.replicator SET doc = doc WHERE _id = 'copy';
+SELECT says('copy', 'completed');
+DO $$ BEGIN FOR i IN 1..400 LOOP EXIT WHEN EXISTS (SELECT FROM t WHERE _id = 'later'); PERFORM pg_sleep(0.05); END LOOP; END $$;
+SELECT count(*) FROM t WHERE _id = 'later';
+DELETE FROM docrep.replicator;
+
 -- RavenDB's destinations
 CREATE VIEW destinations AS SELECT regexp_replace(r._id, '[0-9a-f]{8}-[0-9a-f-]{27}', 'UUID') AS id, r.doc, s.secrets, docrep.rev_generation(r._rev) AS generation
 	FROM docrep.replicator r JOIN docrep.task_state s ON s.id = r._id;

@@ -306,9 +306,13 @@ check_row(TriggerData *td, HeapTuple tuple)
 	if (restored)
 		task = docrep_task_define_restored(id, owner, document, &stored);
 	else
+	{
 		task = docrep_task_define(id, owner, document,
 								  kept_secrets(id, update ? row_id(td, td->tg_trigtuple) : id, owner),
 								  &stored);
+		if (!update)
+			(void) docrep_task_take_completed(task, document);
+	}
 	keep_pending(task);
 	return modify(td, tuple, owner, stored, restored);
 }
