@@ -71,6 +71,7 @@ SELECT d, refused(d) FROM unnest(ARRAY[
 	'{"source": "http://host", "target": "t"}', '{"source": {"headers": {}}, "target": "t"}',
 	'{"source": "s", "target": "t", "cancel": true}', '{"source": "s", "target": "t", "cancel": false}',
 	'{"source": "s", "target": "t", "replication_id": "x"}', '{"source": "s", "target": "t", "proxy": "nowhere"}',
+	'{"source": "s", "target": "t", "since_seq": {}}', '{"source": "s", "target": "t", "since_seq": true}', '{"source": "s", "target": "t", "since_seq": -1}',
 	'{"source": "nosuch", "target": "t"}', '{"source": "s", "target": "nosuch"}', '{"source": "s", "target": "kept"}',
 	'{"source": "s", "target": "t", "_unknown": 1}', '{"_id": "other", "source": "s", "target": "t"}',
 	'{"source": "postgresql://host/db", "target": "t"}']::jsonb[]) d;
