@@ -1,12 +1,14 @@
 /*-------------------------------------------------------------------------
  *
  * info.c
- *		SQL function info: a document table as CouchDB's GET /db gives it.
+ *		SQL function info: a document table as CouchDB's GET /db gives it; and what
+ *		views of all tables ask about each.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "access/relation.h"
 #include "access/tableam.h"
 #include "access/xlog.h"
 #include "catalog/namespace.h"
@@ -25,6 +27,7 @@
 #define DISK_FORMAT_VERSION		1
 
 PG_FUNCTION_INFO_V1(docrep_info);
+PG_FUNCTION_INFO_V1(docrep_table_stays);
 
 char *
 docrep_table_display_name(Relation rel)
@@ -144,4 +147,27 @@ docrep_info(PG_FUNCTION_ARGS)
 	docrep_raw_add_built(&object, "props", &props);
 	docrep_table_close(table, NoLock);
 	PG_RETURN_JSONB_P(docrep_raw_finish(&object));
+}
+
+/*
+ * docrep.table_stays(tbl): does the caller have SELECT on it, and is it there?  A view
+ * finds its tables by the catalogue of when the statement began, and one that was
+ * dropped since shall not make it fail.
+ */
+Datum
+docrep_table_stays(PG_FUNCTION_ARGS)
+{
+	Oid			relid = PG_ARGISNULL(0) ? InvalidOid : PG_GETARG_OID(0);
+	bool		missing = false;
+	Relation	rel;
+
+	/* first the privilege: nobody else shall take a lock on it */
+	if (!OidIsValid(relid) ||
+		pg_class_aclcheck_ext(relid, GetUserId(), ACL_SELECT, &missing) != ACLCHECK_OK || missing)
+		PG_RETURN_BOOL(false);
+	rel = try_relation_open(relid, AccessShareLock);
+	if (rel == NULL)
+		PG_RETURN_BOOL(false);
+	relation_close(rel, NoLock);
+	PG_RETURN_BOOL(true);
 }
