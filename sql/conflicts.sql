@@ -37,6 +37,7 @@ SELECT docrep.resolve('c', 'tombstones', delete => true);
 SELECT docrep.resolve('c', 'plain', delete => true);
 SELECT docrep.resolve('c', 'plain', doc => '{}');
 SELECT docrep.resolve('c', 'plain', keep => '1-b');
+SELECT docrep.resolve('c', 'plain', keep => docrep.get('c', 'plain') ->> '_rev') AS as_text, docrep.resolve('c', 'plain', keep => _rev) AS as_revision FROM c WHERE _id = 'plain';
 SELECT docrep.resolve('c', 'plain', keep => '1-a') AS nothing_to_do;
 SELECT docrep.resolve('c', 'two', keep => '1-c');
 SELECT docrep.resolve('c', 'two', doc => '[]');

@@ -48,6 +48,9 @@ DROP TRIGGER mine ON ddl.bare;
 CREATE TABLE ddl.child () INHERITS (ddl.qualified);
 SELECT docrep.info('ddl.child');
 DROP TABLE ddl.child;
+-- what a crash empties is refused
+ALTER TABLE ddl.qualified SET UNLOGGED;
+SELECT relpersistence FROM pg_class WHERE oid = 'ddl.qualified'::regclass;
 
 -- dropping leaves nothing, either way
 DROP SCHEMA ddl CASCADE;

@@ -25,6 +25,15 @@ SELECT :'rev2' AS rev2;
 SELECT docrep.get('t', 'a'), docrep.get('t', 'a', rev => :'rev2') = docrep.get('t', 'a') AS by_rev;
 -- the body of an ancestor is not kept
 SELECT docrep.get('t', 'a', rev => :'rev1') IS NULL AS gone, docrep.get('t', 'a', rev => '9-z') IS NULL AS unknown;
+-- a revision is text, or what a column _rev or a function has
+SELECT docrep.get('t', _id, _rev) = docrep.get('t', 'a') AS positional, docrep.get('t', _id, rev => _rev, revs => true) ? '_revisions' AS named,
+	docrep.get('t', _id, NULL) = docrep.get('t', 'a') AS neither, docrep.get('t', _id, NULL::docrep.rev) = docrep.get('t', 'a') AS null FROM t;
+BEGIN;
+SELECT attempt($$SELECT docrep.delete('t', 'a', '1-a')$$), attempt($$SELECT docrep.delete('t', 'a', '1-a'::docrep.rev)$$);
+SELECT docrep.put_attachment('t', _id, 'f', 'text/plain', 'one', _rev) AS rev FROM t;
+SELECT docrep.get_attachment('t', _id, 'f', _rev), docrep.get_attachment_part('t', _id, 'f', 1, 2, _rev) FROM t;
+SELECT docrep.delete('t', 'a', docrep.delete_attachment('t', _id, 'f', _rev)) FROM t;
+ROLLBACK;
 SELECT docrep.get('t', 'a', revs => true);
 SELECT docrep.get('t', 'a', revs_info => true);
 SELECT docrep.get('t', 'a', conflicts => true, deleted_conflicts => true);

@@ -71,6 +71,7 @@ SELECT d, refused(d) FROM unnest(ARRAY[
 	'{"source": "http://host", "target": "t"}', '{"source": {"headers": {}}, "target": "t"}',
 	'{"source": "s", "target": "t", "cancel": true}', '{"source": "s", "target": "t", "cancel": false}',
 	'{"source": "s", "target": "t", "replication_id": "x"}', '{"source": "s", "target": "t", "proxy": "nowhere"}',
+	'{"source": "s", "target": "t", "since_seq": {}}', '{"source": "s", "target": "t", "since_seq": true}', '{"source": "s", "target": "t", "since_seq": -1}',
 	'{"source": "nosuch", "target": "t"}', '{"source": "s", "target": "nosuch"}', '{"source": "s", "target": "kept"}',
 	'{"source": "s", "target": "t", "_unknown": 1}', '{"_id": "other", "source": "s", "target": "t"}',
 	'{"source": "postgresql://host/db", "target": "t"}']::jsonb[]) d;
@@ -166,6 +167,20 @@ SELECT _id, doc - '_replication_state_time' FROM docrep.replicator ORDER BY _id;
 SELECT docrep.clean_tasks('0', '{failed}'), docrep.resume_tasks('{nosuch}'), docrep.resume_tasks(), docrep.resume_tasks();
 SELECT says('held', 'completed'), says('lost', 'failed');
 SELECT id, state, reason FROM kept ORDER BY id;
+DELETE FROM docrep.replicator;
+
+-- what says that it is completed does not run, as in CouchDB; until it is edited
+INSERT INTO s VALUES ('later', '{}');
+INSERT INTO docrep.replicator VALUES ('copy', '{"source": "s", "target": "t", "_replication_state": "completed", "_replication_id": "x", "_replication_stats": {"docs_read": 5}}'),
+	('next', '{"source": "s", "target": "u"}');
+SELECT says('next', 'completed'), says('copy', 'completed');
+SELECT doc - '_replication_state_time' FROM docrep.replicator WHERE _id = 'copy';
+SELECT state, info, error_count FROM docrep.scheduler_docs WHERE doc_id = 'copy';
+SELECT count(*) FROM t WHERE _id = 'later';
+UPDATE docrep.replicator SET doc = doc WHERE _id = 'copy';
+SELECT says('copy', 'completed');
+DO $$ BEGIN FOR i IN 1..400 LOOP EXIT WHEN EXISTS (SELECT FROM t WHERE _id = 'later'); PERFORM pg_sleep(0.05); END LOOP; END $$;
+SELECT count(*) FROM t WHERE _id = 'later';
 DELETE FROM docrep.replicator;
 
 -- RavenDB's destinations

@@ -33,6 +33,7 @@ typedef enum FieldType
 	FIELD_DELAY,
 	FIELD_DOC_IDS,
 	FIELD_ARRAY,
+	FIELD_SEQ,
 	FIELD_ANY
 } FieldType;
 
@@ -58,7 +59,7 @@ static const FieldRule rules[] = {
 	PLAIN("winning_revs_only", FIELD_BOOL, INTO(winning_revs_only)),
 	PLAIN("use_checkpoints", FIELD_BOOL, INTO(use_checkpoints)),
 	{"checkpoint_interval", FIELD_INT, 1, INT_MAX, INTO(checkpoint_interval)},
-	PLAIN("since_seq", FIELD_ANY, INTO(since_seq)),
+	PLAIN("since_seq", FIELD_SEQ, INTO(since_seq)),
 	PLAIN("doc_ids", FIELD_DOC_IDS, NOWHERE),
 	{"worker_batch_size", FIELD_INT, 1, MAX_WORKER_BATCH_SIZE, INTO(worker_batch_size)},
 	PLAIN("replication_id", FIELD_TEXT, NOWHERE),
@@ -232,6 +233,28 @@ read_socket_options(const FieldRule *rule, JsonbValue *value)
 	return text;
 }
 
+/*
+ * An update sequence: a string, a number, or an array as old clusters have them.
+ * null is as if it were not there.
+ */
+static char *
+read_seq(const FieldRule *rule, JsonbValue *value)
+{
+	char	   *text;
+
+	if (value->type == jbvNull)
+		return NULL;
+	if (value->type != jbvString && value->type != jbvNumeric &&
+		!(value->type == jbvBinary && JsonContainerIsArray(value->val.binary.data)))
+		bad_field(rule->name, "an update sequence, a number or a string", value);
+	text = docrep_json_text(value);
+	if (value->type == jbvNumeric && strspn(text, "0123456789") != strlen(text))
+		ereport(ERROR,
+				(errcode(ERRCODE_DOCREP_BAD_REQUEST),
+				 errmsg("replication field \"%s\" must not be negative or a fraction", rule->name)));
+	return text;
+}
+
 /* Check one field's type and take its value where the rule says. */
 static void
 read_field(Replication *replication, const FieldRule *rule, JsonbValue *value)
@@ -289,6 +312,9 @@ read_field(Replication *replication, const FieldRule *rule, JsonbValue *value)
 			if (value->type != jbvNull &&
 				!(value->type == jbvBinary && JsonContainerIsArray(value->val.binary.data)))
 				bad_field(rule->name, "an array of strings", value);
+			break;
+		case FIELD_SEQ:
+			*(char **) into = read_seq(rule, value);
 			break;
 		case FIELD_ANY:
 			if (into)

@@ -18,28 +18,30 @@
 #include "utils/elog.h"
 
 static emit_log_hook_type previous_emit_log = NULL;
-static bool hiding = false;
+static int	hiding = 0;			/* nesting level of the transaction that hides, 0: none */
 
 /*
  * From here on to the end of the call: docrep_statement_shown(), or the abort
- * of the (sub)transaction, which comes after an error was logged.
+ * of the (sub)transaction, which comes after an error was logged.  One within
+ * the call, of a document that was refused, is no end of it.
  */
 void
 docrep_statement_hidden(void)
 {
-	hiding = true;
+	if (hiding == 0)
+		hiding = GetCurrentTransactionNestLevel();
 }
 
 void
 docrep_statement_shown(void)
 {
-	hiding = false;
+	hiding = 0;
 }
 
 static void
 emit_log(ErrorData *edata)
 {
-	if (hiding)
+	if (hiding > 0)
 	{
 		edata->hide_stmt = true;
 		edata->hide_ctx = true;
@@ -51,14 +53,14 @@ emit_log(ErrorData *edata)
 static void
 transaction_ended(XactEvent event, void *arg)
 {
-	hiding = false;
+	hiding = 0;
 }
 
 static void
 subtransaction_ended(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
 {
-	if (event == SUBXACT_EVENT_ABORT_SUB)
-		hiding = false;
+	if (event == SUBXACT_EVENT_ABORT_SUB && GetCurrentTransactionNestLevel() <= hiding)
+		hiding = 0;
 }
 
 void

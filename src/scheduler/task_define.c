@@ -152,13 +152,27 @@ shown_endpoint(Jsonb *document, const char *name)
 	return docrep_json_text(&value);
 }
 
+bool
+docrep_task_take_completed(TaskDefinition *task, Jsonb *document)
+{
+	JsonbContainer *root = &document->root;
+	char	   *state = docrep_json_member_text(root, "_replication_state");
+	JsonbValue	stats;
+
+	if (state == NULL || strcmp(state, TASK_COMPLETED) != 0 || task->continuous)
+		return false;
+	task->state = TASK_COMPLETED;
+	task->replication_id = docrep_json_member_text(root, "_replication_id");
+	if (docrep_json_member(root, "_replication_stats", &stats) && stats.type == jbvBinary)
+		task->stats = JsonbValueToJsonb(&stats);
+	return true;
+}
+
 TaskDefinition *
 docrep_task_define_restored(const char *id, Oid owner, Jsonb *document, Jsonb **stored)
 {
 	TaskDefinition *task = palloc0(sizeof(TaskDefinition));
 	JsonbContainer *root = &document->root;
-	JsonbValue	stats;
-	char	   *state;
 
 	if (!JB_ROOT_IS_OBJECT(document))
 		check_members(document);
@@ -174,15 +188,7 @@ docrep_task_define_restored(const char *id, Oid owner, Jsonb *document, Jsonb **
 	task->held_since = docrep_json_member_text(root, "held_since");
 
 	/* what is done is done; anything else waits for somebody who knows */
-	state = docrep_json_member_text(root, "_replication_state");
-	if (state && strcmp(state, TASK_COMPLETED) == 0)
-	{
-		task->state = TASK_COMPLETED;
-		task->replication_id = docrep_json_member_text(root, "_replication_id");
-		if (docrep_json_member(root, "_replication_stats", &stats) && stats.type == jbvBinary)
-			task->stats = JsonbValueToJsonb(&stats);
-	}
-	else
+	if (!docrep_task_take_completed(task, document))
 	{
 		task->state = TASK_HELD;
 		task->reason = RESTORED_REASON;

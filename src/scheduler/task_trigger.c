@@ -306,9 +306,13 @@ check_row(TriggerData *td, HeapTuple tuple)
 	if (restored)
 		task = docrep_task_define_restored(id, owner, document, &stored);
 	else
+	{
 		task = docrep_task_define(id, owner, document,
 								  kept_secrets(id, update ? row_id(td, td->tg_trigtuple) : id, owner),
 								  &stored);
+		if (!update)
+			(void) docrep_task_take_completed(task, document);
+	}
 	keep_pending(task);
 	return modify(td, tuple, owner, stored, restored);
 }
@@ -381,7 +385,8 @@ docrep_task_note(PG_FUNCTION_ARGS)
 
 /*
  * Tombstones have no row that a trigger sees, and revisions from elsewhere may
- * end as losing leaves: credentials in either would stay in companions.
+ * end as losing leaves: credentials in either would stay in companions.  Called
+ * without writes before these are read: what is malformed may hold some too.
  */
 static void
 check_writes(DocTable *table, DocWrite *writes, int n, bool edits)
@@ -392,6 +397,8 @@ check_writes(DocTable *table, DocWrite *writes, int n, bool edits)
 		RelationGetRelid(table->rel) != docrep_replicator_relid())
 		return;
 	docrep_statement_hidden();
+	if (writes == NULL)
+		return;
 	if (!edits)
 		ereport(ERROR,
 				(errcode(ERRCODE_DOCREP_FORBIDDEN),
@@ -399,9 +406,19 @@ check_writes(DocTable *table, DocWrite *writes, int n, bool edits)
 				 errdetail("Tasks are this database's own: replicating them would start them twice."),
 				 errhidestmt(true), errhidecontext(true)));
 	for (int i = 0; i < n; i++)
-		if (writes[i].deleted && writes[i].body)
-			writes[i].body = docrep_task_strip(writes[i].body, &secrets);
-	docrep_statement_shown();
+	{
+		Jsonb	   *stripped;
+
+		if (writes[i].body == NULL)
+			continue;
+		stripped = docrep_task_strip(writes[i].body, &secrets);
+		(void) pending_tasks();
+		had_secrets |= secrets != NULL;
+		if (writes[i].deleted)
+			writes[i].body = stripped;
+	}
+	if (!had_secrets)
+		docrep_statement_shown();
 }
 
 void

@@ -63,6 +63,13 @@ extern TaskDefinition *docrep_task_define(const char *id, Oid owner, Jsonb *docu
 extern TaskDefinition *docrep_task_define_restored(const char *id, Oid owner, Jsonb *document,
 												   Jsonb **stored);
 
+/*
+ * A document that says that it is completed is a copy of one that has run, or
+ * comes from a dump: the task is completed, and does not run.  False: it does not
+ * say so, or is continuous, which is never completed.
+ */
+extern bool docrep_task_take_completed(TaskDefinition *task, Jsonb *document);
+
 /* --- task_state.c: SPI on docrep's own tables, as the extension's owner --- */
 
 /* The secrets of a task that belongs to owner; NULL: it has none. */

@@ -28,6 +28,30 @@ CREATE FUNCTION docrep.delete_attachment(tbl regclass, id text, name text, rev t
 COMMENT ON FUNCTION docrep.delete_attachment(regclass, text, text, text) IS
 	'Remove an attachment from a document, whose current revision must be given (else DR409). Returns the new revision';
 
+-- as docrep.get() has one: a column _rev has no implicit cast to text
+CREATE FUNCTION docrep.put_attachment(tbl regclass, id text, name text, content_type text,
+									  data bytea, rev docrep.rev, upload bigint DEFAULT NULL)
+	RETURNS docrep.rev LANGUAGE sql VOLATILE PARALLEL UNSAFE
+	RETURN docrep.put_attachment(tbl, id, name, content_type, data, rev::text, upload);
+CREATE FUNCTION docrep.get_attachment(tbl regclass, id text, name text, rev docrep.rev)
+	RETURNS bytea LANGUAGE sql STABLE PARALLEL UNSAFE
+	RETURN docrep.get_attachment(tbl, id, name, rev::text);
+CREATE FUNCTION docrep.get_attachment_part(tbl regclass, id text, name text, "offset" bigint,
+										   length int, rev docrep.rev)
+	RETURNS bytea LANGUAGE sql STABLE PARALLEL UNSAFE
+	RETURN docrep.get_attachment_part(tbl, id, name, "offset", length, rev::text);
+CREATE FUNCTION docrep.delete_attachment(tbl regclass, id text, name text, rev docrep.rev)
+	RETURNS docrep.rev LANGUAGE sql VOLATILE PARALLEL UNSAFE
+	RETURN docrep.delete_attachment(tbl, id, name, rev::text);
+COMMENT ON FUNCTION docrep.put_attachment(regclass, text, text, text, bytea, docrep.rev, bigint) IS
+	'The same, with a revision that is one: a column _rev, or what docrep.put() returns';
+COMMENT ON FUNCTION docrep.get_attachment(regclass, text, text, docrep.rev) IS
+	'The same, with a revision that is one: a column _rev, or what docrep.put() returns';
+COMMENT ON FUNCTION docrep.get_attachment_part(regclass, text, text, bigint, int, docrep.rev) IS
+	'The same, with a revision that is one: a column _rev, or what docrep.put() returns';
+COMMENT ON FUNCTION docrep.delete_attachment(regclass, text, text, docrep.rev) IS
+	'The same, with a revision that is one: a column _rev, or what docrep.put() returns';
+
 CREATE FUNCTION docrep.begin_attachment(tbl regclass) RETURNS bigint
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'docrep_begin_attachment';
 COMMENT ON FUNCTION docrep.begin_attachment(regclass) IS

@@ -1,13 +1,16 @@
 /*-------------------------------------------------------------------------
  *
  * info.c
- *		SQL function info: a document table as CouchDB's GET /db gives it.
+ *		SQL function info: a document table as CouchDB's GET /db gives it; and what
+ *		views of all tables ask about each.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "access/relation.h"
 #include "access/tableam.h"
+#include "access/xlog.h"
 #include "catalog/namespace.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
@@ -24,6 +27,7 @@
 #define DISK_FORMAT_VERSION		1
 
 PG_FUNCTION_INFO_V1(docrep_info);
+PG_FUNCTION_INFO_V1(docrep_table_stays);
 
 char *
 docrep_table_display_name(Relation rel)
@@ -126,7 +130,11 @@ docrep_info(PG_FUNCTION_ARGS)
 	docrep_raw_add_text(&object, "db_name", docrep_table_display_name(table->rel));
 	docrep_raw_add_int64(&object, "doc_count", count_live(table->rel));
 	docrep_raw_add_int64(&object, "doc_del_count", count_dead(table));
-	docrep_raw_add_int64(&object, "update_seq", docrep_seq_horizon(&table->info) - 1);
+	/* a standby does not know what is still being written, and who only watches shall not fail */
+	if (RecoveryInProgress())
+		docrep_raw_add_null(&object, "update_seq");
+	else
+		docrep_raw_add_int64(&object, "update_seq", docrep_seq_horizon(&table->info) - 1);
 	docrep_raw_add_int64(&object, "purge_seq", 0);
 	docrep_raw_add_text(&object, "instance_start_time", "0");
 	docrep_raw_add_text(&object, "uuid",
@@ -139,4 +147,27 @@ docrep_info(PG_FUNCTION_ARGS)
 	docrep_raw_add_built(&object, "props", &props);
 	docrep_table_close(table, NoLock);
 	PG_RETURN_JSONB_P(docrep_raw_finish(&object));
+}
+
+/*
+ * docrep.table_stays(tbl): does the caller have SELECT on it, and is it there?  A view
+ * finds its tables by the catalogue of when the statement began, and one that was
+ * dropped since shall not make it fail.
+ */
+Datum
+docrep_table_stays(PG_FUNCTION_ARGS)
+{
+	Oid			relid = PG_ARGISNULL(0) ? InvalidOid : PG_GETARG_OID(0);
+	bool		missing = false;
+	Relation	rel;
+
+	/* first the privilege: nobody else shall take a lock on it */
+	if (!OidIsValid(relid) ||
+		pg_class_aclcheck_ext(relid, GetUserId(), ACL_SELECT, &missing) != ACLCHECK_OK || missing)
+		PG_RETURN_BOOL(false);
+	rel = try_relation_open(relid, AccessShareLock);
+	if (rel == NULL)
+		PG_RETURN_BOOL(false);
+	relation_close(rel, NoLock);
+	PG_RETURN_BOOL(true);
 }

@@ -81,6 +81,7 @@ docrep_put(PG_FUNCTION_ARGS)
 
 	/* which of them is needed shows when the document is looked up */
 	docrep_table_check_any(table, ACL_INSERT | ACL_UPDATE | ACL_DELETE);
+	docrep_write_begin(table);
 	docrep_document_parse(docrep_arg_jsonb(fcinfo, 1, "doc"), true, &write);
 	if (write.id == NULL)
 		write.id = make_id();
@@ -260,12 +261,14 @@ docrep_bulk_docs(PG_FUNCTION_ARGS)
 	DocTable   *table = docrep_table_open(docrep_arg_table(fcinfo, 0), RowExclusiveLock, 0);
 	Jsonb	   *docs = docrep_arg_jsonb(fcinfo, 1, "docs");
 	bool		new_edits = PG_ARGISNULL(2) || PG_GETARG_BOOL(2);
-	const JsonbContainer *array = docrep_docs_array(docs, "docs");
+	const JsonbContainer *array;
 	RawValue	member;
 	DocWrite   *writes;
 	int			n;
 
 	docrep_table_check_any(table, ACL_INSERT | ACL_UPDATE | ACL_DELETE);
+	docrep_write_begin(table);
+	array = docrep_docs_array(docs, "docs");
 
 	/* the body of CouchDB's request may say it too */
 	if (JB_ROOT_IS_OBJECT(docs) && docrep_raw_find(&docs->root, "new_edits", &member))

@@ -11,6 +11,13 @@ CREATE FUNCTION docrep.delete(tbl regclass, id text, rev text) RETURNS docrep.re
 COMMENT ON FUNCTION docrep.delete(regclass, text, text) IS
 	'Delete a document, whose current revision must be given (else DR409). Returns the tombstone''s revision';
 
+-- as docrep.get() has one: a column _rev has no implicit cast to text
+CREATE FUNCTION docrep.delete(tbl regclass, id text, rev docrep.rev) RETURNS docrep.rev
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE
+	RETURN docrep.delete(tbl, id, rev::text);
+COMMENT ON FUNCTION docrep.delete(regclass, text, docrep.rev) IS
+	'The same, with a revision that is one: a column _rev, or what docrep.put() returns';
+
 CREATE FUNCTION docrep.bulk_docs(tbl regclass, docs jsonb, new_edits boolean DEFAULT true,
 								 OUT id text, OUT rev docrep.rev, OUT error text, OUT reason text)
 	RETURNS SETOF record

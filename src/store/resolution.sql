@@ -50,6 +50,13 @@ CREATE FUNCTION docrep.resolve(tbl regclass, id text, keep docrep.rev DEFAULT NU
 COMMENT ON FUNCTION docrep.resolve(regclass, text, docrep.rev, jsonb, boolean) IS
 	'End a document''s conflict: keep one of its versions, store a merged body, or delete it; returns the revision that this makes';
 
+-- the other way round than docrep.get(): what a document says of its _rev is text
+CREATE FUNCTION docrep.resolve(tbl regclass, id text, keep text) RETURNS docrep.rev
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE
+	RETURN docrep.resolve(tbl, id, keep::docrep.rev);
+COMMENT ON FUNCTION docrep.resolve(regclass, text, text) IS
+	'The same, with the version to keep as text';
+
 CREATE FUNCTION docrep.resolve_conflicts(tbl regclass, max_docs int DEFAULT 1000, after text DEFAULT NULL,
 										 OUT last text, OUT examined int, OUT resolved int, OUT unresolved int)
 	LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'docrep_resolve_conflicts';

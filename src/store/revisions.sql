@@ -47,7 +47,7 @@ CREATE VIEW docrep.revisions AS
 	SELECT t.tbl, r.id, r.rev, r.doc, r.deleted, r.modified, r.origin, r.replaced_at, r.was,
 		r.replicated
 	FROM docrep.document_tables t, LATERAL docrep.revisions(t.tbl) r
-	WHERE pg_catalog.has_table_privilege(t.tbl::oid, 'SELECT');
+	WHERE docrep.table_stays(t.tbl::oid);
 GRANT SELECT ON docrep.revisions TO PUBLIC;
 COMMENT ON VIEW docrep.revisions IS
 	'Former versions of documents that are kept, of the tables that the role may read';

@@ -27,6 +27,7 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "store/companion.h"
+#include "store/errcodes.h"
 #include "store/internal_sql.h"
 #include "store/seqs.h"
 #include "store/table_ddl.h"
@@ -123,6 +124,21 @@ turn_triggers_back(Relation rel)
 /* ---------- event triggers ---------- */
 
 /*
+ * Refuse a document table that a crash would empty: tombstones, losing leaves and
+ * checkpoints would stay, so replication would not bring the documents back.
+ */
+static void
+refuse_unlogged(Relation rel)
+{
+	if (rel->rd_rel->relpersistence == RELPERSISTENCE_UNLOGGED)
+		ereport(ERROR,
+				(errcode(ERRCODE_DOCREP_BAD_REQUEST),
+				 errmsg("a document table cannot be unlogged"),
+				 errdetail("A crash would empty \"%s\", but not what is kept of its documents beside it.",
+						   RelationGetRelationName(rel))));
+}
+
+/*
  * A relation that DDL has touched: if it is a document table, look after it.
  * SPI is connected.
  */
@@ -139,6 +155,7 @@ look_after(Oid relid)
 	ours = rel->rd_rel->relkind == RELKIND_RELATION && docrep_table_uuid(rel, &uuid);
 	if (ours)
 	{
+		refuse_unlogged(rel);
 		docrep_companions_ensure(rel, &uuid);
 		ensure_column_dependencies(rel);
 	}

@@ -3,7 +3,7 @@
 CREATE VIEW docrep.conflicts AS
 	SELECT t.tbl, c.id, c.rev, c.is_winner, c.deleted, c.doc, c.modified, c.origin
 	FROM docrep.document_tables t, LATERAL docrep.conflicts(t.tbl) c
-	WHERE pg_catalog.has_table_privilege(t.tbl::oid, 'SELECT');
+	WHERE docrep.table_stays(t.tbl::oid);
 GRANT SELECT ON docrep.conflicts TO PUBLIC;
 COMMENT ON VIEW docrep.conflicts IS
 	'Every live revision, the winner included, of documents that have more than one; of tables that the role may read';
@@ -24,7 +24,7 @@ CREATE VIEW docrep.tables AS
 		LEFT JOIN docrep.table_settings s ON s.tbl = t.uuid,
 		-- left out by the planner if no count is asked for; computed once for all of them
 		LATERAL (SELECT docrep.info(t.tbl) AS i OFFSET 0) AS counted
-	WHERE pg_catalog.has_table_privilege(t.tbl::oid, 'SELECT')
+	WHERE docrep.table_stays(t.tbl::oid)
 		AND t.tbl IS DISTINCT FROM pg_catalog.to_regclass('docrep.replicator');
 GRANT SELECT ON docrep.tables TO PUBLIC;
 COMMENT ON VIEW docrep.tables IS

@@ -88,6 +88,13 @@ run_or_conflict(WriteJob *job)
 	PG_END_TRY();
 }
 
+void
+docrep_write_begin(DocTable *table)
+{
+	if (docrep_write_hook)
+		docrep_write_hook(table, NULL, 0, true);
+}
+
 /* Check what comes in, and write it. */
 static void
 run_job(DocTable *table, DocWrite *writes, int n, bool edits, bool isolate, bool ask)

@@ -75,9 +75,13 @@ extern void docrep_write_again(DocTable *table, DocWrite *writes, int n);
  */
 extern bool docrep_is_row_error(int sqlstate);
 
+/* A function that writes documents of this table begins to read its arguments. */
+extern void docrep_write_begin(DocTable *table);
+
 /*
  * What a floor above has to say of what comes to be written by docrep_write_revisions
  * and docrep_write_edits, before anything is done; it may change bodies, or raise.  NULL: nothing.
+ * docrep_write_begin() calls it without writes.
  */
 typedef void (*DocWriteHook) (DocTable *table, DocWrite *writes, int n, bool edits);
 extern DocWriteHook docrep_write_hook;

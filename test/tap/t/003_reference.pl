@@ -41,9 +41,13 @@ foreach my $row (
 	$found{$name} = 1;
 	next if $name =~ /^(peer_\w+|rev_\w+|revtree_\w+|track_change|\w+_unsettled|settle_\w+|
 		refuse_truncate|batch_rows|on_\w+|active_tasks|job_rows|checkpoint_time|
-		tombstones_after|remove_tombstones|row_matches|found_doc|sort_rank|settings_noted|hold_noted|task_check|task_note)$/x;
+		table_stays|tombstones_after|remove_tombstones|row_matches|found_doc|sort_rank|settings_noted|hold_noted|task_check|task_note)$/x;
+	next if index($page, "\n#### `$name($arguments)`\n") >= 0;
+
+	# what takes a revision as text takes one as docrep.rev, too, which has no default
+	my $as_text = $arguments =~ s/\brev docrep\.rev\b/rev text/r =~ s/ DEFAULT NULL//gr;
 	push @wrong, "no heading `$name($arguments)`"
-	  if index($page, "\n#### `$name($arguments)`\n") < 0;
+	  if $as_text eq $arguments || index($page =~ s/ DEFAULT NULL//gr, "\n#### `$name($as_text)`\n") < 0;
 }
 cmp_ok(scalar keys %found, '>', 50, 'functions were looked at');
 is_deeply(\@unnamed, [], 'every function is named');

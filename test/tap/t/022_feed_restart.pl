@@ -86,6 +86,12 @@ foreach my $function (sort keys %feeds)
 	like($message, qr/standby.*HINT:  Read it on the primary/s, 'and says where to read it');
 }
 
+my $counts = q{SELECT concat_ws(' ', i->'doc_count', i->'doc_del_count', t.doc_count, t.doc_del_count, t.conflict_count)
+	FROM docrep.info('docs') i, docrep.tables t WHERE tbl = 'docs'::regclass};
+is($standby->safe_psql('postgres', $counts), $node->safe_psql('postgres', $counts), 'info() and docrep.tables can be read there');
+is($standby->safe_psql('postgres', q{SELECT concat_ws(' ', i->'update_seq', t.update_seq IS NULL) FROM docrep.info('docs') i, docrep.tables t WHERE tbl = 'docs'::regclass}),
+	'null t', 'but for the number, which it does not know');
+
 # A primary that is lost, with changes that the standby never got.
 $standby->stop;
 $node->safe_psql('postgres', q{INSERT INTO docs SELECT 'lost' || i, '{}' FROM generate_series(1, 300) i});

@@ -195,7 +195,20 @@ isnt($rc, 0, 'the same id once more is an error');
 isnt($rc, 0, 'so is a target that is not there');
 ($rc, $out, $err) = $node->psql('app', q{SELECT docrep.set_destinations('s', '{"Destinations": [{"Url": "http://127.0.0.1:1/db", "Username": "joe", "Password": "sesame", "Colour": 1}]}')});
 isnt($rc, 0, 'and a bad destination');
-unlike(slurp_file($node->logfile, $log), qr/sesame/, 'the log has no password');
+foreach my $bad (
+	q{SELECT docrep.start('secret', 't9', 'postgresql://joe@127.0.0.1:1/db?password=sesame#t')},
+	q{SELECT docrep.put('docrep.replicator', '{"_id": "secret", "source": "http://joe:sesame@127.0.0.1:1/db", "target": "t9"}')},
+	q{SELECT docrep.put('docrep.replicator', '{"_id": "secret2", "_colour": 1, "source": "http://joe:sesame@127.0.0.1:1/db", "target": "t9"}')},
+	q{SELECT docrep.bulk_docs('docrep.replicator', '[{"_id": "secret2", "source": "http://joe:sesame@127.0.0.1:1/db", "target": "t9"}, 1]')},
+	q{DO $$ BEGIN BEGIN PERFORM docrep.start('secret2', 't9', 'http://joe:sesame@127.0.0.1:1/db', '{"colour": 1}'); EXCEPTION WHEN OTHERS THEN NULL; END; PERFORM 1 / 0; -- shown
+		END $$})
+{
+	isnt(($node->psql('app', $bad))[0], 0, 'an error: ' . substr $bad, 0, 50);
+}
+my $logged = slurp_file($node->logfile, $log);
+like($logged, qr/-- shown/, 'a statement that goes on after an error is shown');
+$logged =~ s/^.*STATEMENT:  DO .*\n//gm;
+unlike($logged, qr/sesame/, 'the log has no password');
 is(sql(q{SELECT count(*) FROM docrep.replicator r WHERE r::text ~ 'sesame'}), 0, 'nor has the table');
 is(sql(q{SELECT count(*) FROM docrep.active_tasks a WHERE a::text ~ 'sesame'}), 0, 'nor the view');
 sql(q{SELECT docrep.cancel('secret')});
