@@ -112,6 +112,8 @@ docrep_change_finish(DocTable *table, DocChange *change, bool anything_new)
 	branches = change->nold_leaves > 1 || has_branches(tree);
 	if (branches)
 		docrep_change_resolve(table, change);
+	if (table->info.keeps_versions && change->exists)
+		change->led_to = docrep_revisions_line(tree, &change->old_winner);
 	docrep_revtree_stem(tree, table->info.revs_limit);
 	winner = docrep_revtree_winner(tree);
 	change->winner = tree->nodes[winner].rev;
