@@ -105,7 +105,7 @@ extern bool docrep_revision_as_of(DocTable *table, Snapshot snapshot, const char
 /*
  * The path of a revision, from the document's tree and, where that does not reach (the
  * revision has been stemmed away, or what it goes on from), from the kept winners that
- * led to it: up to the table's revs_limit, or 1000 if that is less.
+ * led to it, as far as they go, but no more than some thousands of revisions.
  */
 extern RevPath docrep_revision_path(DocTable *table, Snapshot snapshot, const char *id,
 									const RevTree *tree, const Rev *rev);

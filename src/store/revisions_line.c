@@ -15,9 +15,15 @@
 #include "store/companion.h"
 #include "store/rev_type.h"
 #include "store/revisions_internal.h"
-#include "store/table_settings.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+
+/*
+ * How long a path becomes, unless revs_limit is more.  The target has some older version of
+ * the document, and a path that does not reach it would be a conflict there: a delayed reader
+ * comes once in a while, and a loop makes thousands of revisions in a second.
+ */
+#define MAX_LINE			10000
 
 /* ---------- writing ---------- */
 
@@ -158,8 +164,8 @@ docrep_revision_path(DocTable *table, Snapshot snapshot, const char *id, const R
 	Line		line;
 
 	line.cxt = CurrentMemoryContext;
-	line.limit = Max(table->info.revs_limit, DOCREP_DEFAULT_REVS_LIMIT);
-	line.path.revs = palloc(line.limit * sizeof(Rev));
+	line.limit = Max(table->info.revs_limit, MAX_LINE);
+	line.path.revs = palloc(Min(rev->gen, (uint32) line.limit) * sizeof(Rev));
 	line.path.n = 0;
 	append(&line, rev);
 	append_from_tree(&line, tree);
