@@ -200,6 +200,23 @@ ALTER TABLE r ADD CHECK (doc <> '{"v": 1}') NOT VALID;
 UPDATE r SET doc = '{"v": "free"}' WHERE _id IN ('c', 'twice');
 SELECT docrep.revert('r', at, '{c, twice}') FROM moments WHERE name = 'good';
 SELECT _id, doc FROM r WHERE _id IN ('c', 'twice') ORDER BY _id;
+-- what others are in the way of comes after them; a circle is refused
+SELECT docrep.create_table('single') AS single \gset
+SELECT docrep.set_revisions('single');
+CREATE UNIQUE INDEX ON single ((doc->>'u'));
+INSERT INTO single (_id, doc) VALUES ('a', '{"u": "1"}'), ('b', '{"u": "2"}'), ('c', '{"u": "3"}'), ('d', '{"u": "4"}'), ('e', '{"u": "5"}'), ('f', '{"u": "6"}');
+INSERT INTO moments (name) VALUES ('single');
+DELETE FROM single WHERE _id = 'a';
+INSERT INTO single (_id, doc) VALUES ('z', '{"u": "1"}');
+UPDATE single SET doc = '{"u": "9"}' WHERE _id = 'b';
+UPDATE single SET doc = '{"u": "2"}' WHERE _id = 'c';
+UPDATE single SET doc = '{"u": "3"}' WHERE _id = 'd';
+UPDATE single SET doc = '{"u": "7"}' WHERE _id = 'e';
+UPDATE single SET doc = '{"u": "5"}' WHERE _id = 'f';
+UPDATE single SET doc = '{"u": "6"}' WHERE _id = 'e';
+SELECT docrep.revert('single', at) FROM moments WHERE name = 'single';
+SELECT _id, doc FROM single ORDER BY _id;
+SELECT docrep.drop_table('single');
 SELECT attempt($$SELECT docrep.revert('r', now() + interval '1 day')$$), attempt($$SELECT docrep.revert('r', NULL)$$),
 	attempt($$SELECT docrep.revert('r', now(), '{NULL}')$$);
 SELECT * FROM docrep.check('r');

@@ -11,6 +11,7 @@
 #include "miscadmin.h"
 #include "store/batch_internal.h"
 #include "store/origins.h"
+#include "store/revisions.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
@@ -121,10 +122,11 @@ docrep_doc_fill_atts(DocTable *table, Snapshot snapshot, Jsonb *column, DocrepDo
 /*
  * One leaf of a document as it travels.  False: it is live but its body is not
  * here (the table was restored without its companions), so it cannot travel.
+ * late: with as much of the winner's history as can be had.
  */
 bool
 docrep_batch_fill_doc(DocTable *table, Snapshot snapshot, const char *id, DocState *state,
-					  int32 node, DocrepDoc *doc)
+					  int32 node, bool late, DocrepDoc *doc)
 {
 	RevNode    *leaf = &state->tree->nodes[node];
 	Jsonb	   *atts = NULL;
@@ -132,7 +134,9 @@ docrep_batch_fill_doc(DocTable *table, Snapshot snapshot, const char *id, DocSta
 	LeafState	stored;
 
 	doc->id = unconstify(char *, id);
-	doc->path = docrep_revtree_path(state->tree, node);
+	doc->path = late && node == state->winner && table->info.keeps_versions ?
+		docrep_revision_path(table, snapshot, id, state->tree, &leaf->rev) :
+		docrep_revtree_path(state->tree, node);
 	doc->deleted = leaf->deleted;
 	doc->modified = state->modified;
 	if (node == state->winner)

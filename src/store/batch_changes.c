@@ -90,7 +90,7 @@ fill_change(DocTable *table, const DocrepChangesRequest *request, DocFeed *feed,
 	for (int i = 0; i < n; i++)
 	{
 		if (!docrep_batch_fill_doc(table, docrep_feed_snapshot(feed), row->id, &row->state,
-								   leaves[i], &change->docs[i]))
+								   leaves[i], request->min_age > 0, &change->docs[i]))
 		{
 			/* fetching will find what can be had */
 			change->docs = NULL;

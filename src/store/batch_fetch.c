@@ -25,11 +25,12 @@ descends(const RevTree *tree, int32 node, int32 ancestor)
 /* Add a leaf, unless it cannot travel or (rule, if not NULL) is kept back. */
 static void
 add_doc(DocTable *table, const KeepBack *rule, const char *id, DocState *state, int32 node,
-		DocrepDocs *out)
+		bool late, DocrepDocs *out)
 {
 	DocrepDoc  *doc = docrep_docs_add(out);
 
-	if (docrep_batch_fill_doc(table, GetActiveSnapshot(), id, state, node, doc) &&
+	if (docrep_batch_fill_doc(table, GetActiveSnapshot(), id, state, node, late,
+							  doc) &&
 		(rule == NULL || docrep_keep_back_reason(rule, id, &doc->path.revs[0], doc->deleted,
 												 doc->body) == NULL))
 		out->bytes += docrep_doc_size(doc);
@@ -40,20 +41,19 @@ add_doc(DocTable *table, const KeepBack *rule, const char *id, DocState *state, 
 /* A revision that has been replaced, if it is kept, unless rule keeps it back. */
 static void
 add_former_doc(DocTable *table, const KeepBack *rule, const char *id, DocState *state,
-			   int32 node, DocrepDocs *out)
+			   const Rev *rev, DocrepDocs *out)
 {
 	KeptVersion version;
 	DocrepDoc  *doc;
 
-	if (!docrep_revision_find(table, GetActiveSnapshot(), id, &state->tree->nodes[node].rev,
-							  &version))
+	if (!docrep_revision_find(table, GetActiveSnapshot(), id, rev, &version))
 		return;
 	if (rule != NULL &&
 		docrep_keep_back_reason(rule, id, &version.rev, version.deleted, version.doc) != NULL)
 		return;
 	doc = docrep_docs_add(out);
 	doc->id = unconstify(char *, id);
-	doc->path = docrep_revtree_path(state->tree, node);
+	doc->path = docrep_revision_path(table, GetActiveSnapshot(), id, state->tree, rev);
 	doc->deleted = version.deleted;
 	doc->modified = version.modified;
 	doc->body = version.doc;
@@ -63,7 +63,10 @@ add_former_doc(DocTable *table, const KeepBack *rule, const char *id, DocState *
 	out->bytes += docrep_doc_size(doc);
 }
 
-/* One wanted revision: itself if it is a leaf, or the leaves that it has become. */
+/*
+ * One wanted revision: itself if it is a leaf, or the leaves that it has become; or, if it is
+ * not the latest that is wanted (by a reader who comes late), itself as it is kept.
+ */
 static void
 fetch_rev(DocTable *table, const KeepBack *rule, const char *id, DocState *state, const Rev *rev,
 		  bool latest, DocrepDocs *out)
@@ -72,23 +75,23 @@ fetch_rev(DocTable *table, const KeepBack *rule, const char *id, DocState *state
 	int32	   *leaves;
 	int32		n;
 
-	if (node < 0)
-		return;
-	if (state->tree->nodes[node].nchildren == 0)
+	if (node >= 0 && state->tree->nodes[node].nchildren == 0)
 	{
-		add_doc(table, rule, id, state, node, out);
+		add_doc(table, rule, id, state, node, !latest, out);
 		return;
 	}
 	if (!latest)
 	{
-		add_former_doc(table, rule, id, state, node, out);
+		add_former_doc(table, rule, id, state, rev, out);
 		return;
 	}
+	if (node < 0)
+		return;
 	n = docrep_revtree_leaves(state->tree, &leaves);
 	for (int32 i = 0; i < n; i++)
 	{
 		if (descends(state->tree, leaves[i], node))
-			add_doc(table, rule, id, state, leaves[i], out);
+			add_doc(table, rule, id, state, leaves[i], !latest, out);
 	}
 }
 

@@ -39,11 +39,12 @@ is_let_through(const FormerRows *former)
 		!docrep_revision_find(former->table, snapshot, row->id, &row->rev, &version))
 		return false;
 	leaf.id = row->id;
-	leaf.tree = state.tree;
-	leaf.node = docrep_revtree_find(state.tree, &row->rev);
+	leaf.tree = docrep_revision_tree(former->table, snapshot, row->id, state.tree, &row->rev,
+									 row->deleted, (filter->state_flags & DOCSTATE_TRUNK) != 0,
+									 &leaf.node);
 	leaf.body = version.doc;
 	leaf.atts = version.atts;
-	return leaf.node >= 0 && filter->passes(filter->arg, &leaf);
+	return filter->passes(filter->arg, &leaf);
 }
 
 /* Is the next one of a document that was asked for, and passes? */

@@ -19,9 +19,11 @@
 /*
  * One leaf of a document (a node of state's tree) as it travels.  False: it is live but its
  * body is not here (the table was restored without its companions), so it cannot travel.
+ * late: for a delayed reader, who may lack more revisions than a stemmed tree has of the
+ * leaf's history.
  */
 extern bool docrep_batch_fill_doc(DocTable *table, Snapshot snapshot, const char *id,
-								  DocState *state, int32 node, DocrepDoc *doc);
+								  DocState *state, int32 node, bool late, DocrepDoc *doc);
 
 /* ---------- batch_former.c ---------- */
 

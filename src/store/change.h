@@ -80,6 +80,8 @@ typedef struct DocChange
 	ChangeAction action;
 	bool		now_live;
 	Rev			winner;
+	RevPath		led_to;			/* from it back to the child of old_winner, if it descends from that
+								 * and versions are kept */
 	Jsonb	   *doc;			/* what the row shows: the winner's body; NULL: {} */
 	bool		marked;			/* or, if it is in conflict and the policy says so, that */
 	Jsonb	   *atts;			/* its attachments; NULL: none */

@@ -113,6 +113,8 @@ docrep_change_finish(DocTable *table, DocChange *change, bool anything_new)
 	branches = docrep_change_has_branches(change);
 	if (branches)
 		docrep_change_resolve(table, change);
+	if (table->info.keeps_versions && change->exists)
+		change->led_to = docrep_revisions_line(tree, &change->old_winner);
 	docrep_revtree_stem(tree, table->info.revs_limit);
 	winner = docrep_revtree_winner(tree);
 	change->winner = tree->nodes[winner].rev;

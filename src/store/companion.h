@@ -60,7 +60,8 @@
 #define Anum_kept_kind		9
 #define Anum_kept_origin	10
 #define Anum_kept_attachments	11
-#define Natts_kept			11
+#define Anum_kept_led_to	12	/* its descendants up to the winner that replaced it, if that is one */
+#define Natts_kept			12
 
 /*
  * Columns of att_<uuid>.  Part 0 of a file is its header, and holds the data

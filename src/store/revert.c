@@ -8,6 +8,9 @@
  * would be.  As they are locked first, nobody comes in between; who writes a
  * document meanwhile has written it before, and that is undone, or waits.
  *
+ * What another document is in the way of (it has a value now that must be unique) is
+ * tried again when all others are as they were, for as long as that helps.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -36,6 +39,9 @@
 
 /* ids that are named in the report */
 #define MAX_NAMED		100
+
+/* documents that are tried again when others are as they were */
+#define MAX_AGAIN		100000
 
 typedef enum Outcome
 {
@@ -66,6 +72,8 @@ typedef struct Revert
 	int64		counts[NOUTCOMES];
 	RawBuilder	unknown_ids;
 	RawBuilder	refused_ids;
+	List	   *again;			/* ids that are to be tried again */
+	bool		last_try;		/* nothing will be */
 
 	/* the batch; in cxt */
 	MemoryContext cxt;
@@ -238,6 +246,26 @@ count_document(Revert *r, const char *id, Outcome outcome, const DocWrite *refus
 	MemoryContextSwitchTo(old);
 }
 
+/* May it be stored when other documents have been written? */
+static bool
+is_worth_another_try(const Revert *r, const DocWrite *refused)
+{
+	return !r->last_try && ERRCODE_TO_CATEGORY(refused->sqlstate) == ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION &&
+		refused->sqlstate != ERRCODE_CHECK_VIOLATION &&
+		refused->sqlstate != ERRCODE_NOT_NULL_VIOLATION &&
+		list_length(r->again) < MAX_AGAIN;
+}
+
+/* Have a document tried again later. */
+static void
+note_again(Revert *r, const char *id)
+{
+	MemoryContext old = MemoryContextSwitchTo(GetMemoryChunkContext(r));
+
+	r->again = lappend(r->again, pstrdup(id));
+	MemoryContextSwitchTo(old);
+}
+
 /* Write what is planned, count what has become of it, and begin a new batch. */
 static void
 flush(Revert *r)
@@ -253,7 +281,11 @@ flush(Revert *r)
 			if (r->writes[w].sqlstate != 0)
 				refused = &r->writes[w];
 		}
-		count_document(r, r->writes[item->first].id, refused ? REFUSED : item->outcome, refused);
+		if (refused && is_worth_another_try(r, refused))
+			note_again(r, r->writes[item->first].id);
+		else
+			count_document(r, r->writes[item->first].id, refused ? REFUSED : item->outcome,
+						   refused);
 	}
 	r->writes = NULL;
 	r->nwrites = r->cap = r->nitems = 0;
@@ -339,6 +371,24 @@ revert_some(Revert *r, ArrayType *array)
 	}
 }
 
+/* Try those again that others were in the way of, until that helps none of them. */
+static void
+revert_again(Revert *r)
+{
+	while (r->again != NIL)
+	{
+		List	   *ids = r->again;
+		ListCell   *lc;
+
+		r->again = NIL;
+		foreach(lc, ids)
+			revert_document(r, lfirst(lc));
+		flush(r);
+		r->last_try = list_length(r->again) == list_length(ids);
+		list_free_deep(ids);
+	}
+}
+
 /* ---------- the function ---------- */
 
 static void
@@ -394,6 +444,7 @@ docrep_revert(PG_FUNCTION_ARGS)
 	else
 		revert_some(r, PG_GETARG_ARRAYTYPE_P(2));
 	flush(r);
+	revert_again(r);
 	docrep_table_close(r->table, NoLock);
 	result = report(r);
 	PG_RETURN_JSONB_P(result);

@@ -47,6 +47,9 @@ docrep_kept_insert(DocTable *table, const char *id, const KeptVersion *version, 
 	values[Anum_kept_origin - 1] = UUIDPGetDatum(&version->origin);
 	nulls[Anum_kept_attachments - 1] = version->atts == NULL;
 	values[Anum_kept_attachments - 1] = PointerGetDatum(version->atts);
+	nulls[Anum_kept_led_to - 1] = version->led_to.n == 0;
+	if (version->led_to.n > 0)
+		values[Anum_kept_led_to - 1] = docrep_line_datum(&version->led_to);
 	docrep_companion_insert(table, docrep_kept_rel(table), values, nulls);
 }
 
@@ -137,6 +140,7 @@ read_old(DocTable *table, DocChange *change, KeptVersion *version)
 	version->replaced_at = GetCurrentTimestamp();
 	version->seq = change->old_seq;
 	version->kind = KEPT_WINNER;
+	version->led_to = change->led_to;
 	set_origin(version, docrep_change_old_origin(table, change));
 }
 

@@ -48,6 +48,8 @@ typedef struct KeptVersion
 	char		kind;			/* KEPT_*; current: KEPT_WINNER */
 	bool		has_origin;
 	pg_uuid_t	origin;			/* node that made it, if not this one */
+	RevPath		led_to;			/* when it is kept: the winner that replaced it, and what lies
+								 * between; n 0: that is no descendant of it, or unknown.  Not read */
 } KeptVersion;
 
 /* ---------- writing: revisions.c ---------- */
@@ -66,6 +68,12 @@ extern void docrep_revisions_keep(DocTable *table, struct DocChange *change);
 extern List *docrep_revisions_ended(DocTable *table, struct DocChange *change);
 extern void docrep_revisions_keep_settled(DocTable *table, struct DocChange *change,
 										  List *versions);
+
+/*
+ * From a tree's winner back to the child of "old"; nothing if it does not descend from
+ * that.  What the revisions point to is the tree's.
+ */
+extern RevPath docrep_revisions_line(const RevTree *tree, const Rev *old);
 
 /* Forget all kept versions of a document that is purged, or of what is not in its tree any more. */
 extern void docrep_revisions_forget(DocTable *table, const char *id);
@@ -91,6 +99,24 @@ extern int	docrep_revisions_of(DocTable *table, Snapshot snapshot, const char *i
  */
 extern bool docrep_revision_as_of(DocTable *table, Snapshot snapshot, const char *id,
 								  TimestampTz at, KeptVersion *version);
+
+/* ---------- histories: revisions_line.c ---------- */
+
+/*
+ * The path of a revision, from the document's tree and, where that does not reach (the
+ * revision has been stemmed away, or what it goes on from), from the kept winners that
+ * led to it, as far as they go, but no more than some thousands of revisions.
+ */
+extern RevPath docrep_revision_path(DocTable *table, Snapshot snapshot, const char *id,
+									const RevTree *tree, const Rev *rev);
+
+/*
+ * A tree that has a revision, and which node of it that is: the document's, or else
+ * one of its path, or without that, of the revision alone.
+ */
+extern RevTree *docrep_revision_tree(DocTable *table, Snapshot snapshot, const char *id,
+									 RevTree *tree, const Rev *rev, bool deleted,
+									 bool with_path, int32 *node);
 
 /* What a document was here at a time, by this server's clock. */
 typedef enum ShownAt

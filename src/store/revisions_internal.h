@@ -19,6 +19,9 @@
 extern void docrep_kept_insert(DocTable *table, const char *id, const KeptVersion *version,
 							   int64 kept_seq);
 
+/* The value of led_to. */
+extern Datum docrep_line_datum(const RevPath *line);
+
 /* Delete what a document has too many of. */
 extern void docrep_kept_trim(DocTable *table, const char *id);
 

@@ -194,7 +194,10 @@ settle_row(DocTable *table, DocState *row, DocChange *tomb)
 	if (goes_on_from(row, &tomb->old_winner))
 	{
 		if (table->info.keeps_versions)
+		{
+			tomb->led_to = docrep_revisions_line(row->tree, &tomb->old_winner);
 			docrep_revisions_keep_settled(table, tomb, docrep_revisions_ended(table, tomb));
+		}
 		docrep_row_delete(table, docrep_dead_rel(table), &tomb->tid);
 	}
 	else if ((batched == NULL || batched->edit) &&

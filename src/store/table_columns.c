@@ -85,12 +85,12 @@ docrep_companion_check(Relation rel, CompanionKind kind)
 {
 	static const char *const dead_names[] = {"_id", "doc", "_rev", "_seq", "_modified", "_tree", "_trunk", "_attachments", "_origin"};
 	static const char *const leaf_names[] = {"_id", "rev", "doc", "deleted", "modified", "_attachments", "_origin", "merged"};
-	static const char *const kept_names[] = {"_id", "seq", "rev", "doc", "deleted", "modified", "replaced_at", "kept_seq", "kind", "origin", "_attachments"};
+	static const char *const kept_names[] = {"_id", "seq", "rev", "doc", "deleted", "modified", "replaced_at", "kept_seq", "kind", "origin", "_attachments", "led_to"};
 	static const char *const att_names[] = {"file", "part", "sha256", "length", "md5", "at", "data"};
 	const Oid	rev = docrep_type("rev");
 	const Oid	dead_types[] = {TEXTOID, JSONBOID, rev, INT8OID, TIMESTAMPTZOID, docrep_type("revtree"), BYTEAOID, JSONBOID, UUIDOID};
 	const Oid	leaf_types[] = {TEXTOID, rev, JSONBOID, BOOLOID, TIMESTAMPTZOID, JSONBOID, UUIDOID, BOOLOID};
-	const Oid	kept_types[] = {TEXTOID, INT8OID, rev, JSONBOID, BOOLOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, CHAROID, UUIDOID, JSONBOID};
+	const Oid	kept_types[] = {TEXTOID, INT8OID, rev, JSONBOID, BOOLOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, CHAROID, UUIDOID, JSONBOID, docrep_type("revtree")};
 	const Oid	att_types[] = {INT8OID, INT4OID, BYTEAOID, INT8OID, BYTEAOID, TIMESTAMPTZOID, BYTEAOID};
 
 	switch (kind)

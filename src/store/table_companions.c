@@ -118,7 +118,7 @@ create_companions(const pg_uuid_t *uuid)
 								" rev docrep.rev NOT NULL, doc jsonb, deleted boolean NOT NULL,"
 								" modified timestamptz NOT NULL, replaced_at timestamptz NOT NULL,"
 								" kept_seq bigint NOT NULL, kind \"char\" NOT NULL, origin uuid,"
-								" _attachments jsonb, PRIMARY KEY (_id, seq, rev))", rev));
+								" _attachments jsonb, led_to docrep.revtree, PRIMARY KEY (_id, seq, rev))", rev));
 	docrep_ddl_execute(psprintf("CREATE INDEX ON %s (kept_seq)", rev));
 	docrep_ddl_execute(psprintf("CREATE INDEX ON %s (seq)", rev));
 

@@ -84,6 +84,47 @@ subtest 'what is kept for a delayed replication, and says so' => sub {
 	sql('one', 'ALTER TABLE ks DISABLE ROW LEVEL SECURITY');
 };
 
+# What is old enough is not in the tree any more: its history is that of the versions that are kept.  One document is
+# edited, deleted and written again; another comes by replication, several revisions at a time.
+subtest 'documents with more revisions in the time than revs_limit' => sub {
+	sql('one', "SELECT docrep.create_table('rs', 3)");
+	my %db = (ra => 'one', rb => 'two');
+	foreach my $name (sort keys %db)
+	{
+		my $db = $db{$name};
+		sql($db, "SELECT docrep.create_table('$name')", 'CREATE TABLE public.came (id text, n int, early boolean)',
+			q{CREATE FUNCTION public.note() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+				INSERT INTO public.came VALUES (NEW._id, (NEW.doc ->> 'n')::int, (NEW.doc ->> 't')::timestamptz > clock_timestamp() - interval '2 s'); RETURN NULL; END$$},
+			"CREATE TRIGGER note AFTER INSERT OR UPDATE ON $name FOR EACH ROW EXECUTE FUNCTION public.note()");
+		start($db, $name, $db eq 'one' ? 'rs' : pg_url($node, 'one', table => 'rs'), $name, delay => '2 s', $db eq 'one' ? () : (selector => { n => { '$gte' => 0 } }));
+	}
+	is_in_the_end('one', "SELECT count(*) FROM docrep.version_holds h JOIN docrep.document_tables t ON t.uuid = h.tbl WHERE t.tbl = 'rs'::regclass", '2', 'versions are kept for both');
+	my $edit = q{DO $$DECLARE g int := coalesce((SELECT (doc ->> 'n')::int FROM rs WHERE _id = 'leaps'), 0); BEGIN FOR i IN 1 .. 10 LOOP
+		g := g + 5;
+		INSERT INTO rs VALUES ('hot', jsonb_build_object('n', g, 't', clock_timestamp())) ON CONFLICT (_id) DO UPDATE SET doc = EXCLUDED.doc;
+		IF i = 5 THEN
+			DELETE FROM rs WHERE _id = 'hot';
+			INSERT INTO rs VALUES ('hot', jsonb_build_object('n', g, 't', clock_timestamp()));
+		END IF;
+		PERFORM docrep.bulk_docs('rs', jsonb_build_array(jsonb_build_object('_id', 'leaps', '_rev', g || '-' || md5(g::text), 'n', g, 't', clock_timestamp(), '_revisions',
+			jsonb_build_object('start', g, 'ids', (SELECT jsonb_agg(md5(r::text) ORDER BY r DESC) FROM generate_series(greatest(1, g - 7), g) r)))), false);
+		COMMIT;
+		PERFORM pg_sleep(0.03);
+		END LOOP; END$$};
+	my $got = sub { return sql($_[0], 'SELECT CASE WHEN count(*) = 2 THEN min(n) ELSE 0 END FROM (SELECT count(DISTINCT n) AS n FROM public.came GROUP BY id) x') };
+	my $last = time + 60;
+	sql('one', $edit) until time > $last || !grep { $got->($_) < 4 } values %db;
+	foreach my $name (sort keys %db)
+	{
+		my $db = $db{$name};
+		cmp_ok($got->($db), '>=', 4, "versions of them arrive at $name while they are edited");
+		is_in_the_end($db, "SELECT string_agg(doc ->> 'n', ' ') FROM $name", sql('one', "SELECT string_agg(doc ->> 'n', ' ') FROM rs"), '... and the last one');
+		is(sql($db, 'SELECT count(*) FROM public.came WHERE early'), '0', '... none of them early');
+		is(sql($db, "SELECT count(*) FROM docrep.conflicts('$name')"), '0', '... and as one history');
+		sql($db, "SELECT docrep.cancel('$name')");
+	}
+};
+
 subtest 'a longer delay than versions are held' => sub {
 	sql('one', "SELECT docrep.create_table('ls')", "SELECT docrep.create_table('lt')", "INSERT INTO ls VALUES ('x', '{}')");
 	my $result = decode_json(sql('one', q{SELECT docrep.replicate('ls', 'lt', '{"delay": "1 year"}')}));
