@@ -146,6 +146,14 @@ SELECT validate_js.attempt($$INSERT INTO validate_js.t (_id, doc) VALUES ('w', '
 SET search_path = validate_js, public;
 RESET ROLE;
 
+-- with many of them each is compiled once, not for every document
+SELECT docrep.create_table('many');
+INSERT INTO many (_id, doc) SELECT '_design/' || i, design('function (d) { if (d.no === ' || i || ') throw {forbidden: "' || i || '"}; }') FROM generate_series(1, 30) i;
+INSERT INTO many (_id, doc) VALUES ('_design/count', design('function (d) { calls = (typeof calls === "undefined" ? 0 : calls) + 1; if (d.calls) throw {forbidden: calls}; }'));
+INSERT INTO many (_id, doc) VALUES ('a', '{}');
+SELECT attempt($$INSERT INTO many (_id, doc) VALUES ('b', '{"no": 17}')$$);
+SELECT attempt($$INSERT INTO many (_id, doc) VALUES ('c', '{"calls": 1}')$$);
+
 -- modules of the design document
 INSERT INTO t (_id, doc) VALUES ('_design/n', design('function (d) { require("lib/rules").check(d); }') ||
 	'{"lib": {"rules": "exports.check = function (d) { if (d.rule) { throw({forbidden: \"a rule\"}); } };"}}');

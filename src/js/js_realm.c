@@ -15,7 +15,7 @@
 #include "js/js_internal.h"
 #include "utils/memutils.h"
 
-#define MAX_REALMS		16
+#define MAX_REALMS		64
 
 static JsRealm *realms[MAX_REALMS];
 static uint32 last_number = 0;	/* of realms and functions; no number is ever used again */

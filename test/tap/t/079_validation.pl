@@ -165,7 +165,7 @@ SKIP:
 	$near->safe_psql('one', q{SET docrep.validation = off; INSERT INTO js_src SELECT 'd' || i, jsonb_build_object('n', i) FROM generate_series(1, 1000) i});
 	$run = replicate($near, 'one', 'js_src', 'js');
 	is("$run->{docs_written} $run->{doc_write_failures}", '997 3', 'a replication into a table that validates with JavaScript');
-	is(rejected('js'), 'd7 DR403 no sevens, d8 DR401 eights for public.js only, '
+	is(rejected('js'), 'd7 DR403 no sevens, d8 DR401 eights for js only, '
 		. 'd9 DR500 validate_doc_update of "_design/check" failed for document "d9": nine', '... what is refused is kept with the reason');
 	check_table($near, 'one', 'js');
 
