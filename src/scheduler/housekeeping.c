@@ -32,6 +32,8 @@
 #define LOCK_TIMEOUT		"5s"
 /* While others wait for a process, this one is given back after so long (ms). */
 #define TURN				1000
+/* Versions that are to be kept for less than this are looked at this often. */
+#define SHORTEST_ROUND		"5 seconds"
 
 int			docrep_housekeeping_interval = 3600;
 int			docrep_housekeeping_timeout = 300;
@@ -82,7 +84,10 @@ next_task(void)
 	return NULL;
 }
 
-/* Note what a step has done, unless something else has been asked for meanwhile. */
+/*
+ * Note what a step has done, unless something else has been asked for meanwhile.
+ * What is to be kept for a shorter time than the interval is looked at as often as that.
+ */
 static void
 note_progress(const HousekeepingTask *task, const HousekeepingProgress *progress)
 {
@@ -115,7 +120,10 @@ note_progress(const HousekeepingTask *task, const HousekeepingProgress *progress
 							" state = CASE WHEN NOT $7 THEN 'running' WHEN kind = 'conflicts' THEN 'done'"
 							"   ELSE 'waiting' END,"
 							" next_at = CASE WHEN NOT $7 THEN clock_timestamp() + interval '1 second'"
-							"   WHEN kind <> 'conflicts' THEN clock_timestamp() + $9 * interval '1 second' END"
+							"   WHEN kind <> 'conflicts' THEN clock_timestamp() + LEAST($9 * interval '1 second',"
+							"     (SELECT GREATEST(revisions_max_age, interval '" SHORTEST_ROUND "')"
+							"      FROM docrep.table_settings s WHERE s.tbl = $1 AND $2 = 'revisions'"
+							"      AND revisions_max_age IS NOT NULL)) END"
 							" WHERE tbl = $1 AND kind = $2 AND version = $3",
 							9, types, values, nulls, false, 0);
 	docrep_internal_end(&sql);

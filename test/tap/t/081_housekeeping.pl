@@ -102,6 +102,13 @@ subtest 'kept until acknowledged; kept while the target is absent' => sub {
 	is(sql(q{SELECT count(*) FROM docrep.housekeeping}), '0', 'without the setting there is nothing to do');
 };
 
+subtest 'versions that are to be kept for a shorter time than the interval' => sub {
+	sql(q{SELECT docrep.create_table('short'); SELECT docrep.set_revisions('short', max_age => '3 seconds'); INSERT INTO short VALUES ('x', '{}'); UPDATE short SET doc = '{"n": 2}'});
+	is_in_the_end(q{SELECT finished_at IS NOT NULL FROM docrep.housekeeping WHERE tbl = 'short'::regclass}, 't', 'a first round has gone by');
+	is_in_the_end(q{SELECT count(*) FROM docrep.revisions('short')}, '0', 'are gone soon after their time');
+	sql(q{SELECT docrep.drop_table('short')});
+};
+
 subtest 'a delayed task holds what it still waits for' => sub {
 	plan skip_all => 'delay has no effect in this version' if sql(q{SELECT to_regproc('docrep.hold') IS NULL}) eq 't';
 	sql(q{SELECT docrep.create_table('w1'); SELECT docrep.create_table('w2'); INSERT INTO w1 VALUES ('x', '{}'), ('y', '{}')});
