@@ -241,6 +241,9 @@ subtest 'without the program' => sub {
 	my ($library) = DocrepEngine::program() =~ s{docrep_js$}{docrep.so}r;
 	copy($library, "$dir/docrep.so") or die "copy: $!";
 	$node->append_conf('postgresql.conf', "dynamic_library_path = '$dir'\nshared_preload_libraries = '$dir/docrep.so'");
+	# where there is such a setting, it would find the one that lies beside the program
+	$node->append_conf('postgresql.conf', "extension_destdir = ''")
+	  if sql(q{SELECT count(*) FROM pg_settings WHERE name = 'extension_destdir'});
 	$node->restart;
 	my ($rc, $out, $err) = $node->psql('one', changes('odd'), extra_params => ['-v', 'VERBOSITY=verbose']);
 	like($err, qr/ERROR:  0A000: .*"docrep_js", which is not installed/, 'it is said that it is missing');

@@ -154,7 +154,7 @@ subtest 'an orderly restart in the middle' => sub {
 	my $session = hold('k', 'd001500');
 	sql(q{SELECT docrep.set_tombstone_max_age('k', '0')});
 	is_in_the_end(q{SELECT state, done FROM docrep.housekeeping}, 'running|1000', 'the second step waits');
-	$node->restart('fast');
+	$node->restart;
 	is_in_the_end(q{SELECT state, done FROM docrep.housekeeping}, 'waiting|3000', 'it goes on after the restart');
 	$session->close;
 	sql('DROP TABLE k');

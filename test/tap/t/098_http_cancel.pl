@@ -110,7 +110,7 @@ foreach my $end ('cancel', 'DROP DATABASE', 'DROP EXTENSION', 'shutdown')
 	if ($end eq 'shutdown')
 	{
 		$lab->{$_}->close foreach qw(session onlooker);
-		$node->restart('fast');
+		$node->restart;
 	}
 	wait_for_query($node, 'postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'docrep worker'}, '0', $soon);
 	cmp_ok(time - $begin, '<', $soon + 2, sprintf 'both ways idle, the peer silent: %s (%.1f s)', $end, time - $begin);
