@@ -6,7 +6,9 @@ use warnings;
 use DocrepTest qw(:DEFAULT quote);
 use DocrepEngine;
 use DocrepSession;
+use File::Basename qw(dirname);
 use File::Copy qw(copy);
+use File::Path qw(make_path);
 use JSON::PP;
 use POSIX ();
 use PostgreSQL::Test::Utils;
@@ -238,12 +240,17 @@ subtest 'an end in a hurry' => sub {
 
 subtest 'without the program' => sub {
 	my $dir = PostgreSQL::Test::Utils::tempdir();
-	my ($library) = DocrepEngine::program() =~ s{docrep_js$}{docrep.so}r;
-	copy($library, "$dir/docrep.so") or die "copy: $!";
-	$node->append_conf('postgresql.conf', "dynamic_library_path = '$dir'\nshared_preload_libraries = '$dir/docrep.so'");
-	# where there is such a setting, it would find the one that lies beside the program
-	$node->append_conf('postgresql.conf', "extension_destdir = ''")
-	  if sql(q{SELECT count(*) FROM pg_settings WHERE name = 'extension_destdir'});
+	my $from = dirname(DocrepEngine::program());
+	my $conf = '';
+	if (sql(q{SELECT count(*) FROM pg_settings WHERE name = 'extension_destdir'}))
+	{
+		# functions' libraries are looked for below it, in the place that they are for
+		$conf = "extension_destdir = '$dir'\n";
+		$dir .= $from =~ s{^\Q$ENV{STAGE}\E}{}r;
+		make_path($dir);
+	}
+	copy("$from/docrep.so", "$dir/docrep.so") or die "copy: $!";
+	$node->append_conf('postgresql.conf', $conf . "dynamic_library_path = '$dir'\nshared_preload_libraries = '$dir/docrep.so'");
 	$node->restart;
 	my ($rc, $out, $err) = $node->psql('one', changes('odd'), extra_params => ['-v', 'VERBOSITY=verbose']);
 	like($err, qr/ERROR:  0A000: .*"docrep_js", which is not installed/, 'it is said that it is missing');
