@@ -68,6 +68,18 @@ SELECT id, error, reason FROM docrep.bulk_docs('answers', '[{"_id": "g"}, {"_id"
 DROP FUNCTION raises;
 CREATE FUNCTION raises(new_doc jsonb, old_doc jsonb, user_ctx jsonb, sec_obj jsonb) RETURNS boolean LANGUAGE sql AS 'SELECT false';
 SELECT attempt($$INSERT INTO answers (_id, doc) VALUES ('f', '{}')$$);
+-- one in SQL that has raised for a document is asked about the next ones from its beginning
+CREATE FUNCTION counts(jsonb, jsonb, jsonb, jsonb) RETURNS text LANGUAGE sql AS $$SELECT CASE WHEN ($1 ->> 'n')::int < 0 THEN 'negative' END$$;
+SELECT docrep.set_validator('answers', 'counts(jsonb,jsonb,jsonb,jsonb)');
+BEGIN;
+INSERT INTO answers (_id, doc) VALUES ('i', '{"n": 1}');
+SAVEPOINT s;
+INSERT INTO answers (_id, doc) VALUES ('j', '{"n": "x"}');
+ROLLBACK TO s;
+INSERT INTO answers (_id, doc) VALUES ('k', '{"n": 2}');
+SELECT id, error, reason FROM docrep.bulk_docs('answers', '[{"_id": "l", "n": "x"}, {"_id": "m", "n": 3}, {"_id": "n", "n": -1}]');
+COMMIT;
+SELECT string_agg(_id, ' ' ORDER BY _id) FROM answers WHERE _id > 'h';
 
 -- plain SQL
 INSERT INTO t (_id, doc) VALUES ('a', '{"v": 1}');

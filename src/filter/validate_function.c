@@ -216,12 +216,16 @@ call(ValidatorFunction *function, ValidationRun *run, DocValidation *doc)
 		function->calls++;
 		result = FunctionCallInvoke(fcinfo);
 	}
-	PG_FINALLY();
+	PG_CATCH();
 	{
 		function->calls--;
+		function->looked_up = 0;	/* what a function in SQL keeps is in the middle of the call */
 		XactReadOnly = read_only;
+		PG_RE_THROW();
 	}
 	PG_END_TRY();
+	function->calls--;
+	XactReadOnly = read_only;
 	error_context_stack = context.previous;
 	return reason_of(function, result, fcinfo->isnull);
 }
