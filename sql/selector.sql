@@ -137,6 +137,11 @@ SELECT plan_of('{"$or": [{"s": "Ä"}, {"tags": {"$in": ["t7"]}, "n": {"$lt": 100
 SELECT plan_of('{"l": {"$elemMatch": {"k": "v", "w": {"$all": [1]}}}}');
 SELECT plan_of('{"s": {"$ne": "x5"}}');
 
+-- what a statement asks of the documents, it asks of those that match
+SELECT docrep.create_table('mixed');
+INSERT INTO mixed (_id, doc) VALUES ('a', '{"v": 7}'), ('b', '{"v": "abc"}');
+SELECT f ->> '_id' AS id FROM docrep.find('mixed', '{"v": {"$type": "number"}}') f WHERE (f ->> 'v')::int > 5;
+DROP TABLE mixed;
 -- EXPLAIN of a statement that calls find shows the same, where the arguments are constants
 CREATE FUNCTION plan_with(statement text) RETURNS SETOF text LANGUAGE plpgsql AS $$
 DECLARE

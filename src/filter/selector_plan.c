@@ -116,7 +116,8 @@ inline_entry(RangeTblEntry *rte, bool *by_role)
 		return;
 	rte->subquery = analyze(text);
 	rte->rtekind = RTE_SUBQUERY;
-	rte->security_barrier = false;
+	/* conditions of the caller are for documents that match, and may fail for others */
+	rte->security_barrier = true;
 	rte->functions = NIL;
 	if (rte->subquery->hasRowSecurity)
 		*by_role = true;
