@@ -1,13 +1,13 @@
 /*-------------------------------------------------------------------------
  *
  * hide_statement.c
- *		Statements that call docrep.replicate() stay out of the server's log.
+ *		Statements that may hold credentials stay out of the server's log.
  *
- * Their text may hold the credentials of an endpoint.  Most errors of a
- * replication are raised without the statement, but a cancel, a time-out or
- * a termination is Postgres' own report, so the log's hook is asked.  What
- * the administrator logs on purpose (log_statement, log_min_duration_statement)
- * is not touched.
+ * They call docrep.replicate() and the like, or write tasks.  Most errors of a
+ * replication are raised without the statement, but a cancel, a time-out, a
+ * violated constraint or a termination is Postgres' own report, so the log's
+ * hook is asked.  What the administrator logs on purpose (log_statement,
+ * log_min_duration_statement) is not touched.
  *
  *-------------------------------------------------------------------------
  */
@@ -18,30 +18,23 @@
 #include "utils/elog.h"
 
 static emit_log_hook_type previous_emit_log = NULL;
-static int	hiding = 0;			/* nesting level of the transaction that hides, 0: none */
+static TimestampTz hidden = 0;	/* when the statement came that is not shown, 0: none did */
 
 /*
- * From here on to the end of the call: docrep_statement_shown(), or the abort
- * of the (sub)transaction, which comes after an error was logged.  One within
- * the call, of a document that was refused, is no end of it.
+ * From here on, what the client has sent is not shown.  That is all of its text,
+ * whatever part of it fails, and whether or not this part has credentials: the log
+ * has the text as a whole.  It ends with the client's next statement.
  */
 void
 docrep_statement_hidden(void)
 {
-	if (hiding == 0)
-		hiding = GetCurrentTransactionNestLevel();
-}
-
-void
-docrep_statement_shown(void)
-{
-	hiding = 0;
+	hidden = GetCurrentStatementStartTimestamp();
 }
 
 static void
 emit_log(ErrorData *edata)
 {
-	if (hiding > 0)
+	if (hidden != 0 && hidden == GetCurrentStatementStartTimestamp())
 	{
 		edata->hide_stmt = true;
 		edata->hide_ctx = true;
@@ -50,24 +43,9 @@ emit_log(ErrorData *edata)
 		previous_emit_log(edata);
 }
 
-static void
-transaction_ended(XactEvent event, void *arg)
-{
-	hiding = 0;
-}
-
-static void
-subtransaction_ended(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
-{
-	if (event == SUBXACT_EVENT_ABORT_SUB && GetCurrentTransactionNestLevel() <= hiding)
-		hiding = 0;
-}
-
 void
 docrep_statement_install_hook(void)
 {
 	previous_emit_log = emit_log_hook;
 	emit_log_hook = emit_log;
-	RegisterXactCallback(transaction_ended, NULL);
-	RegisterSubXactCallback(subtransaction_ended, NULL);
 }

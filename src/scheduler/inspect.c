@@ -159,7 +159,6 @@ inspect(FunctionCallInfo fcinfo, const char *source, const char *target, Jsonb *
 		docrep_job_check_caller("look through a source", "docrep.preflight()");
 	found = run_job(docrep_inspection_parse(source, target, options));
 	put_rows(found, columns, ncolumns, rows, desc);
-	docrep_statement_shown();
 }
 
 /* docrep.verify(source text, target text, options jsonb) */

@@ -181,7 +181,6 @@ extern void docrep_scheduler_startup_shmem(void);	/* from shmem_startup_hook */
 extern void docrep_scheduler_register_launcher(void);
 /* hide_statement.c: keep the running statement out of the server's log */
 extern void docrep_statement_hidden(void);
-extern void docrep_statement_shown(void);
 extern void docrep_statement_install_hook(void);
 
 extern void docrep_scheduler_install_hooks(void);	/* ProcessUtility and object access */

@@ -244,12 +244,8 @@ replicate_document(Jsonb *document)
 static Datum
 replicate(Jsonb *document)
 {
-	Datum		result;
-
 	docrep_statement_hidden();
-	result = replicate_document(document);
-	docrep_statement_shown();
-	return result;
+	return replicate_document(document);
 }
 
 /* docrep.replicate(request jsonb) */

@@ -41,7 +41,6 @@ typedef struct Pending
 
 static HTAB *pending = NULL;	/* in TopTransactionContext */
 static TaskDefinition *newest = NULL;	/* among them */
-static bool had_secrets = false;	/* this transaction has been given credentials */
 
 /* ---------- between the triggers ---------- */
 
@@ -50,7 +49,6 @@ forget_pending(void *arg)
 {
 	pending = NULL;
 	newest = NULL;
-	had_secrets = false;
 }
 
 /* The table of tasks that wait for their second trigger. */
@@ -299,7 +297,6 @@ check_row(TriggerData *td, HeapTuple tuple)
 	document = DatumGetJsonbP(doc);
 	stored = docrep_task_strip(document, &secrets);
 	(void) pending_tasks();
-	had_secrets |= secrets != NULL;
 	if (is_design(id))
 		return modify(td, tuple, owner, stored, restored);
 
@@ -324,16 +321,12 @@ Datum
 docrep_task_check(PG_FUNCTION_ARGS)
 {
 	TriggerData *td = (TriggerData *) fcinfo->context;
-	HeapTuple	result;
 
-	/* what fails here or later may be logged with a statement that holds credentials */
+	/* what fails here or at a later row may be logged with a statement that holds credentials */
 	docrep_statement_hidden();
 	check_trigger(fcinfo, true);
-	result = check_row(td, TRIGGER_FIRED_BY_UPDATE(td->tg_event) ? td->tg_newtuple :
-					   td->tg_trigtuple);
-	if (!had_secrets)
-		docrep_statement_shown();
-	return PointerGetDatum(result);
+	return PointerGetDatum(check_row(td, TRIGGER_FIRED_BY_UPDATE(td->tg_event) ? td->tg_newtuple :
+									 td->tg_trigtuple));
 }
 
 /* ---------- AFTER INSERT OR UPDATE OR DELETE ---------- */
@@ -413,12 +406,9 @@ check_writes(DocTable *table, DocWrite *writes, int n, bool edits)
 			continue;
 		stripped = docrep_task_strip(writes[i].body, &secrets);
 		(void) pending_tasks();
-		had_secrets |= secrets != NULL;
-		if (writes[i].deleted)
+			if (writes[i].deleted)
 			writes[i].body = stripped;
 	}
-	if (!had_secrets)
-		docrep_statement_shown();
 }
 
 void

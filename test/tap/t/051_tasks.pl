@@ -200,14 +200,21 @@ foreach my $bad (
 	q{SELECT docrep.put('docrep.replicator', '{"_id": "secret", "source": "http://joe:sesame@127.0.0.1:1/db", "target": "t9"}')},
 	q{SELECT docrep.put('docrep.replicator', '{"_id": "secret2", "_colour": 1, "source": "http://joe:sesame@127.0.0.1:1/db", "target": "t9"}')},
 	q{SELECT docrep.bulk_docs('docrep.replicator', '[{"_id": "secret2", "source": "http://joe:sesame@127.0.0.1:1/db", "target": "t9"}, 1]')},
-	q{DO $$ BEGIN BEGIN PERFORM docrep.start('secret2', 't9', 'http://joe:sesame@127.0.0.1:1/db', '{"colour": 1}'); EXCEPTION WHEN OTHERS THEN NULL; END; PERFORM 1 / 0; -- shown
-		END $$})
+	q{DO $$ BEGIN BEGIN PERFORM docrep.start('secret2', 't9', 'http://joe:sesame@127.0.0.1:1/db', '{"colour": 1}'); EXCEPTION WHEN OTHERS THEN NULL; END; PERFORM 1 / 0; END $$},
+	q{DO $$ BEGIN INSERT INTO docrep.replicator VALUES ('secret', '{"source": "http://joe:sesame@127.0.0.1:1/db", "target": "t9"}');
+		EXCEPTION WHEN unique_violation THEN RAISE EXCEPTION 'exists'; END $$},
+	# the first row, which fails, has none
+	q{INSERT INTO docrep.replicator VALUES ('secret', '{"source": "s", "target": "t9"}'), ('secret3', '{"source": "http://joe:sesame@127.0.0.1:1/db", "target": "t9"}')},
+	q{BEGIN; SAVEPOINT a; INSERT INTO docrep.replicator VALUES ('secret3', '{"source": "http://joe:sesame@127.0.0.1:1/db", "target": "t9"}'); RELEASE a; SELECT 1 / 0})
 {
 	isnt(($node->psql('app', $bad))[0], 0, 'an error: ' . substr $bad, 0, 50);
 }
+$node->psql('app', q{BEGIN; SAVEPOINT a;
+	INSERT INTO docrep.replicator VALUES ('secret', '{"source": "http://joe:sesame@127.0.0.1:1/db", "target": "t9"}');
+	ROLLBACK TO a;
+	SELECT 1 / 0}, on_error_stop => 0);
 my $logged = slurp_file($node->logfile, $log);
-like($logged, qr/-- shown/, 'a statement that goes on after an error is shown');
-$logged =~ s/^.*STATEMENT:  DO .*\n//gm;
+like($logged, qr/STATEMENT:  SELECT 1/, 'the next statement is shown');
 unlike($logged, qr/sesame/, 'the log has no password');
 is(sql(q{SELECT count(*) FROM docrep.replicator r WHERE r::text ~ 'sesame'}), 0, 'nor has the table');
 is(sql(q{SELECT count(*) FROM docrep.active_tasks a WHERE a::text ~ 'sesame'}), 0, 'nor the view');
