@@ -42,6 +42,9 @@
 
 /* documents that are tried again when others are as they were */
 #define MAX_AGAIN		100000
+/* ... and so often: this many tries, and so many for each. */
+#define AGAIN_TRIES		1000
+#define AGAIN_ROUNDS	20
 
 typedef enum Outcome
 {
@@ -371,10 +374,15 @@ revert_some(Revert *r, ArrayType *array)
 	}
 }
 
-/* Try those again that others were in the way of, until that helps none of them. */
+/*
+ * Try those again that others were in the way of, until that helps none of them, or
+ * has taken far more tries than there are: each round may help only one.
+ */
 static void
 revert_again(Revert *r)
 {
+	int64		tries = AGAIN_TRIES + (int64) AGAIN_ROUNDS * list_length(r->again);
+
 	while (r->again != NIL)
 	{
 		List	   *ids = r->again;
@@ -384,7 +392,8 @@ revert_again(Revert *r)
 		foreach(lc, ids)
 			revert_document(r, lfirst(lc));
 		flush(r);
-		r->last_try = list_length(r->again) == list_length(ids);
+		tries -= list_length(ids);
+		r->last_try = list_length(r->again) == list_length(ids) || tries <= 0;
 		list_free_deep(ids);
 	}
 }
