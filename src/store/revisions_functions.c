@@ -12,6 +12,7 @@
 #include "catalog/pg_type.h"
 #include "compat.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "store/companion.h"
 #include "store/errcodes.h"
 #include "store/json_text.h"
@@ -64,11 +65,7 @@ PG_FUNCTION_INFO_V1(docrep_set_revisions);
 Datum
 docrep_set_revisions(PG_FUNCTION_ARGS)
 {
-	/*
-	 * A lock that no two have, or one would go on with what the other is just switching off; and
-	 * no stronger one, as it may become that of note_beginning().
-	 */
-	DocTable   *table = docrep_table_open(docrep_arg_table(fcinfo, 0), ShareUpdateExclusiveLock, 0);
+	DocTable   *table = docrep_table_open(docrep_arg_table(fcinfo, 0), AccessShareLock, 0);
 	bool		off = PG_ARGISNULL(1);
 	int32		keep = off ? 0 : PG_GETARG_INT32(1);
 	Interval   *max_age = PG_ARGISNULL(2) ? NULL : PG_GETARG_INTERVAL_P(2);
@@ -76,6 +73,13 @@ docrep_set_revisions(PG_FUNCTION_ARGS)
 	const pg_uuid_t *uuid = &table->info.uuid;
 
 	docrep_table_check_owner(table);
+
+	/*
+	 * A lock that no two have, or one would go on with what the other is just switching off; and
+	 * no stronger one, as it may become that of note_beginning().  Not for others than the owner:
+	 * it ends an autovacuum.
+	 */
+	LockRelationOid(table->info.relid, ShareUpdateExclusiveLock);
 	if (!off)
 	{
 		check_bounds(keep, max_age);
