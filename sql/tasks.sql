@@ -179,9 +179,11 @@ SELECT state, info, error_count FROM docrep.scheduler_docs WHERE doc_id = 'copy'
 SELECT count(*) FROM t WHERE _id = 'later';
 UPDATE docrep.replicator SET doc = doc WHERE _id = 'copy';
 SELECT says('copy', 'completed');
-DO $$ BEGIN FOR i IN 1..400 LOOP EXIT WHEN EXISTS (SELECT FROM t WHERE _id = 'later'); PERFORM pg_sleep(0.05); END LOOP; END $$;
+DO $$ BEGIN FOR i IN 1..2400 LOOP EXIT WHEN EXISTS (SELECT FROM t WHERE _id = 'later'); PERFORM pg_sleep(0.05); END LOOP; END $$;
 SELECT count(*) FROM t WHERE _id = 'later';
 DELETE FROM docrep.replicator;
+-- a number is one however it is written
+SELECT docrep.replicate('s', 't', '{"since_seq": 1.0}') ->> 'ok' AS ok;
 
 -- RavenDB's destinations
 CREATE VIEW destinations AS SELECT regexp_replace(r._id, '[0-9a-f]{8}-[0-9a-f-]{27}', 'UUID') AS id, r.doc, s.secrets, docrep.rev_generation(r._rev) AS generation

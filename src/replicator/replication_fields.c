@@ -248,6 +248,9 @@ read_seq(const FieldRule *rule, JsonbValue *value)
 		!(value->type == jbvBinary && JsonContainerIsArray(value->val.binary.data)))
 		bad_field(rule->name, "an update sequence, a number or a string", value);
 	text = docrep_json_text(value);
+	if (value->type == jbvNumeric && strchr(text, '.') &&
+		strspn(strchr(text, '.') + 1, "0") == strlen(strchr(text, '.') + 1))
+		*strchr(text, '.') = '\0';
 	if (value->type == jbvNumeric && strspn(text, "0123456789") != strlen(text))
 		ereport(ERROR,
 				(errcode(ERRCODE_DOCREP_BAD_REQUEST),
