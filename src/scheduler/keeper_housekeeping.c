@@ -167,7 +167,7 @@ mark(const DueRow *row, const char *problem)
 							"   WHEN $4 THEN 'its process did not come or was ended: see the server''s log'"
 							"   ELSE error END,"
 							" sqlstate = CASE WHEN $3 IS NOT NULL THEN '28000'"
-							"   WHEN $4 THEN '57P01' ELSE sqlstate END,"
+							"   WHEN $4 AND sqlstate IS DISTINCT FROM '57014' THEN '57P01' ELSE sqlstate END,"
 							" next_at = clock_timestamp() + LEAST($5, 2.0 ^ LEAST(failures, 20))"
 							"   * interval '1 second'"
 							" WHERE tbl = $1 AND kind = $2",
