@@ -19,7 +19,7 @@
 #   INTEROP_TESTS         paths of interop tests
 #   PROVE_FLAGS           for example --verbose
 #   DOCREP_SOAK=1         the TAP and interop tests take their time
-#   DOCREP_TEST_JOBS=3    so many TAP tests run at a time
+#   DOCREP_TEST_JOBS=4    so many TAP tests run at a time
 #   DOCREP_TEST_TIMEOUT   seconds after which one program is given up
 set -uo pipefail
 
@@ -224,7 +224,7 @@ tell_ended() {
 
 # Most programs wait more than they work, so several run at a time (DOCREP_TEST_JOBS).
 run_tap() {
-	local file name jobs=${DOCREP_TEST_JOBS:-3} running=()
+	local file name jobs=${DOCREP_TEST_JOBS:-4} running=()
 	local -A pid_of
 	export PERL5LIB=$ROOT/test/lib:$PG_PGXS/src/test/perl${PERL5LIB:+:$PERL5LIB}
 	export PG_REGRESS=$PG_PGXS/src/test/regress/pg_regress
