@@ -23,7 +23,7 @@ use IO::Select;
 use IO::Socket::INET;
 use MIME::Base64;
 use POSIX ();
-use Socket qw(inet_ntoa IPPROTO_TCP TCP_NODELAY);
+use Socket qw(AF_INET6 inet_ntoa inet_ntop IPPROTO_TCP TCP_NODELAY);
 
 sub new
 {
@@ -37,6 +37,8 @@ sub new
 	{
 		setpgrp;
 		local $SIG{CHLD} = 'IGNORE';
+		# the test's own handlers would stop its servers
+		local @SIG{qw(INT TERM)} = ('DEFAULT') x 2;
 		open STDOUT, '>', '/dev/null';
 		while (1)
 		{
@@ -268,7 +270,9 @@ sub serve_socks
 		give($client, "\x05\x00");
 	}
 	my ($command, $kind) = unpack 'x C x C', take($client, 4);
-	my $host = $kind == 1 ? inet_ntoa(take($client, 4)) : $kind == 3 ? take($client, unpack 'C', take($client, 1)) : return;
+	my $host = $kind == 1 ? inet_ntoa(take($client, 4)) : $kind == 3 ? take($client, unpack 'C', take($client, 1)) : inet_ntop(AF_INET6, take($client, 16));
+	# the servers of the tests listen there, whatever address localhost has first
+	$host = '127.0.0.1' if $host eq '::1';
 	my $port = unpack 'n', take($client, 2);
 	note($self, $kind == 3 ? 'SOCKS5-name' : 'SOCKS5-address', "$host:$port", $who);
 	my $server = $command == 1 ? connect_to($self, $host, $port) : undef;

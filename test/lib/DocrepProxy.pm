@@ -38,6 +38,7 @@ sub new
 	if ($self->{pid} == 0)
 	{
 		# nothing of the test's own must run when this process ends
+		local @SIG{qw(INT TERM)} = ('DEFAULT') x 2;
 		close $ours;
 		open STDOUT, '>', '/dev/null';
 		eval { forward($listener, $its, $host, $port); 1 } or print STDERR $@;

@@ -77,6 +77,8 @@ sub new
 	{
 		setpgrp;
 		local $SIG{CHLD} = 'IGNORE';
+		# the test's own handlers would stop its servers
+		local @SIG{qw(INT TERM)} = ('DEFAULT') x 2;
 		open STDOUT, '>', '/dev/null';
 		while (my $client = $listener->accept)
 		{
