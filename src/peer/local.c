@@ -136,7 +136,7 @@ local_send_diff(DocrepPeer *base, DocrepChanges *changes)
 static void
 diff_changes(LocalPeer *peer, void *arg)
 {
-	LocalAnswer	   *answer = arg;
+	LocalAnswer *answer = arg;
 	DocTable   *table = docrep_serve_open(&peer->table, AccessShareLock, ACL_SELECT);
 
 	docrep_batch_diff(table, answer->changes);
@@ -172,7 +172,7 @@ local_send_write(DocrepPeer *base, DocrepDocs *docs, DocrepPeer *source,
 static void
 write_docs(LocalPeer *peer, void *arg)
 {
-	LocalAnswer	   *answer = arg;
+	LocalAnswer *answer = arg;
 	DocrepRequest *request = answer->request;
 
 	docrep_serve_write(&peer->table, answer->docs, request->origin,

@@ -54,7 +54,7 @@ docrep_local_send_changes(DocrepPeer *base, const DocrepChangesRequest *request)
 static void
 read_changes(LocalPeer *peer, void *arg)
 {
-	LocalAnswer	   *answer = arg;
+	LocalAnswer *answer = arg;
 	DocTable   *table = docrep_serve_open(&peer->table, AccessShareLock, ACL_SELECT);
 	const DocrepChangesRequest *request = answer->request->changes_request;
 	DocrepFilter *filter = docrep_filter_compile(request->filter, table);
@@ -118,7 +118,7 @@ docrep_local_send_fetch(DocrepPeer *base, const DocrepChanges *changes, bool lat
 static void
 fetch_docs(LocalPeer *peer, void *arg)
 {
-	LocalAnswer	   *answer = arg;
+	LocalAnswer *answer = arg;
 	DocrepRequest *request = answer->request;
 	DocTable   *table = docrep_serve_open(&peer->table, AccessShareLock, ACL_SELECT);
 
@@ -156,7 +156,7 @@ docrep_local_send_wait(DocrepPeer *base, const char *since, int timeout)
 static void
 look_for_change(LocalPeer *peer, void *arg)
 {
-	LocalAnswer	   *answer = arg;
+	LocalAnswer *answer = arg;
 
 	if (!answer->request->begun)
 	{

@@ -296,7 +296,6 @@ check_row(TriggerData *td, HeapTuple tuple)
 		return tuple;
 	document = DatumGetJsonbP(doc);
 	stored = docrep_task_strip(document, &secrets);
-	(void) pending_tasks();
 	if (is_design(id))
 		return modify(td, tuple, owner, stored, restored);
 
@@ -384,8 +383,6 @@ docrep_task_note(PG_FUNCTION_ARGS)
 static void
 check_writes(DocTable *table, DocWrite *writes, int n, bool edits)
 {
-	Jsonb	   *secrets;
-
 	if (strcmp(RelationGetRelationName(table->rel), "replicator") != 0 ||
 		RelationGetRelid(table->rel) != docrep_replicator_relid())
 		return;
@@ -400,14 +397,10 @@ check_writes(DocTable *table, DocWrite *writes, int n, bool edits)
 				 errhidestmt(true), errhidecontext(true)));
 	for (int i = 0; i < n; i++)
 	{
-		Jsonb	   *stripped;
+		Jsonb	   *secrets;
 
-		if (writes[i].body == NULL)
-			continue;
-		stripped = docrep_task_strip(writes[i].body, &secrets);
-		(void) pending_tasks();
-			if (writes[i].deleted)
-			writes[i].body = stripped;
+		if (writes[i].body && writes[i].deleted)
+			writes[i].body = docrep_task_strip(writes[i].body, &secrets);
 	}
 }
 
