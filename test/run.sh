@@ -80,14 +80,33 @@ fi
 
 passed=0
 failed=0
+failures=()
 
 # One line of progress: result KIND NAME ok|FAILED|skipped REMARK
 result() {
 	printf '%-10s %-28s %s%s\n' "$1" "$2" "$3" "${4:+ ($4)}"
 	case $3 in
-		FAILED) failed=$((failed + 1)) ;;
+		FAILED) failed=$((failed + 1)) failures+=("$1 $2${4:+ ($4)}") ;;
 		*) passed=$((passed + 1)) ;;
 	esac
+}
+
+# What a program's output says of its failure, for the summary at the end.
+remember_failure() { # remember_failure PATTERN FILE
+	local line
+	[ -s "$2" ] || return 0
+	while IFS= read -r line; do
+		failures+=("    ${line//"$ROOT"\//}")
+	done < <(grep -E "$1" "$2" | head -n 15)
+}
+FAILED_ASSERTION='#  +[^ ]|not ok |FAILED|given up|line [0-9]+\.$|[Ee]rror:|WARNING: '
+
+# What has failed, once more: whoever has only the end of the output has it all.
+tell_failures() {
+	[ ${#failures[@]} -gt 0 ] || return 0
+	echo
+	echo "failed:"
+	printf '  %s\n' "${failures[@]}"
 }
 
 # The end of a file, with a heading, for whoever has to find out what went wrong.
@@ -131,7 +150,11 @@ run_program() { # run_program KIND COMMAND...
 	else
 		result "$kind" "" FAILED "exit status $status, $((SECONDS - start)) s"
 	fi
-	[ $status = 0 ] || show 60 "$log"
+	[ $status = 0 ] || {
+		[ -z "$good" ] || failures+=("$kind: $bad programs")
+		remember_failure "$FAILED_ASSERTION" "$log"
+		show 60 "$log"
+	}
 }
 
 # Both pg_regress and pg_isolation_regress.  Their lines are, up to 15,
@@ -172,6 +195,7 @@ run_regress() { # run_regress KIND PROGRAM INPUTDIR NAME...
 		show 40 "$dir/output"
 	fi
 	if [ "$exit_status" != 0 ]; then
+		remember_failure '^(\+\+\+|[-+])' "$dir/regression.diffs"
 		show 300 "$dir/regression.diffs"
 		show 40 "$dir/log/postmaster.log"
 	fi
@@ -203,7 +227,10 @@ tell_tap_program() { # tell_tap_program NAME
 	case " ${PROVE_FLAGS:-} " in *" -v "* | *" --verbose "*) cat "$TESTDIR/$1.out" ;; esac
 	result tap "$1" "$verdict" "$remark"
 	if [ "$verdict" = FAILED ]; then
+		# what a test dies of is in PostgreSQL::Test's own log only
+		remember_failure "$FAILED_ASSERTION" "$TESTLOGDIR/regress_log_$1"
 		show 60 "$TESTDIR/$1.out"
+		show 20 "$TESTLOGDIR/regress_log_$1"
 		show 30 "$TESTLOGDIR/${1}"_*.log
 	fi
 }
@@ -309,6 +336,7 @@ done
 
 # No test at all is no success.
 [ $((passed + failed)) -gt 0 ] || { echo "no tests were found"; failed=1; }
+tell_failures
 echo
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]

@@ -141,6 +141,8 @@ choose_place(long *next)
 			*next = sooner(*next, (place->again - now) / 1000 + 1);
 		if (place->starting && TimestampDifferenceExceeds(place->asked, now, KEEPER_TIMEOUT))
 			place->starting = false;
+		if (place->starting)	/* one that never comes wakes nobody */
+			*next = sooner(*next, KEEPER_TIMEOUT);
 		if (place->starting || place->pid != 0)
 			running++;
 		else if (place->not_before > now)

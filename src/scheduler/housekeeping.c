@@ -93,9 +93,9 @@ note_progress(const HousekeepingTask *task, const HousekeepingProgress *progress
 {
 	static SPIPlanPtr plan = NULL;
 	Oid			types[] = {UUIDOID, TEXTOID, INT8OID, TEXTOID, INT8OID, BOOLOID, BOOLOID, INT8OID,
-	INT4OID};
-	Datum		values[9];
-	char		nulls[] = "         ";
+	INT4OID, TIMESTAMPTZOID};
+	Datum		values[10];
+	char		nulls[] = "          ";
 	InternalSql sql;
 
 	values[0] = UUIDPGetDatum(&task->tbl);
@@ -109,23 +109,24 @@ note_progress(const HousekeepingTask *task, const HousekeepingProgress *progress
 	values[7] = Int64GetDatum(progress->total);
 	nulls[7] = progress->total >= 0 ? ' ' : 'n';
 	values[8] = Int32GetDatum(docrep_housekeeping_interval);
+	values[9] = TimestampTzGetDatum(GetCurrentTimestamp());
 	docrep_internal_begin(&sql);
 	docrep_internal_execute(&plan,
 							"UPDATE docrep.table_jobs SET position = $4, failures = 0,"
-							" sqlstate = NULL, error = NULL, updated_at = clock_timestamp(),"
+							" sqlstate = NULL, error = NULL, updated_at = $10,"
 							" done = CASE WHEN $6 THEN 0 ELSE done END + $5,"
 							" total = CASE WHEN $6 THEN $8 ELSE total END,"
-							" started_at = CASE WHEN $6 THEN clock_timestamp() ELSE started_at END,"
-							" finished_at = CASE WHEN $7 THEN clock_timestamp() END,"
+							" started_at = CASE WHEN $6 THEN $10 ELSE started_at END,"
+							" finished_at = CASE WHEN $7 THEN $10 END,"
 							" state = CASE WHEN NOT $7 THEN 'running' WHEN kind = 'conflicts' THEN 'done'"
 							"   ELSE 'waiting' END,"
-							" next_at = CASE WHEN NOT $7 THEN clock_timestamp() + interval '1 second'"
-							"   WHEN kind <> 'conflicts' THEN clock_timestamp() + LEAST($9 * interval '1 second',"
+							" next_at = CASE WHEN NOT $7 THEN $10 + interval '1 second'"
+							"   WHEN kind <> 'conflicts' THEN $10 + LEAST($9 * interval '1 second',"
 							"     (SELECT GREATEST(revisions_max_age, interval '" SHORTEST_ROUND "')"
 							"      FROM docrep.table_settings s WHERE s.tbl = $1 AND $2 = 'revisions'"
 							"      AND revisions_max_age IS NOT NULL)) END"
 							" WHERE tbl = $1 AND kind = $2 AND version = $3",
-							9, types, values, nulls, false, 0);
+							10, types, values, nulls, false, 0);
 	docrep_internal_end(&sql);
 }
 

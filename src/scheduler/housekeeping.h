@@ -34,8 +34,8 @@ extern void docrep_housekeeping_install_hooks(void);
  */
 extern Oid	docrep_keeper_claim_housekeeping(TimestampTz *next);
 
-/* Put a job for one owner's tables into the queue, unless there is one. */
-extern void docrep_housekeeping_submit(Oid owner, Oid extension);
+/* Put a job for one owner's tables into the queue, unless there is one; false: no slot is free for it. */
+extern bool docrep_housekeeping_submit(Oid owner, Oid extension);
 
 /* Is there such a job in this database? */
 extern bool docrep_housekeeping_is_under_way(void);

@@ -339,8 +339,8 @@ look_once(bool all, bool *busy, TimestampTz *retry)
 	extension = get_extension_oid("docrep", true);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
-	if (OidIsValid(housekeeper))
-		docrep_housekeeping_submit(housekeeper, extension);
+	if (OidIsValid(housekeeper) && !docrep_housekeeping_submit(housekeeper, extension))
+		*retry = sooner(*retry, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), COME_BACK));
 	MemoryContextSwitchTo(look_cxt);
 
 	if (look.full > 0 && !look.told)

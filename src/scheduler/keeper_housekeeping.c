@@ -55,7 +55,7 @@ docrep_housekeeping_is_under_way(void)
 	return found;
 }
 
-void
+bool
 docrep_housekeeping_submit(Oid owner, Oid extension)
 {
 	JobRequest	request = {0};
@@ -79,6 +79,7 @@ docrep_housekeeping_submit(Oid owner, Oid extension)
 	docrep_job_release_texts(&texts);
 	if (full)
 		ereport(DEBUG1, (errmsg_internal("housekeeping waits for a free slot for its job")));
+	return !full;
 }
 
 /* ---------- rows ---------- */
