@@ -9,7 +9,7 @@
  * document meanwhile has written it before, and that is undone, or waits.
  *
  * What another document is in the way of (it has a value now that must be unique) is
- * tried again when all others are as they were, for as long as that helps.
+ * tried again when all others are as they were, for as long as that helps, within bounds.
  *
  *-------------------------------------------------------------------------
  */
