@@ -86,7 +86,7 @@ SELECT docrep.put('att_review', jsonb_build_object('_id', 'lots', '_attachments'
 SELECT docrep.create_table('att_review_copy');
 SELECT docrep.replicate('att_review', 'att_review_copy')->'ok' AS ok;
 SELECT left(docrep.put_attachment('att_review', 'lots', 'one', 'text/plain', 'more', :'rev')::text, 2) AS rev;
-SET statement_timeout = '20s';
+SET statement_timeout = '60s';
 SELECT docrep.replicate('att_review', 'att_review_copy')->'ok' AS ok;
 RESET statement_timeout;
 SELECT name, length, revpos FROM docrep.attachments('att_review_copy', 'lots') WHERE name IN ('n1', 'n6000', 'one');

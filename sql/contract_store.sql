@@ -46,7 +46,7 @@ SELECT docrep.put_local('t', 'l', '{"_deleted": true}'), docrep.get_local('t', '
 
 -- many conflicts of one document cost in proportion
 SELECT count(*) FROM docrep.bulk_docs('t', (SELECT jsonb_agg(jsonb_build_object('_id', 'c', '_rev', '1-' || md5(g::text), 'g', g)) FROM generate_series(1, 5000) g), false);
-SET statement_timeout = '20s';
+SET statement_timeout = '60s';
 SELECT jsonb_array_length(docrep.get('t', 'c', conflicts => true)->'_conflicts');
 SELECT count(DISTINCT l->'ok'->'g') FROM jsonb_array_elements(docrep.get('t', 'c', open_revs => '"all"')) l;
 DELETE FROM t WHERE _id = 'c';

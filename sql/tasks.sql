@@ -12,7 +12,7 @@ INSERT INTO s VALUES ('a', '{"n": 1}'), ('b', '{"n": 2}');
 CREATE FUNCTION says(task text, wanted text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE said text;
 BEGIN
-	FOR i IN 1..400 LOOP
+	FOR i IN 1..2400 LOOP
 		SELECT doc ->> '_replication_state' INTO said FROM docrep.replicator WHERE _id = task;
 		EXIT WHEN said = wanted;
 		PERFORM pg_sleep(0.05);

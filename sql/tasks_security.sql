@@ -20,7 +20,7 @@ CREATE FUNCTION state(command text) RETURNS text LANGUAGE plpgsql AS
 CREATE FUNCTION says(task text, wanted text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE said text;
 BEGIN
-	FOR i IN 1..400 LOOP
+	FOR i IN 1..2400 LOOP
 		SELECT doc ->> '_replication_state' INTO said FROM docrep.replicator WHERE _id = task;
 		EXIT WHEN said = wanted;
 		PERFORM pg_sleep(0.05);
@@ -157,7 +157,7 @@ SELECT says('mal_as_ann', 'failed');
 SELECT doc ->> '_replication_state_reason' FROM docrep.replicator WHERE _id = 'mal_as_ann';
 CREATE FUNCTION has_job(task text) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
-	FOR i IN 1..400 LOOP
+	FOR i IN 1..2400 LOOP
 		IF NOT EXISTS (SELECT FROM docrep.scheduler_jobs WHERE doc_id = task) THEN
 			RETURN false;
 		END IF;
