@@ -12,6 +12,27 @@ const { open, random, main } = require('./pouch');
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 let stop = false;
 
+// Says what went wrong, and waits a little.
+async function away(what, error) {
+	process.stderr.write(what + ': ' + (error.message || JSON.stringify(error)) + '\n');
+	await pause(200);
+}
+
+// The ids that are there, when the server is; [] if the test is over before that.
+async function ids(db, goOn) {
+	while (goOn()) {
+		try {
+			return (await db.allDocs()).rows.map((row) => row.id);
+		} catch (error) {
+			if (error.status >= 400 && error.status < 500) {
+				throw error;
+			}
+			await away('all documents', error);
+		}
+	}
+	return [];
+}
+
 function choose(next, list) {
 	return list[Math.floor(next() * list.length)];
 }
@@ -43,17 +64,17 @@ async function edited(db, id, doc, next, i) {
 }
 
 main(async ([url, seed, edits, ms, shared]) => {
-	const db = open(url);
-	const next = random(Number(seed));
-	const old = (await db.allDocs()).rows.map((row) => row.id)
-		.filter((id) => !id.startsWith('_design/') && id !== '.' && id !== '..');
-	const own = Math.max(20, Number(edits) / 4);
-
+	const parent = process.ppid;
 	process.on('SIGTERM', () => {
 		stop = true;
 	});
-	const parent = process.ppid;
-	for (let i = 1; !stop && process.ppid === parent && (Number(edits) === 0 || i <= Number(edits)); i += 1) {
+	const db = open(url);
+	const next = random(Number(seed));
+	const goOn = () => !stop && process.ppid === parent;
+	const old = (await ids(db, goOn)).filter((id) => !id.startsWith('_design/') && id !== '.' && id !== '..');
+	const own = Math.max(20, Number(edits) / 4);
+
+	for (let i = 1; goOn() && (Number(edits) === 0 || i <= Number(edits)); i += 1) {
 		const kind = next();
 		let id = 'pouchdb ' + Math.floor(next() * own);
 		if (shared && kind < 0.6) {
@@ -76,8 +97,7 @@ main(async ([url, seed, edits, ms, shared]) => {
 			}
 		} catch (error) {
 			if (error.status !== 409 && error.status !== 412) {
-				process.stderr.write(id + ': ' + (error.message || JSON.stringify(error)) + '\n');
-				await pause(200);
+				await away(id, error);
 			}
 		}
 		await pause(next() * Number(ms));

@@ -32,6 +32,7 @@ use Time::HiRes qw(sleep);
 our @EXPORT = qw(
   js
   start_js
+  lines_of_js
   stop_js
   post
   couch_leaves
@@ -209,6 +210,14 @@ sub start_js
 	$run->{harness} = IPC::Run::start([ 'node', "$js_dir/$program", @args ],
 		'<', \undef, '>', $run->{out}, '2>', $run->{err});
 	return $run;
+}
+
+# How many lines it has printed so far.
+sub lines_of_js
+{
+	my ($run) = @_;
+
+	return -e $run->{out} ? slurp_file($run->{out}) =~ tr/\n// : 0;
 }
 
 sub stop_js

@@ -31,6 +31,14 @@ my @editors = map { start_js('edit.js', $url, $seed + $_, 0, 20, 30) } 1, 2;
 my $sql = SqlEditor->new($node, 'db', 'docs', 30);
 my $end = time + $seconds;
 $sql->edit while time < $end;
+# however slow the machine is
+wait_until(
+	sub {
+		$sql->edit;
+		return $sql->edits > 50 && !grep { lines_of_js($_) <= 50 } @editors;
+	},
+	undef,
+	'more than 50 edits of each');
 my @theirs = map { decode_json($_) } map { split /\n/, stop_js($_) } @editors;
 my @ours = $sql->edits;
 note(@theirs . ' edits by PouchDB, ' . @ours . ' by SQL');

@@ -48,7 +48,8 @@ my $sql = SqlEditor->new($node, 'db', 'docs', 30);
 my %kills;
 my %kill = (
 	worker => sub {
-		my ($rc, $pids) = $node->psql('db', q{SELECT pid FROM pg_stat_activity WHERE backend_type LIKE 'docrep worker%'});
+		# psql may be gone before it has read the query, if the server is just away
+		my ($rc, $pids) = eval { $node->psql('db', q{SELECT pid FROM pg_stat_activity WHERE backend_type LIKE 'docrep worker%'}) };
 		my @pids = split /\n/, $pids // '';
 		return unless @pids;
 		kill rand() < 0.5 ? 'TERM' : 'KILL', $pids[ rand @pids ];
@@ -79,6 +80,13 @@ while (time < $end)
 	$next = time + 0.5 + rand 3;
 }
 note(join ', ', map { "$_ $kills{$_}" } sort keys %kills);
+wait_until(
+	sub {
+		$sql->edit;
+		return $sql->edits > 50 && lines_of_js($editor) > 0;
+	},
+	undef,
+	'edits of both, however slow the machine is');
 my @edits = (map({ decode_json($_) } split /\n/, stop_js($editor)), $sql->edits);
 cmp_ok(scalar @edits, '>', 50, 'there were edits in between');
 

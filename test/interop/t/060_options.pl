@@ -89,7 +89,7 @@ is($node->safe_psql('db', q{SELECT count(*) FROM winners}), $couch->get('db')->{
 
 foreach my $connections (2, 1)
 {
-	my $slow = eval { decode_json($node->safe_psql('db', "SET statement_timeout = '30s'; SELECT docrep.replicate(" . quote($json->encode(
+	my $slow = eval { decode_json($node->safe_psql('db', "SET statement_timeout = '120s'; SELECT docrep.replicate(" . quote($json->encode(
 		{ source => $url, target => "slow$connections", create_target => $true, worker_batch_size => 7, http_connections => $connections })) . ')')) };
 	is($slow->{docs_written}, $made->{leaves} + 3, "batches of 7 over $connections connections") or diag $@;
 }

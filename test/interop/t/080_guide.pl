@@ -57,12 +57,14 @@ my $url = $couch->url('shop', user => 'joe:secret');
 my $node = new_node('pg', databases => ['db']);
 my ($in, $out) = ('', '');
 my $end = '-- end of the answer --';
-my $psql = start [ 'psql', '-XqAt', '-d', $node->connstr('db') ], '<', \$in, '>', \$out, '2>', \$out, timeout(180);
+my $limit = timeout(180);
+my $psql = start [ 'psql', '-XqAt', '-d', $node->connstr('db') ], '<', \$in, '>', \$out, '2>', \$out, $limit;
 
 sub answer_of
 {
 	my ($sql) = @_;
 
+	$limit->start(180);		# for each answer, not for all of them
 	$out = '';
 	$in = $sql . "\\echo '$end'\n";
 	pump $psql until $out =~ /^\Q$end\E$/m;
@@ -90,6 +92,12 @@ foreach my $i (0 .. $#blocks)
 		},
 		60, 'the edits to be on both sides')
 	  if $block->{step} =~ /^[57]/;
+
+	# what is shown of the job depends on how far it has come
+	wait_for_query($node, 'db', q{SELECT count(*) > 0 FROM shop WHERE doc ->> 'type' = 'order'})
+	  if $block->{step} =~ /^3/;
+	wait_for_query($node, 'db', 'SELECT max(doc_write_failures) FROM docrep.active_tasks', 1)
+	  if $block->{step} =~ /^4/;
 
 	my $answer = answer_of($sql);
 	my $wanted = $block->{answer};

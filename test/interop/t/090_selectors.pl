@@ -134,6 +134,6 @@ my ($status, $stdout, $stderr) = $node->psql('postgres', q{
 	SELECT count(*) FROM generate_series(1, 100000) g
 	WHERE docrep.matches(jsonb_build_object('s', repeat('a', 60) || g), '{"s": {"$regex": "^(a+)+$"}}')});
 like($stderr, qr/statement timeout/, 'a catastrophic expression can be cancelled');
-cmp_ok(time - $before, '<', 30, 'soon');
+cmp_ok(time - $before, '<', 60, 'soon');
 
 done_testing();
