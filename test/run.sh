@@ -324,7 +324,8 @@ for kind in "${kinds[@]}"; do
 			;;
 		interop)
 			if [ -x test/interop/run.sh ]; then
-				run_program interop test/interop/run.sh
+				# its programs run one after the other, each with a limit of its own
+				limit=$((limit * 3)) run_program interop test/interop/run.sh
 			fi
 			;;
 		*)

@@ -23,7 +23,7 @@ export TESTDATADIR=$dir/tmp_check TESTLOGDIR=$dir/tmp_check/log
 export PG_TEST_PORT_DIR=$dir/ports
 
 # A test that hangs must not take the others with it.
-limit=${DOCREP_INTEROP_TIMEOUT:-$([ -n "${DOCREP_SOAK:-}" ] && echo 7200 || echo 300)}
+limit=${DOCREP_INTEROP_TIMEOUT:-$([ -n "${DOCREP_SOAK:-}" ] && echo 7200 || echo 600)}
 passed=0
 failed=0
 for file in ${INTEROP_TESTS:-test/interop/t/*.pl}; do
