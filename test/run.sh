@@ -297,6 +297,8 @@ trap 'exit 130' INT TERM
 # The same locale everywhere, so that the same files are expected everywhere.
 unset "${!LC_@}" LANGUAGE
 export LANG=C.UTF-8
+# how long a server may take to start or stop, for pg_ctl and pg_regress
+export PGCTLTIMEOUT=${PGCTLTIMEOUT:-180}
 docrep_conf >"$OUT/postgresql.conf"
 
 echo "docrep $(sed -n "s/^default_version *= *'\(.*\)'/\1/p" docrep.control), $("$PG_BINDIR/postgres" --version), as $(id -un) in $ROOT"
