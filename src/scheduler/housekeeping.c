@@ -262,7 +262,10 @@ step(MemoryContext cxt)
 	return task != NULL;
 }
 
-/* Leave what was marked for this process and is not done yet to the next one. */
+/*
+ * Leave what was marked for this process and is not done yet to the next one, but for what
+ * somebody has just cancelled or asked for anew.
+ */
 static void
 give_back(void)
 {
@@ -273,16 +276,18 @@ give_back(void)
 	begin_transaction();
 	while ((task = next_task()) != NULL)
 	{
-		Oid			types[] = {UUIDOID, TEXTOID};
-		Datum		values[2];
+		Oid			types[] = {UUIDOID, TEXTOID, INT8OID};
+		Datum		values[3];
 
 		values[0] = UUIDPGetDatum(&task->tbl);
 		values[1] = CStringGetTextDatum(task->kind);
+		values[2] = Int64GetDatum(task->version);
 		docrep_internal_begin(&sql);
 		docrep_internal_execute(&plan,
 								"UPDATE docrep.table_jobs SET state = 'waiting', failures = 0,"
-								" next_at = clock_timestamp() WHERE tbl = $1 AND kind = $2",
-								2, types, values, NULL, false, 0);
+								" next_at = clock_timestamp()"
+								" WHERE tbl = $1 AND kind = $2 AND version = $3",
+								3, types, values, NULL, false, 0);
 		docrep_internal_end(&sql);
 		PopActiveSnapshot();
 		CommandCounterIncrement();

@@ -6,6 +6,7 @@ use strict;
 use warnings;
 
 use DocrepCouch;
+use DocrepSession;
 use DocrepTest qw(:DEFAULT quote replicate);
 use JSON::PP;
 use Test::More;
@@ -54,7 +55,11 @@ my $functions = q{
 	CREATE FUNCTION f.writes(doc jsonb, req jsonb) RETURNS boolean LANGUAGE plpgsql AS
 		$$BEGIN INSERT INTO f.log VALUES (doc->>'_id'); RETURN true; END$$;
 	CREATE FUNCTION f.slow(doc jsonb, req jsonb) RETURNS boolean LANGUAGE plpgsql AS
-		$$BEGIN PERFORM pg_sleep(0.02); RETURN doc->>'n' = '300'; END$$;
+		$$BEGIN
+			IF doc->>'n' <> '300' THEN PERFORM pg_sleep(0.02); RETURN false; END IF;
+			PERFORM pg_advisory_xact_lock_shared(300);
+			RETURN true;
+		END$$;
 };
 my $texts = quote('[' . join(',', map { as_json($_) } @docs) . ']');
 foreach ([ $near, 'one' ], [ $far, 'two' ])
@@ -188,7 +193,7 @@ my ($state, $message) = fails($sources{couchdb}, filter => 'none/f');
 is($state, 'DR404', 'couchdb: no design document');
 $near->safe_psql('one', 'INSERT INTO docrep.replicator(_id, doc) VALUES (' . quote('lacks') . ', '
 	  . quote($json->encode({ source => $sources{couchdb}, target => 'ids', continuous => JSON::PP::true, filter => 'none/f' })) . ')');
-wait_for_query($near, 'one', q{SELECT state || (info ->> 'error' ~ 'none') FROM docrep.scheduler_docs WHERE doc_id = 'lacks'}, 'errortrue', 30);
+wait_for_query($near, 'one', q{SELECT state || (info ->> 'error' ~ 'none') FROM docrep.scheduler_docs WHERE doc_id = 'lacks'}, 'errortrue');
 pass('... and a task is in error, not crashing, until there is one');
 $near->safe_psql('one', q{SELECT docrep.cancel('lacks')});
 like($message, qr{"none/f" does not exist.*_design/none}s, '... is named');
@@ -210,21 +215,24 @@ foreach my $kind ('local', 'postgres')
 		. quote($json->encode({ source => $sources{$kind}, target => $table, %options })) . ')');
 	my ($node, $db) = $kind eq 'local' ? ($near, 'one') : ($far, 'two');
 	wait_until(sub { $node->safe_psql($db, q{SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()}) > 0 },
-		30, "$kind: the function to sleep");
+		undef, "$kind: the function to sleep");
 	$near->safe_psql('one', 'DELETE FROM docrep.replicator WHERE _id = ' . quote($table));
 	wait_until(sub { $near->safe_psql('one', q{SELECT count(*) FROM docrep.scheduler_jobs WHERE info::text LIKE '%sleeps%' OR doc_id LIKE 'here%'}) == 0 },
-		30, "$kind: the job to end");
+		undef, "$kind: the job to end");
 	pass("$kind: a job whose filter sleeps can be ended");
 }
 
-# A long way with nothing on it: the checkpoint moves before the end.
+# A long way with nothing on it: the checkpoint moves before the end, which waits until that has been seen.
 $near->safe_psql('one', q{SELECT docrep.create_table('long');
 	INSERT INTO long (_id, doc) SELECT 'd' || i, jsonb_build_object('n', i) FROM generate_series(1, 300) i});
 $near->safe_psql('one', q{SELECT docrep.create_table('little')});
+my $gate = DocrepSession->new($near, 'one');
+$gate->must('SELECT pg_advisory_lock(300)');
 $near->safe_psql('one', q{INSERT INTO docrep.replicator (_id, doc) VALUES ('long', '{"source": "long", "target": "little", "filter": "f.slow",
 	"continuous": true, "checkpoint_interval": 100}')});
-wait_until(sub { $near->safe_psql('one', q{SELECT count(*) FROM docrep.checkpoints WHERE target LIKE '%little%'}) > 0 }, 30, 'a checkpoint');
+wait_until(sub { $near->safe_psql('one', q{SELECT count(*) FROM docrep.checkpoints WHERE target LIKE '%little%'}) > 0 }, undef, 'a checkpoint');
 is($near->safe_psql('one', q{SELECT count(*) FROM little}), 0, 'a checkpoint comes before the first document that passes');
+$gate->close;
 wait_until(sub { $near->safe_psql('one', q{SELECT count(*) FROM little}) == 1 }, 60, 'the document that passes');
 $near->safe_psql('one', q{DELETE FROM docrep.replicator WHERE _id = 'long'});
 

@@ -9,7 +9,7 @@ use DocrepTest qw(:DEFAULT quote replicate);
 use JSON::PP;
 use Test::More;
 
-my $node = new_node('near', databases => ['one'], conf => 'docrep.worker_linger = 0');
+my $node = new_node('near', databases => ['one'], conf => "docrep.worker_linger = 0\ndocrep.park_after = -1\n");
 my $couch = DocrepCouch->new;
 my $true = JSON::PP::true;
 my $json = JSON::PP->new->canonical;
@@ -38,7 +38,7 @@ sub fails
 {
 	my ($case, %more) = @_;
 	return sqlstate($node, 'one', 'SELECT docrep.replicate(' . join(', ', map { quote($_) } $case->{url}, $case->{table},
-		$json->encode({ create_target => $true, doc_ids => $case->{ids}, connection_timeout => 2000, retries_per_request => 0, %more })) . ')');
+		$json->encode({ create_target => $true, doc_ids => $case->{ids}, retries_per_request => 0, %more })) . ')');
 }
 
 # Calls for changes since the last look: each as [number of ids, first id, feed].

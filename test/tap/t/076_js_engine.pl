@@ -15,7 +15,7 @@ use Time::HiRes qw(time);
 plan skip_all => 'docrep was built without docrep_js' unless defined DocrepEngine::program();
 
 my $engine = DocrepEngine->start(timeout => 300);
-my $generous = DocrepEngine->start(timeout => 20000);
+my $generous = DocrepEngine->start(timeout => 60000);
 is($engine->{protocol}, 1, 'the protocol');
 like($engine->{version}, qr/^JavaScript-C\d+/, 'the engine says which it is');
 

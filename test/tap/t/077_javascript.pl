@@ -104,7 +104,7 @@ subtest 'one helper a session' => sub {
 	is_deeply([ helpers($backend) ], \@first, 'and it stays');
 
 	kill 'KILL', @first;
-	wait_until(sub { !helpers($backend) }, 20, 'the helper has gone');
+	wait_until(sub { !helpers($backend) }, 60, 'the helper has gone');
 	is($session->must(changes('odd', '{"rest": "0"}')), 100, 'one that went meanwhile is replaced');
 	isnt((helpers($backend))[0], $first[0], 'by another');
 
@@ -114,7 +114,7 @@ subtest 'one helper a session' => sub {
 	isnt((helpers($backend))[0], $first[0], 'and when docrep.js_memory changes');
 
 	$session->close;
-	wait_until(sub { !helpers() }, 20, 'it ends with the session');
+	wait_until(sub { !helpers() }, 60, 'it ends with the session');
 	pass('it ends with the session');
 };
 
@@ -144,7 +144,7 @@ subtest 'endless functions' => sub {
 		sql("SELECT $how($backend)");
 		ok($session->receive(60), "$how: the session answers");
 		is($session->{sqlstate}, $how eq 'pg_cancel_backend' ? '57014' : 'lost', "$how: as it should");
-		wait_until(sub { !-e "/proc/$pid" }, 20, "$how: the helper has gone");
+		wait_until(sub { !-e "/proc/$pid" }, 60, "$how: the helper has gone");
 		is($session->must(changes('odd', '{"rest": "1"}')), 100, "$how: and on it goes");
 	}
 };
@@ -233,7 +233,11 @@ subtest 'an end in a hurry' => sub {
 	$session->must(q{SET docrep.js_timeout = '1h'});
 	my $pid = begin_busy($session, $backend, changes('endless'));
 	$node->stop('immediate');
-	wait_until(sub { !-e "/proc/$pid" || slurp_file("/proc/$pid/stat") =~ /\) Z / }, 20, 'the helper ends with the server');
+	# which may be between the opening of the file and its being read
+	wait_until(sub {
+		open my $stat, '<', "/proc/$pid/stat" or return 1;
+		return (<$stat> // ') Z ') =~ /\) Z /;
+	}, 60, 'the helper ends with the server');
 	pass('the helper does not outlive the server');
 	$node->start;
 };

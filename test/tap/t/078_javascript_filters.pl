@@ -156,10 +156,12 @@ sub state_of
 	my ($id) = @_;
 	return $near->safe_psql('one', 'SELECT state FROM docrep.scheduler_docs WHERE doc_id = ' . quote($id));
 }
-sub said_of
+# What it says while it is in a state, for which that is waited: soon it is tried again.
+sub said_in
 {
-	my ($id) = @_;
-	return $near->safe_psql('one', 'SELECT info::text FROM docrep.scheduler_docs WHERE doc_id = ' . quote($id));
+	my ($state, $id) = @_;
+	return wait_until(sub { $near->safe_psql('one', 'SELECT info::text FROM docrep.scheduler_docs WHERE doc_id = ' . quote($id) . ' AND state = ' . quote($state)) },
+		60, "task $id to be in state $state");
 }
 
 foreach my $kind (sort keys %places)
@@ -183,14 +185,11 @@ foreach my $kind (sort keys %places)
 	is($state, 'DR400', "$kind: a malformed name");
 
 	task("bad $kind", $sources{$kind}, $table, filter => 'app/bad');
-	wait_until(sub { state_of("bad $kind") eq 'crashing' }, 60, "$kind: a task to crash");
-	like(said_of("bad $kind"), qr{users-3.*not this one}, "$kind: a task whose function throws is crashing, and says why");
+	like(said_in('crashing', "bad $kind"), qr{users-3.*not this one}, "$kind: a task whose function throws is crashing, and says why");
 	task("none $kind", $sources{$kind}, $table, filter => 'none/f');
-	wait_until(sub { state_of("none $kind") eq 'error' }, 60, "$kind: a task to be in error");
-	like(said_of("none $kind"), qr{none/f}, "$kind: a task whose function is missing is in error");
+	like(said_in('error', "none $kind"), qr{none/f}, "$kind: a task whose function is missing is in error");
 	task("broken $kind", $sources{$kind}, $table, filter => 'app/broken');
-	wait_until(sub { state_of("broken $kind") eq 'crashing' }, 60, "$kind: a task to crash");
-	like(said_of("broken $kind"), qr{compilation_error: SyntaxError}, "$kind: a task whose function does not compile is crashing, as in CouchDB");
+	like(said_in('crashing', "broken $kind"), qr{compilation_error: SyntaxError}, "$kind: a task whose function does not compile is crashing, as in CouchDB");
 	$near->safe_psql('one', 'DELETE FROM docrep.replicator');
 }
 
@@ -214,9 +213,9 @@ like($message, qr{filter "app/forever" failed for document "}, '... for the docu
 	my $session = $near->background_psql('one', on_error_stop => 0);
 	my $pid = $session->query('SELECT pg_backend_pid()');
 	$session->query_until(qr/begun/, "\\echo begun\nSELECT docrep.changes('docs', filter => 'app/forever');\n\\echo over\n");
-	wait_until(sub { $near->safe_psql('one', "SELECT state FROM pg_stat_activity WHERE pid = $pid AND query LIKE '%forever%'") eq 'active' }, 30, 'the query to run');
+	wait_until(sub { $near->safe_psql('one', "SELECT state FROM pg_stat_activity WHERE pid = $pid AND query LIKE '%forever%'") eq 'active' }, 60, 'the query to run');
 	is($near->safe_psql('one', "SELECT pg_cancel_backend($pid)"), 't', 'pg_cancel_backend');
-	wait_until(sub { $near->safe_psql('one', "SELECT state FROM pg_stat_activity WHERE pid = $pid") eq 'idle' }, 30, 'the query to be cancelled');
+	wait_until(sub { $near->safe_psql('one', "SELECT state FROM pg_stat_activity WHERE pid = $pid") eq 'idle' }, 60, 'the query to be cancelled');
 	is($near->safe_psql('one', "SELECT state FROM pg_stat_activity WHERE pid = $pid"), 'idle', '... ends it, and not the session');
 	$session->quit;
 }
@@ -227,12 +226,12 @@ foreach my $kind (sort keys %places)
 
 	$near->safe_psql('one', "SELECT docrep.create_table('$table')");
 	task("forever $kind", $sources{$kind}, $table, filter => 'app/forever');
-	wait_until(sub { state_of("forever $kind") eq 'running' }, 30, "$kind: the job to run");
+	wait_until(sub { state_of("forever $kind") eq 'running' }, 60, "$kind: the job to run");
 	my $who = $kind eq 'local' ? q{backend_type = 'docrep worker'} : q{query LIKE '%peer_changes%' AND state = 'active' AND pid <> pg_backend_pid()};
 	wait_until(sub { $node->safe_psql($db, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Extension' AND $who") > 0 },
-		30, "$kind: the function to be waited for");
+		undef, "$kind: the function to be waited for");
 	$near->safe_psql('one', 'DELETE FROM docrep.replicator WHERE _id = ' . quote("forever $kind"));
-	wait_until(sub { $near->safe_psql('one', q{SELECT count(*) FROM docrep.scheduler_jobs WHERE doc_id LIKE 'forever%'}) == 0 }, 30, "$kind: the job to end");
+	wait_until(sub { $near->safe_psql('one', q{SELECT count(*) FROM docrep.scheduler_jobs WHERE doc_id LIKE 'forever%'}) == 0 }, 60, "$kind: the job to end");
 	pass("$kind: a job whose function never ends can be ended");
 }
 

@@ -292,9 +292,11 @@ my $session = DocrepSession->new($near, 'one');
 $session->send(q{SELECT docrep.replicate('heavy', } . quote(by_proxy('heavy')) . q{, '{"create_target": true}')});
 wait_until(sub { $proxy->has_stalled }, 60, 'the upload to hang');
 ok(!$session->receive(0), 'it waits');
+# what the proxy has passed on may still be on its way into the server
+wait_for_query($other, 'far', 'SELECT count(*) > 0 FROM ' . companion($other, 'far', 'heavy'));
 $other->stop('immediate');
 $proxy->flow;
-ok($session->receive(30), 'the loss of the server ends it');
+ok($session->receive(60), 'the loss of the server ends it');
 is($session->{sqlstate}, 'DR503', 'with DR503');
 $other->start;
 is($other->safe_psql('far', 'SELECT count(*) FROM heavy'), 0, 'no document was written');
@@ -313,7 +315,7 @@ $session->send(q{SELECT docrep.replicate(} . quote(by_proxy('heavy')) . q{, 'bac
 wait_until(sub { $proxy->has_stalled }, 60, 'the download to hang');
 $other->stop('immediate');
 $proxy->flow;
-ok($session->receive(30), 'the loss of the source ends it');
+ok($session->receive(60), 'the loss of the source ends it');
 is($session->{sqlstate}, 'DR503', 'with DR503');
 $other->start;
 replicate($near, 'one', by_proxy('heavy'), 'back', create_target => $true);
@@ -324,7 +326,7 @@ $proxy->stall_after(3_000_000);
 $session->send(q{SELECT docrep.replicate('heavy', } . quote(by_proxy('again')) . q{, '{"create_target": true}')});
 wait_until(sub { $proxy->has_stalled }, 60, 'the upload to hang');
 $near->safe_psql('one', q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query LIKE 'SELECT docrep.replicate%' AND pid <> pg_backend_pid()});
-ok($session->receive(10), 'an upload that hangs can be cancelled');
+ok($session->receive(60), 'an upload that hangs can be cancelled');
 $proxy->flow;
 $session->close;
 

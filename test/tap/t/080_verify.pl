@@ -200,16 +200,29 @@ $writer->send(q{CALL write_on('live', 'near')});
 $far_writer->send(q{CALL write_on('live', 'far')});
 wait_for_query($near, 'one', q{SELECT count(*) > 2100 FROM live});
 wait_for_query($other, 'far', q{SELECT count(*) > 2100 FROM live});
+
+# What differs for good.  On a busy machine a document may be on its way for longer than a verification that
+# is to be quick waits: those are looked at again with more patience, unless it is the one that is expected.
+sub lasting
+{
+	my ($expected) = @_;
+	my $found = differences('live', $live, settle => 300);
+	my @late = grep { $_ ne $expected } map { s/\|.*//r } split /\n/, $found;
+
+	return $found unless @late;
+	note("late: @late");
+	return differences('live', $live, settle => 15_000, doc_ids => [ @late, $expected ne '' ? $expected : () ]);
+}
 for my $i (1 .. 3)
 {
-	is(differences('live', $live, settle => 300), '', "nothing differs while both sides are written to ($i)");
+	is(lasting(''), '', "nothing differs while both sides are written to ($i)");
 }
 # A purge does not travel, and what was sent is not sent again.
 $near->safe_psql('one', q{INSERT INTO live VALUES ('lost', '{}')});
 wait_for_query($other, 'far', q{SELECT count(*) = 1 FROM live WHERE _id = 'lost'});
 $other->safe_psql('far', q{SELECT docrep.purge('live', jsonb_build_object('lost', jsonb_build_array(_rev)))
 	FROM live WHERE _id = 'lost'});
-like(differences('live', $live, settle => 300), qr/^lost\|1-\w{4}\|document_missing_at_target$/,
+like(lasting('lost'), qr/^lost\|1-\w{4}\|document_missing_at_target$/,
 	'but what really differs is found');
 is(cancel($writer, $near, 'one'), '57014', 'the writer here has written all the time');
 is(cancel($far_writer, $other, 'far'), '57014', 'the writer there, too');
