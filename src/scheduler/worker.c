@@ -332,6 +332,8 @@ run_job(void)
 static void
 do_job(void)
 {
+	/* what was set before the job was asked for counts, also if the last one ends just now */
+	handle_signals();
 	if (!docrep_process_enter(&start) || !docrep_job_look(start.ref, job))
 		return;
 	in_job = true;

@@ -36,8 +36,12 @@ my $body = JSON::PP->new->canonical->allow_nonref->utf8->max_depth(1_000_000)->a
 sub new
 {
 	my ($class, %opts) = @_;
-	my $listener = IO::Socket::INET->new(Listen => 100, LocalAddr => $opts{address} // '127.0.0.1',
-		LocalPort => $opts{port} // 0, Proto => 'tcp', ReuseAddr => 1)
+	my ($address, $port) = ($opts{address} // '127.0.0.1', $opts{port} // 0);
+
+	# nobody else gets the port while the server is down
+	my $place = IO::Socket::INET->new(LocalAddr => $address, LocalPort => $port, Proto => 'tcp', ReuseAddr => 1)
+	  or croak "cannot bind: $!";
+	my $listener = IO::Socket::INET->new(Listen => 100, LocalAddr => $address, LocalPort => $place->sockport, Proto => 'tcp', ReuseAddr => 1)
 	  or croak "cannot listen: $!";
 	socketpair(my $ours, my $its, Socket::AF_UNIX(), Socket::SOCK_STREAM(), 0) or croak "socketpair: $!";
 	my $self = bless { port => $listener->sockport, address => $listener->sockhost, control => $ours, owner => $$ }, $class;
@@ -56,6 +60,7 @@ sub new
 	}
 	close $its;
 	close $listener;
+	close $place;
 	return $self;
 }
 

@@ -25,12 +25,10 @@ use Time::HiRes qw(time);
 my $json = JSON::PP->new->canonical->latin1;
 my $cases = 0;
 
-# Time-outs that tests can wait for, and those for servers that do answer, however slowly.
+# Time-outs that tests can wait for, where a fault keeps the client waiting, and those for
+# servers that do answer, however slowly: a machine may stall, and opening is not tried again.
 our %quick = (connection_timeout => 1000, request_timeout => 3000, retries_per_request => 1);
-my %patient = (connection_timeout => 30_000, request_timeout => undef);
-
-# Does a fault make the client wait in vain?
-sub keeps_waiting { my ($fault) = @_; return grep { exists $fault->{$_} } qw(hang_at drip endless feed delay) }
+our %patient = (connection_timeout => 30_000, request_timeout => undef);
 
 sub new
 {
@@ -116,10 +114,12 @@ sub statement
 	return 'SELECT docrep.replicate(' . join(', ', map { quote($_) } $self->endpoints($case), $json->encode($all)) . ')';
 }
 
-# Runs a case: {state, message, result, seconds}; the state is '' if all was well.
+# Runs a case: {state, message, result, seconds}; the state is '' if all was well.  Patient,
+# unless there is a fault that keeps it waiting.
 sub run
 {
 	my ($self, $case, %options) = @_;
+	%options = (%patient, %options) unless $self->{couch}->keeps_waiting;
 	my $begin = time;
 	my $text = $self->{session}->query($self->statement($case, %options), 180);
 	my $state = $self->{session}{sqlstate};
@@ -222,7 +222,7 @@ sub meets
 	$self->prepare($case) if $opts{prepared};
 	my @wanted = ref $opts{fault} eq 'ARRAY' ? @{ $opts{fault} } : $opts{fault};
 	my @faults = map { $couch->fault(for_case($case, $_)) } @wanted;
-	my $run = $self->run($case, (grep({ keeps_waiting($_) } @wanted) ? () : %patient), %{ $opts{options} // {} });
+	my $run = $self->run($case, %{ $opts{options} // {} });
 
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	$name = "$opts{way}: $name" if $opts{way};
@@ -245,7 +245,7 @@ sub completes
 {
 	my ($self, $case, $name, $run, %opts) = @_;
 	my $present = $run->{state} eq '' ? $case->{base} // 0 : $self->present($case);
-	my $again = $run->{state} eq '' ? $run : $self->run($case, %patient, %{ $opts{options} // {} });
+	my $again = $run->{state} eq '' ? $run : $self->run($case, %{ $opts{options} // {} }, %patient);
 
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	if ($again->{state} ne '')
@@ -267,17 +267,21 @@ sub memory_of_workers
 	my ($self, $sub) = @_;
 	my $port = $self->{node}->port;
 	pipe my $out, my $in;
+	pipe my $looks, my $looking;
 	my $postmaster = (split /\n/, PostgreSQL::Test::Utils::slurp_file($self->{node}->data_dir . '/postmaster.pid'))[0];
 	my $pid = fork() // die "fork: $!";
 
 	if ($pid == 0)
 	{
-		close $out;
-		my $most = 0;
-		my $go = 1;
+		my ($most, $go, $last) = (0, 1, 0);
 		local $SIG{TERM} = sub { $go = 0 };
-		while ($go)
+		close $out;
+		# from here on it may be told to end
+		close $looking;
+		# once more when all is over: the worker waits a while for another job
+		until ($last)
 		{
+			$last = !$go;
 			foreach my $file (glob '/proc/[0-9]*/status')
 			{
 				open my $fh, '<', $file or next;
@@ -290,12 +294,13 @@ sub memory_of_workers
 				my ($anon) = $status =~ /^RssAnon:\s+(\d+)/m;
 				$most = $anon if ($anon // 0) > $most;
 			}
-			select undef, undef, undef, 0.02;
+			select undef, undef, undef, 0.02 if $go;
 		}
 		syswrite $in, $most;
 		POSIX::_exit(0);
 	}
-	close $in;
+	close $_ foreach $in, $looking;
+	readline $looks;
 	my $result = eval { $sub->() };
 	my $error = $@;
 	kill 'TERM', $pid;

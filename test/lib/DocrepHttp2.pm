@@ -41,7 +41,7 @@ sub new
 }
 
 sub port { return $_[0]{port} }
-sub sessions { return grep { !exists $_->{stream} } $_[0]->entries }
+sub sessions { return grep { exists $_->{session} && !exists $_->{stream} } $_[0]->entries }
 sub streams { return grep { exists $_->{stream} } $_[0]->entries }
 
 # Lines of the log that were not forgotten.

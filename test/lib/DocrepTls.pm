@@ -82,7 +82,12 @@ sub new
 		open STDOUT, '>', '/dev/null';
 		while (my $client = $listener->accept)
 		{
-			next if fork;
+			# a connection that its process has closed must not stay open here
+			if (fork)
+			{
+				close $client;
+				next;
+			}
 			eval { carry($client, $port, $cert, $key, $count->filename, $opts{clients}) };
 			POSIX::_exit(0);
 		}

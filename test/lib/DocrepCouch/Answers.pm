@@ -133,6 +133,14 @@ sub bomb
 	return "\x1f\x8b\x08\0\0\0\0\0\0\x03$begin" . $pack->(' ' x 1048576) x int($bytes / 1048576) . "\x03\0" . "\0" x 8;
 }
 
+# How many bytes of what drips are due: one, and those that we were too slow for.
+sub dripping
+{
+	my ($op) = @_;
+	$op->{begun} //= time;
+	return 1 + int((time - $op->{begun}) * $op->{drip}) - ($op->{dripped} // 0) || 1;
+}
+
 # Goes on with a connection's queue.
 sub write_some
 {
@@ -149,7 +157,7 @@ sub write_some
 		}
 		if (defined $op->{data} && $op->{data} ne '')
 		{
-			my $n = syswrite $conn->{fh}, $op->{data}, $op->{drip} ? 1 : length $op->{data};
+			my $n = syswrite $conn->{fh}, $op->{data}, $op->{drip} ? dripping($op) : length $op->{data};
 			if (!defined $n)
 			{
 				return if $!{EAGAIN} || $!{EWOULDBLOCK} || $!{EINTR};
@@ -157,7 +165,7 @@ sub write_some
 			}
 			substr $op->{data}, 0, $n, '';
 			$self->{sent} += $n;
-			$op->{due} = time + $n / $op->{drip} if $op->{drip};
+			$op->{due} = $op->{begun} + ($op->{dripped} += $n) / $op->{drip} if $op->{drip};
 			next if $op->{data} ne '';
 		}
 		if (($op->{left} // 0) > 0)

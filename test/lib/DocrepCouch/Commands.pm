@@ -88,6 +88,9 @@ sub do_hits
 	return $fault ? $fault->{hits} : 0;
 }
 
+# Is there a fault that keeps a client waiting in vain?
+sub do_keeps_waiting { return scalar grep { defined $_->{hang_at} || defined $_->{drip} } @{ $_[0]{faults} } }
+
 sub do_quit { $_[0]{control} = {}; return 1 }
 sub do_log { return $_[0]{log} }
 sub do_clear_log { $_[0]{log} = []; return 1 }

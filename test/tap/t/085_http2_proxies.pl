@@ -40,7 +40,7 @@ foreach my $way (qw(pull push))
 	my $db = $case->{db};
 	$case->{url} = 'https://localhost:' . $front->port . "/$db";
 	$front->forget;
-	my $run = $lab->run($case, http_connections => 4, worker_batch_size => 50, connection_timeout => 10000, request_timeout => 30000);
+	my $run = $lab->run($case, http_connections => 4, worker_batch_size => 50);
 	is($run->{state}, '', "$way by HTTP/2") or diag $run->{message};
 	$lab->completes($case, "$way by HTTP/2", $run);
 
@@ -48,8 +48,9 @@ foreach my $way (qw(pull push))
 	my @streams = $front->streams;
 	cmp_ok(scalar @sessions, '>', 0, '... of which the server has seen connections');
 	is_deeply([ grep { ($_->{alpn} // '') ne 'h2' } @sessions ], [], '... all of them HTTP/2');
-	# a feed and a content that is streamed have connections besides the four
-	cmp_ok(scalar @sessions, '<=', 6, '... few: ' . @sessions);
+	# a feed and a content that is streamed have connections besides the four; those that have
+	# nothing to do for a moment may be closed, and made again
+	cmp_ok(scalar @sessions, '<=', 8, '... few: ' . @sessions);
 	cmp_ok(scalar @streams, '>=', 3 * @sessions, '... with several streams each: ' . @streams);
 	is(scalar(grep { $_->{path} !~ m{^/($db|_session|$|\?)} } @streams), 0, '... for this database');
 	my %streams;
@@ -63,14 +64,14 @@ foreach my $way (qw(pull push))
 	my $case = $lab->fresh('pull');
 	$case->{url} = 'https://127.0.0.1:' . $front->port . "/$case->{db}";
 	$front->forget;
-	my %options = (continuous => JSON::PP::true, connection_timeout => 10000, request_timeout => undef);
+	my %options = (continuous => JSON::PP::true, connection_timeout => 30000, request_timeout => undef);
 	is($lab->run($case, %options)->{state}, '', 'a continuous pull by HTTP/2 starts') or diag $session->{output};
-	wait_until(sub { $lab->present($case) == $case->{leaves} }, 30, 'all to come by a continuous pull');
+	wait_until(sub { $lab->present($case) == $case->{leaves} }, undef, 'all to come by a continuous pull');
 	foreach my $n (1 .. 5)
 	{
 		$couch->put($case->{db}, { id => "late$n", revs => [ DocrepFaults::rev(1, "late$n") ], body => "\"n\":$n" });
 		$case->{leaves}++;
-		wait_until(sub { $lab->present($case) == $case->{leaves} }, 30, "change $n to arrive");
+		wait_until(sub { $lab->present($case) == $case->{leaves} }, undef, "change $n to arrive");
 	}
 	$lab->is_equal($case, 'a continuous pull by HTTP/2 brings what comes later');
 	is_deeply([ grep { ($_->{alpn} // '') ne 'h2' } $front->sessions ], [], '... all of it by HTTP/2');
@@ -86,7 +87,7 @@ my %field = (pull => 'source_proxy', push => 'target_proxy');
 sub by_proxy
 {
 	my ($case, $url, %options) = @_;
-	return $lab->run($case, $field{ $case->{way} } => $url, connection_timeout => 5000, %options);
+	return $lab->run($case, $field{ $case->{way} } => $url, %options);
 }
 
 my %who = (user => 'joe', password => 'Tr0ub:4d@r/');
@@ -198,7 +199,8 @@ foreach my $name ('HTTP with a password', 'SOCKS5 with a password')
 			is($run->{state}, 'DR401', "$name: $what, $scheme") or diag $run->{message};
 			like($run->{message}, qr/proxy/i, '... is what it says');
 			unlike($run->{message}, qr/Wr0ngPass/, '... without the password');
-			cmp_ok($run->{seconds}, '<', 4, '... at once, for it will not get better');
+			# ten attempts would take minutes
+			cmp_ok($run->{seconds}, '<', 60, '... at once, for it will not get better');
 			is(scalar @{ $couch->log }, 0, '... and the server was not asked');
 		}
 	}
@@ -249,7 +251,7 @@ sub try_host
 	my ($who, $host, $proxy) = @_;
 	$_->forget foreach values %liars;
 	$who->query('SELECT docrep.replicate(' . join(', ', map { quote($_) } "http://$host:$port/db", 'r' . ++$tables,
-		$json->encode({ %DocrepFaults::quick, create_target => JSON::PP::true, proxy => $proxy })) . ')', 30);
+		$json->encode({ connection_timeout => 30000, retries_per_request => 1, create_target => JSON::PP::true, proxy => $proxy })) . ')');
 	return $who->{sqlstate} eq '00000' ? '' : $who->{sqlstate};
 }
 
@@ -258,7 +260,7 @@ sub setting
 	my ($name, $value) = @_;
 	$node->safe_psql('postgres', "ALTER SYSTEM SET docrep.$name = '$value'");
 	$node->reload;
-	wait_until(sub { $session->must("SHOW docrep.$name") eq $value && $carl->must("SHOW docrep.$name") eq $value }, 10, "docrep.$name");
+	wait_until(sub { $session->must("SHOW docrep.$name") eq $value && $carl->must("SHOW docrep.$name") eq $value }, undef, "docrep.$name");
 	return;
 }
 

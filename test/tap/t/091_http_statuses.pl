@@ -29,12 +29,12 @@ foreach my $status (sort keys %refused)
 	foreach my $kind ('GET /db$', 'GET /db/_changes', 'POST /db/_bulk_get')
 	{
 		$lab->meets("$status to $kind", way => 'pull', fault => { match => "^$kind", %fault },
-			state => $state, message => qr/\Q$reason\E/, within => 5);
+			state => $state, message => qr/\Q$reason\E/, within => 60);
 	}
 	foreach my $kind ('GET /db$', 'POST /db/_revs_diff', 'POST /db/_bulk_docs')
 	{
 		$lab->meets("$status to $kind", way => 'push', fault => { match => "^$kind", %fault },
-			state => $state, message => qr/\Q$reason\E/, within => 5);
+			state => $state, message => qr/\Q$reason\E/, within => 60);
 	}
 }
 
@@ -79,7 +79,7 @@ foreach my $way (qw(pull push))
 		next if $kind =~ /_bulk_get/;
 		$lab->meets("$status for ever to $kind", way => $way,
 			fault => { match => "^$kind", times => 0, status => $status, body => error_body('broken', 'out of order') },
-			state => $status == 500 ? 'DR500' : 'DR503', message => qr/\b$status\b/, hits => 2, within => 10);
+			state => $status == 500 ? 'DR500' : 'DR503', message => qr/\b$status\b/, hits => 2, within => 60);
 	}
 }
 

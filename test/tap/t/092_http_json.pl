@@ -40,7 +40,7 @@ foreach my $way (qw(pull push))
 		foreach my $what (sort keys %wrong)
 		{
 			$lab->meets("$kind gives $what", way => $way, fault => { match => "^$kind", times => 0, status => 200, %{ $wrong{$what} } },
-				state => qr/^DR50[03]$/, within => 10);
+				state => qr/^DR50[03]$/, within => 60);
 		}
 	}
 }
@@ -106,7 +106,7 @@ foreach my $kind (sort keys %endless)
 		$lab->meets("2 GB to $kind", way => $kind =~ /revs_diff|bulk_docs/ ? 'push' : 'pull', options => { request_timeout => 20000 },
 			fault => { match => "^$kind", times => 0, endless => { %{ $endless{$kind} }, bytes => $much } },
 			# without _bulk_get documents are asked for one by one
-			state => $kind =~ /_bulk_get/ ? qr/^(DR503)?$/ : qr/^DR(413|50[03])$/, within => 30);
+			state => $kind =~ /_bulk_get/ ? qr/^(DR503)?$/ : qr/^DR(413|50[03])$/, within => 120);
 	});
 	cmp_ok($most, '<', $kind =~ /_bulk_get/ ? $bound_of_one : $bound, "... and the worker has had $most kB");
 	$measured++ if $most > 0;
@@ -120,7 +120,7 @@ foreach my $kind ('GET /db$', 'GET /db/_changes', 'POST /db/_bulk_get')
 	my ($most) = $lab->memory_of_workers(sub {
 		$lab->meets("a bomb to $kind", way => 'pull', options => { request_timeout => 20000 },
 			fault => { match => "^$kind", times => 0, status => 200, body => '{"results":[{"id":"', gzip_bomb => $much },
-			state => $kind =~ /_bulk_get/ ? '' : qr/^DR(413|50[03])$/, within => 30);
+			state => $kind =~ /_bulk_get/ ? '' : qr/^DR(413|50[03])$/, within => 120);
 	});
 	cmp_ok($most, '<', $kind =~ /_bulk_get/ ? $bound_of_one : $bound, "... and the worker has had $most kB");
 }
@@ -132,7 +132,7 @@ foreach my $kind ('GET /db$', 'GET /db/_changes', 'POST /db/_bulk_get')
 	my ($most) = $lab->memory_of_workers(sub {
 		$lab->meets('changes without an end', case => $case, options => { request_timeout => 2000 }, any_count => 1,
 			fault => { match => '^GET /db/_changes', times => 2, endless => { head => '{"results":[', unit => $row, bytes => 300_000_000 } },
-			state => qr/^(DR(413|50[03]))?$/, within => 30);
+			state => qr/^(DR(413|50[03]))?$/, within => 120);
 	});
 	cmp_ok($most, '<', $bound, "... and the worker has had $most kB");
 }
@@ -141,7 +141,7 @@ foreach my $kind ('GET /db$', 'GET /db/_changes', 'POST /db/_bulk_get')
 {
 	my $case = { way => 'pull', db => 'large', table => 'large' };
 	$couch->fill('large', 1, 20, size => 3_000_000);
-	my ($most, $run) = $lab->memory_of_workers(sub { $lab->run($case, request_timeout => 60000) });
+	my ($most, $run) = $lab->memory_of_workers(sub { $lab->run($case) });
 	is($run->{state}, '', '60 MB in 20 documents') or diag $run->{message};
 	is($run->{result}{docs_written}, 20, '... all written');
 	cmp_ok($most, '<', $bound, "... and the worker has had $most kB");
@@ -188,7 +188,7 @@ foreach my $setting ('', 'no_bulk_get', 'json_only')
 	my @bad = map { $rejected{$_} } @what;
 	$couch->set($setting => 1, 'no_bulk_get' => 1) if $setting ne '';
 	$couch->put($case->{db}, @bad);
-	my $run = $lab->run($case, request_timeout => 20000);
+	my $run = $lab->run($case);
 	is($run->{state}, '', 'documents that cannot be held, ' . ($setting || 'by _bulk_get')) or diag $run->{message};
 	is($run->{result}{doc_write_failures}, scalar @bad, '... are counted');
 	is($run->{result}{docs_written}, $case->{leaves}, '... and all others are written');
@@ -210,7 +210,7 @@ foreach my $setting ('', 'no_bulk_get', 'json_only')
 	my $reasons = $session->must("SELECT count(*) FROM docrep.rejected_docs WHERE tbl = '$case->{table}'::regclass AND (error IS NULL OR coalesce(reason, '') = '')");
 	is($reasons, '0', '... and why');
 	$lab->is_equal($case, '... all others are equal', except => [ map { $_->{id} } @bad ]);
-	my $again = $lab->run($case, request_timeout => 20000);
+	my $again = $lab->run($case);
 	is($again->{state}, '', '... and it is not begun anew') or diag $again->{message};
 	is($again->{result}{no_changes}, JSON::PP::true, '... as there is nothing new');
 

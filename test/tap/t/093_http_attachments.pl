@@ -81,7 +81,7 @@ foreach my $how ('', 'json_only', 'no_bulk_get')
 	my $plain = sub { my ($size, $n) = @_; return substr "$n $lines", 0, $size{$size} };
 	my $case = $lab->fresh('pull', @packed);
 	$couch->set(decodes => 1);
-	my $run = $lab->run($case, request_timeout => 20000);
+	my $run = $lab->run($case);
 	is($run->{state}, '', 'pull of attachments that come unpacked') or diag $run->{message};
 	is("$run->{result}{docs_written}/$run->{result}{doc_write_failures}", '5/0', '... all are written');
 	foreach my $size (sort keys %size)
@@ -96,7 +96,7 @@ foreach my $how ('', 'json_only', 'no_bulk_get')
 		my $target = DocrepCouch->new;
 		$target->create('db');
 		$target->set(@_);
-		my $text = $session->query('SELECT docrep.replicate(' . join(', ', map { quote($_) } $couch->url($case->{db}), $target->url('db'), encode_json({ retries_per_request => 1 })) . ')', 60);
+		my $text = $session->query('SELECT docrep.replicate(' . join(', ', map { quote($_) } $couch->url($case->{db}), $target->url('db'), encode_json({ retries_per_request => 1 })) . ')');
 		is($session->{sqlstate}, '00000', 'the same to another server' . (@_ ? ' that demands lengths' : '')) or diag $session->{output};
 		return ($target, defined $text ? decode_json($text) : {});
 	};
@@ -141,13 +141,13 @@ foreach my $fault ([ 'reset in the middle of a content', { reset_at => 200_000 }
 {
 	my ($what, $how) = @$fault;
 	$lab->meets($what, way => 'pull', docs => \@docs, fault => { match => '^GET /db/large', %$how }, state => qr/^(DR503)?$/);
-	$lab->meets("always $what", way => 'pull', docs => \@docs, fault => { match => '^GET /db/large', times => 0, %$how }, state => 'DR503', within => 20);
+	$lab->meets("always $what", way => 'pull', docs => \@docs, fault => { match => '^GET /db/large', times => 0, %$how }, state => 'DR503', within => 60);
 }
 foreach my $fault ([ 'closed', { early => 200_000, close_at => -1 } ], [ 'reset', { early => 200_000, reset_at => -1 } ], [ '503', { early => 200_000, status => 503, body => '{}' } ])
 {
 	my ($what, $how) = @$fault;
 	$lab->meets("$what in the middle of a content", way => 'push', docs => \@docs, fault => { match => '^PUT /db/large', %$how }, state => qr/^(DR503)?$/);
-	$lab->meets("always $what in the middle of a content", way => 'push', docs => \@docs, fault => { match => '^PUT /db/large', times => 0, %$how }, state => 'DR503', within => 20);
+	$lab->meets("always $what in the middle of a content", way => 'push', docs => \@docs, fault => { match => '^PUT /db/large', times => 0, %$how }, state => 'DR503', within => 60);
 }
 
 # ---------- wrong ----------
@@ -169,7 +169,7 @@ foreach my $what (sort keys %wrong)
 		my $case = $lab->fresh('pull', @docs);
 		$couch->set($how => 1) if $how ne '';
 		$couch->fault(DocrepFaults::for_case($case, { match => '^(POST /db/_bulk_get|GET /db/large\?)', times => 0, %{ $wrong{$what} } }));
-		my $run = $lab->run($case, request_timeout => 10000);
+		my $run = $lab->run($case);
 		like($run->{state}, qr/^(DR(404|50[03]))?$/, "$what: " . ($run->{state} || 'goes on'));
 		if ($run->{state} eq '')
 		{
@@ -216,7 +216,7 @@ foreach my $which ([ 'large', 'part2' ], [ 'small', 'one' ], [ 'two', 'shared' ]
 
 	# to another server
 	my $target = DocrepCouch->new;
-	my $text = $session->query('SELECT docrep.replicate(' . join(', ', map { quote($_) } $couch->url($case->{db}), $target->url('db'), '{"create_target": true}') . ')', 60);
+	my $text = $session->query('SELECT docrep.replicate(' . join(', ', map { quote($_) } $couch->url($case->{db}), $target->url('db'), '{"create_target": true}') . ')');
 	is($session->{sqlstate}, '00000', '... the same to another server') or diag $session->{output};
 	my $result = decode_json($text // '{}');
 	is("$result->{docs_written}/$result->{doc_write_failures}", @docs + 1 - $failed . "/$failed", '... its document is counted');
@@ -245,7 +245,7 @@ foreach my $which ([ 'large', 'part2' ], [ 'small', 'one' ])
 {
 	my ($most) = $lab->memory_of_workers(sub {
 		$lab->meets('an attachment of 2 GB', way => 'pull', docs => \@docs, options => { request_timeout => 30000 },
-			fault => { match => '^GET /db/large', times => 0, endless => { head => '', unit => 'x', bytes => 2_000_000_000 } }, state => qr/^DR(413|50[03])$/, within => 40);
+			fault => { match => '^GET /db/large', times => 0, endless => { head => '', unit => 'x', bytes => 2_000_000_000 } }, state => qr/^DR(413|50[03])$/, within => 120);
 	});
 	cmp_ok($most, '<', 65536, "... and the worker has had $most kB");
 }

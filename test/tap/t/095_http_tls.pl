@@ -51,7 +51,8 @@ foreach my $what (sort keys %bad)
 		is($run->{state}, 'DR503', "$way, $what") or diag $run->{message};
 		like($run->{message}, $message, '... and it says so');
 		unlike($run->{message}, qr/Tr0ub4dor/, '... without the password');
-		cmp_ok($run->{seconds}, '<', 5, '... at once, for it will not get better');
+		# ten attempts would take minutes
+		cmp_ok($run->{seconds}, '<', 60, '... at once, for it will not get better');
 		is(scalar @{ $couch->log }, 0, '... and nothing was sent');
 		$lab->completes({ %$case, url => tls_url($good, 'localhost', $case->{db}) }, 'afterwards', $run);
 	}
@@ -60,7 +61,7 @@ foreach my $what (sort keys %bad)
 # No TLS where TLS is expected, and the other way round.
 foreach my $pair ([ 'TLS spoken to a server without', 'https://localhost:' . $couch->port ], [ 'no TLS spoken to a server with', 'http://localhost:' . $good->port ])
 {
-	my $run = $lab->run({ %{ $lab->fresh('pull') }, url => "$pair->[1]/db" });
+	my $run = $lab->run({ %{ $lab->fresh('pull') }, url => "$pair->[1]/db" }, %DocrepFaults::quick);
 	is($run->{state}, 'DR503', $pair->[0]) or diag $run->{message};
 }
 

@@ -26,7 +26,7 @@ sub wait_equal
 			my $there = $lab->{couch}->contents($case->{db});
 			my $here = DocrepCouch::docrep_contents($node, 'one', $case->{table});
 			return join("\n", map { "$_ $there->{$_}" } sort keys %$there) eq join("\n", map { "$_ $here->{$_}" } sort keys %$here);
-		}, 30, $name);
+		}, undef, $name);
 	};
 	return $lab->is_equal($case, $name);
 }
@@ -116,7 +116,7 @@ foreach my $seqs ('opaque', 'number')
 	foreach my $way (qw(pull push))
 	{
 		my $case = $lab->fresh($way);
-		my %options = (continuous => $true, connection_timeout => 2000, request_timeout => undef);
+		my %options = (continuous => $true, connection_timeout => 10_000, request_timeout => undef);
 		my $add = sub {
 			my ($id) = @_;
 			$way eq 'pull' ? $couch->put($case->{db}, plain($id)) : $session->must("SELECT docrep.put('$case->{table}', '{\"_id\": \"$id\"}')");
@@ -133,7 +133,7 @@ foreach my $seqs ('opaque', 'number')
 
 		$couch->stop;
 		$add->('while it is down') if $way eq 'push';
-		wait_until(sub { job_state($lab) eq 'crashing' }, 20, 'the job to notice') if $way eq 'push';
+		wait_until(sub { job_state($lab) eq 'crashing' }, undef, 'the job to notice') if $way eq 'push';
 		$couch->start;
 		$add->('when it is up again');
 		wait_equal($lab, $case, '... and when the peer was down for a while');
@@ -143,7 +143,7 @@ foreach my $seqs ('opaque', 'number')
 		{
 			my $fault = $couch->fault(match => "_changes.*feed=(continuous|longpoll)", times => 0, hang_at => -1);
 			$couch->restart;
-			wait_until(sub { $couch->hits($fault) >= 2 }, 90, 'silence to be noticed');
+			wait_until(sub { $couch->hits($fault) >= 2 }, undef, 'silence to be noticed');
 			pass('... silence is noticed');
 			$couch->heal;
 			$add->('after the silence');
@@ -164,10 +164,10 @@ foreach my $seqs ('opaque', 'number')
 		if ($way eq 'pull')
 		{
 			$couch->put($case->{db}, map { plain("made again $_") } 1 .. 3);
-			wait_for_query($node, 'one', "SELECT count(*) FROM $case->{table} WHERE _id LIKE 'made again%'", '3', 30);
+			wait_for_query($node, 'one', "SELECT count(*) FROM $case->{table} WHERE _id LIKE 'made again%'", '3');
 			pass('... a source that is made again is read from its beginning');
 			$couch->put($case->{db}, map { plain("made again $_") } 4 .. 200);
-			wait_for_query($node, 'one', "SELECT count(*) FROM $case->{table} WHERE _id LIKE 'made again%'", '200', 30);
+			wait_for_query($node, 'one', "SELECT count(*) FROM $case->{table} WHERE _id LIKE 'made again%'", '200');
 			pass('... and goes on');
 		}
 		else
@@ -176,9 +176,8 @@ foreach my $seqs ('opaque', 'number')
 			$add->('made again');
 			wait_equal($lab, $case, '... a target that is made again is filled again');
 		}
-		my $begin = time;
 		$lab->run($case, %options, cancel => $true);
-		wait_until(sub { $session->must('SELECT count(*) FROM docrep.active_tasks') eq '0' }, 10, 'the job to go');
+		wait_until(sub { $session->must('SELECT count(*) FROM docrep.active_tasks') eq '0' }, undef, 'the job to go');
 	}
 }
 
