@@ -128,19 +128,27 @@ docrep_start(PG_FUNCTION_ARGS)
 
 /* ---------- cancel ---------- */
 
-/* Wait until a job that was asked to stop has no process any more, but not for ever. */
+/*
+ * Wait until a job that was asked to stop has no process any more, but not for ever.  Time in
+ * which the machine stood still does not count, as the process had none of it either.
+ */
 static void
 wait_until_gone(JobRef ref)
 {
 	JobView    *job = palloc(sizeof(JobView));
-	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), CANCEL_TIMEOUT);
+	TimestampTz before = GetCurrentTimestamp();
+	long		waited = 0;
 
 	while (docrep_job_prepare_wait(ref) && docrep_job_look(ref, job) &&
-		   job->state != JOB_FINISHED && job->state != JOB_FREE &&
-		   GetCurrentTimestamp() < deadline)
+		   job->state != JOB_FINISHED && job->state != JOB_FREE && waited < CANCEL_TIMEOUT)
 	{
+		TimestampTz now;
+
 		docrep_job_sleep(JOB_GRACE / 4);
 		docrep_jobs_press();
+		now = GetCurrentTimestamp();
+		waited += Min(TimestampDifferenceMilliseconds(before, now), JOB_GRACE / 4);
+		before = now;
 	}
 	docrep_job_end_wait();
 	pfree(job);
