@@ -1,7 +1,8 @@
 # A peer that hangs in the middle of the protocol holds nobody up: a proxy stops
 # forwarding at one point or another, and cancel, pg_terminate_backend,
 # time-outs, shutdown, DROP DATABASE and DROP EXTENSION take effect all the same.
-# What happens soon must happen within 5 s here, as machines are busy.
+# What happens soon must happen within 30 s here, as machines are busy, and none of
+# the times that would end the wait otherwise is as short as that.
 use strict;
 use warnings;
 
@@ -12,7 +13,7 @@ use JSON::PP;
 use Test::More;
 use Time::HiRes qw(time);
 
-my $soon = 5;
+my $soon = 30;
 my $documents = 4000;
 my $true = JSON::PP::true;
 my $json = JSON::PP->new->canonical;
@@ -62,7 +63,7 @@ sub statement
 {
 	my ($way, %options) = @_;
 	return 'SELECT docrep.replicate('
-	  . join(', ', map { quote($_) } endpoints($way), $json->encode({ create_target => $true, %options })) . ')';
+	  . join(', ', map { quote($_) } endpoints($way), $json->encode({ create_target => $true, connection_timeout => 300_000, %options })) . ')';
 }
 
 sub workers
@@ -156,7 +157,7 @@ foreach my $way ('pull', 'push')
 		$proxy->stall_after($bytes);
 		my $caller = DocrepSession->new($near, $db, app => 'caller');
 		$caller->send(statement($way));
-		wait_until(sub { $proxy->has_stalled }, 30, "the proxy to hang after $bytes bytes");
+		wait_until(sub { $proxy->has_stalled }, undef, "the proxy to hang after $bytes bytes");
 		ends_soon("$way hangs after $bytes bytes: $end", sub { $ends{$end}->($way, $db, $caller) });
 		$proxy->flow;
 		next unless $end =~ /caller|cancel|worker/;
@@ -179,7 +180,7 @@ foreach my $way ('pull', 'push')
 	my $caller = DocrepSession->new($near, $db, app => 'caller');
 	$caller->must("SET statement_timeout = '1s'");
 	ends_soon('statement_timeout', sub {
-		$caller->query(statement('pull'), 30);
+		$caller->query(statement('pull'));
 		return $caller->{sqlstate} eq '57014';
 	});
 
@@ -233,7 +234,7 @@ sub hang_continuous
 	return unless $busy;
 	$near->safe_psql($db, q{INSERT INTO here(_id, doc) SELECT 'more ' || n, '{}' FROM generate_series(1, 5000) n});
 	$far->safe_psql('far', qq{INSERT INTO source(_id, doc) SELECT 'more $case ' || n, '{}' FROM generate_series(1, 50) n});
-	wait_until(sub { $proxy->has_stalled }, 30, 'the proxy to hang');
+	wait_until(sub { $proxy->has_stalled }, undef, 'the proxy to hang');
 	return;
 }
 
@@ -282,10 +283,10 @@ foreach my $busy (0, 1)
 	$proxy->flow;
 	wait_for_query($near, $db, q{SELECT count(*) FROM docrep.active_tasks WHERE state IN ('idle', 'parked') AND changes_pending = 0}, '2', 60);
 	wait_until(sub { $far->safe_psql('far', "SELECT count(*) FROM pushed$case WHERE _id LIKE 'more %'") >= 5000 },
-		30, 'what was on its way');
+		undef, 'what was on its way');
 	pass('... and others take their places');
 
-	# without polling: what is committed on either side is there at once
+	# without polling, which is done once a minute: what is committed on either side is there at once
 	$far->safe_psql('far', q{INSERT INTO source(_id, doc) VALUES ('last', '{}')});
 	wait_for_query($near, $db, q{SELECT count(*) FROM here WHERE _id = 'last'}, '1', $soon);
 	wait_for_query($far, 'far', qq{SELECT count(*) FROM pushed$case WHERE _id = 'last'}, '1', $soon);
@@ -293,8 +294,8 @@ foreach my $busy (0, 1)
 	$continuous_ends{cancel}->($db);
 }
 
-is($near->safe_psql('postgres', 'SELECT count(*) FROM pg_stat_activity WHERE backend_type = \'docrep worker\''),
-	'0', 'no worker is left');
+# a process ends shortly after its job
+ok(wait_until(sub { workers() eq '0' }, undef, 'the workers to go'), 'no worker is left');
 foreach my $node ($near, $far)
 {
 	$node->stop('fast');
