@@ -142,7 +142,7 @@ for my $round (1 .. 6)
 	push @reports, shop("SET deadlock_timeout = '1h'; SELECT docrep.revert('busy', '$then')");
 	shop(q{SELECT docrep.set_revisions('busy', } . (4 + $round % 3) . q{); SELECT docrep.clean_revisions('busy')});
 }
-ok(defined $_->receive, 'a writer has come to its end') || diag($_->{output}) foreach @writers;
+ok($_->receive, 'a writer has come to its end') || diag($_->{output}) foreach @writers;
 is(join(' ', map { $_->{sqlstate} } @writers), '00000 00000 00000', '... without an error');
 is(scalar(grep { /"refused": 0/ } @reports), 6, 'six reverts meanwhile, that were refused nothing');
 check_table($shop, 'shop', 'busy', 'the table is sound');
@@ -169,7 +169,7 @@ for (1 .. 25)
 {
 	$removed += shop(q{SELECT (docrep.compact('album', '0')->>'files_removed')::int});
 }
-ok(defined $painter->receive, 'pictures were written while contents were removed') || diag($painter->{output});
+ok($painter->receive, 'pictures were written while contents were removed') || diag($painter->{output});
 is($painter->{sqlstate}, '00000', '... without an error');
 check_table($shop, 'shop', 'album', 'no kept version has lost a picture');
 is( shop(q{SELECT count(*) FROM docrep.revisions('album') r WHERE docrep.get_attachment('album', r.id, 'f', r.rev::text) IS NOT NULL}),
