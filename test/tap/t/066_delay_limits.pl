@@ -24,7 +24,7 @@ sub is_in_the_end
 {
 	my ($db, $query, $expected, $name) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	return ok(wait_for_query($node, $db, $query, $expected, 60), $name);
+	return ok(wait_for_query($node, $db, $query, $expected), $name);
 }
 
 # The name of the table that has former versions.
@@ -112,7 +112,7 @@ subtest 'documents with more revisions in the time than revs_limit' => sub {
 		PERFORM pg_sleep(0.03);
 		END LOOP; END$$};
 	my $got = sub { return sql($_[0], 'SELECT CASE WHEN count(*) = 2 THEN min(n) ELSE 0 END FROM (SELECT count(DISTINCT n) AS n FROM public.came GROUP BY id) x') };
-	my $last = time + 60;
+	my $last = time + 90;
 	sql('one', $edit) until time > $last || !grep { $got->($_) < 4 } values %db;
 	foreach my $name (sort keys %db)
 	{
