@@ -62,6 +62,7 @@ sub is_late_enough
 }
 
 # Another delay.  What is to be seen while it waits is looked at under one of an hour: however long that takes, it is there.
+# (The source is then looked at once a minute while something waits, so what is to be seen at once comes before the task.)
 sub set_delay
 {
 	my ($name, $delay) = @_;
@@ -102,8 +103,8 @@ is(sql(q{SELECT info ->> 'doc_write_failures' FROM docrep.scheduler_docs WHERE d
 # ---------- restarts ----------
 
 fresh('restarted');
-start('restarted', delay => '1 hour');
 put('restarted', "a$_", 1) foreach 1 .. 5;
+start('restarted', delay => '1 hour');
 wait_for_query($node, 'one', waiting('restarted'), '5', 60);
 my $before = marks();
 $node->stop('immediate');
@@ -171,8 +172,8 @@ wait_for_no_marks();
 # ---------- the delay is edited ----------
 
 fresh('edited');
-start('edited', delay => '1 hour');
 put('edited', "e$_", 1) foreach 1 .. 3;
+start('edited', delay => '1 hour');
 wait_for_query($node, 'one', waiting('edited'), '3', 60);
 set_delay('edited', '1 s');
 wait_count('edited', 3);
