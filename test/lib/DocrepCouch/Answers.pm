@@ -204,7 +204,7 @@ sub feed_text
 	my ($self, $conn, $feed, $text) = @_;
 
 	$feed->{held} .= $text;
-	return if ($feed->{fault}{what} // '') eq 'hold' && $conn->{feed};
+	return if $feed->{fault} && $feed->{fault}{what} eq 'hold' && $conn->{feed};
 	push @{ $conn->{out} }, { data => $feed->{held} };
 	$feed->{held} = '';
 	$self->write_some($conn);
