@@ -138,6 +138,37 @@ listen_to_target(Run *run)
 		docrep_transfer_recv_write(run, request.batch, request.portion);
 }
 
+/* Count what the source has and the target has not yet, and tell who watches. */
+static void
+tell_pending(Run *run)
+{
+	ReplicationStats *stats = &run->stats;
+
+	stats->changes_pending = run->pending_after_read;
+	if (stats->changes_pending >= 0)
+	{
+		for (const Batch *batch = run->oldest; batch; batch = batch->next)
+			stats->changes_pending += batch->changes.n;
+	}
+	run->told_idle = false;
+	run->hooks->progress(run->hooks->arg, stats, false);
+	MemoryContextSwitchTo(run->scratch);
+}
+
+/*
+ * Something has come for a run that has said that it is idle: that is no longer so, and a
+ * batch can take long.
+ */
+static void
+tell_busy(Run *run)
+{
+	for (const Batch *batch = run->oldest; batch && run->told_idle; batch = batch->next)
+	{
+		if (batch->state != BATCH_READING && batch->changes.n > 0)
+			tell_pending(run);
+	}
+}
+
 /* Take finished batches off the front: they are what through_seq speaks of. */
 static void
 finish_batches(Run *run)
@@ -158,15 +189,7 @@ finish_batches(Run *run)
 			run->newest = NULL;
 		run->nbatches--;
 		MemoryContextDelete(batch->cxt);
-
-		stats->changes_pending = run->pending_after_read;
-		if (stats->changes_pending >= 0)
-		{
-			for (batch = run->oldest; batch; batch = batch->next)
-				stats->changes_pending += batch->changes.n;
-		}
-		run->hooks->progress(run->hooks->arg, stats, false);
-		MemoryContextSwitchTo(run->scratch);
+		tell_pending(run);
 	}
 }
 
@@ -203,6 +226,7 @@ docrep_pipeline_step(Run *run)
 		Assert(run->nbatches == 0);
 		return false;
 	}
+	tell_busy(run);
 	finish_batches(run);
 	return true;
 }

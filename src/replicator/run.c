@@ -189,6 +189,7 @@ note_idle(Run *run)
 	if (run->idle_since != 0)
 		return;
 	run->idle_since = GetCurrentTimestamp();
+	run->told_idle = true;
 	run->hooks->progress(run->hooks->arg, &run->stats, true);
 }
 
