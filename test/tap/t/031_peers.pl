@@ -179,11 +179,11 @@ sub ends_promptly
 {
 	my ($name, $url, $end, $conf) = @_;
 	my $psql = $near->background_psql_as($url);
-	wait_for_query($near, 'one', $workers, '1', 30);
+	wait_for_query($near, 'one', $workers, '1');
 	$conf->() if $conf;
 	my $begin = time;
 	$end->();
-	wait_for_query($near, 'one', $workers, '0', 10);
+	wait_for_query($near, 'one', $workers, '0');
 	my $took = time - $begin;
 	$psql->finish;
 	cmp_ok($took, '<', 5, "$name: over in " . sprintf('%.2f s', $took));
@@ -194,7 +194,7 @@ sub PostgreSQL::Test::Cluster::background_psql_as
 	my ($node, $url) = @_;
 	return IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('one'),
 			'-c', "SELECT docrep.replicate('$url', 'mine')" ],
-		'<', \undef, '>', \my $out, '2>', \my $err, IPC::Run::timeout(120));
+		'<', \undef, '>', \my $out, '2>', \my $err, IPC::Run::timeout(600));
 }
 
 sub cancel_caller
@@ -244,7 +244,7 @@ $lock->query_safe('LOCK TABLE orders');
 my $stuck = bob();
 ends_promptly('a peer that waits for a lock, caller cancelled', $stuck, \&cancel_caller, sub {
 	wait_for_query($far, 'two',
-		q{SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'}, '1', 30);
+		q{SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'}, '1');
 });
 $lock->query_safe('ROLLBACK');
 $lock->quit;
@@ -254,20 +254,20 @@ $lock->quit;
 $near->safe_psql('one', "SELECT docrep.replicate('" . bob() . "', 'mine', '{\"continuous\": true}')");
 my $waiting = q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'docrep'
 	AND query LIKE 'CALL docrep.peer_wait%' AND state = 'active'};
-wait_for_query($far, 'two', $waiting, '1', 30);
+wait_for_query($far, 'two', $waiting, '1');
 $far->safe_psql('two', q{INSERT INTO orders(_id, doc) VALUES ('late', '{}')});
-wait_for_query($near, 'one', q{SELECT count(*) FROM mine WHERE _id = 'late'}, '1', 5);
+wait_for_query($near, 'one', q{SELECT count(*) FROM mine WHERE _id = 'late'}, '1');
 pass('a change arrives');
-wait_for_query($far, 'two', $waiting, '1', 30);
+wait_for_query($far, 'two', $waiting, '1');
 is( $far->safe_psql('two', q{SELECT count(*) FROM pg_stat_activity
 		WHERE application_name = 'docrep' AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)}),
 	'0', 'an idle replication holds back no vacuum at the source');
 $far->safe_psql('two', q{ALTER TABLE orders RENAME TO renamed});
 $far->safe_psql('two', q{INSERT INTO renamed(_id, doc) VALUES ('later', '{}')});
-wait_for_query($near, 'one', q{SELECT count(*) FROM mine WHERE _id = 'later'}, '1', 5);
+wait_for_query($near, 'one', q{SELECT count(*) FROM mine WHERE _id = 'later'}, '1');
 pass('the source may be renamed meanwhile');
 $far->stop('immediate');
-wait_for_query($near, 'one', $workers, '0', 10);
+wait_for_query($near, 'one', $workers, '0');
 pass('a source that dies ends the run');
 
 # ---- secrets ---------------------------------------------------------------------------

@@ -70,14 +70,14 @@ sub tables
 sub arrives
 {
 	my ($node, $db, $table, $id) = @_;
-	return wait_for_query($node, $db, "SELECT count(*) FROM $table WHERE _id = '$id'", '1', 30);
+	return wait_for_query($node, $db, "SELECT count(*) FROM $table WHERE _id = '$id'", '1');
 }
 
 sub job_is
 {
 	my ($db, $what, $expected) = @_;
 	return wait_for_query($here, $db, "SELECT coalesce(string_agg(($what)::text, ','), 'none') FROM docrep.active_tasks",
-		$expected, 30);
+		$expected);
 }
 
 sub workers
@@ -207,7 +207,7 @@ $here->safe_psql('postgres', 'ALTER DATABASE copy RENAME TO one');
 $here->safe_psql('one', "SELECT docrep.reset_identity('a')");
 $here->safe_psql('one', replicate('a', $far_url, $continuous));
 wait_for_query($there, 'postgres',
-	"SELECT count(*) FROM pg_stat_activity WHERE datname = 'far' AND backend_type = 'client backend'", '1', 30);
+	"SELECT count(*) FROM pg_stat_activity WHERE datname = 'far' AND backend_type = 'client backend'", '1');
 $stopped = hang_far_side();
 $here->safe_psql('one', q{INSERT INTO a(_id, doc) VALUES ('n6', '{}')});
 $took = seconds(sub { $here->safe_psql('one', replicate('a', $far_url, $cancel)) });
@@ -233,7 +233,7 @@ ok(job_is('one', 'state', 'idle'), 'a local continuous job');
 $here->append_conf('postgresql.conf', 'docrep.paused = on');
 $here->reload;
 wait_for_query($here, 'one',
-	q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'docrep worker' AND query ~ 'paused'}, '1', 10);
+	q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'docrep worker' AND query ~ 'paused'}, '1');
 $here->safe_psql('one', q{INSERT INTO a(_id, doc) VALUES ('n7', '{}')});
 ($state, $message) = sqlstate($here, 'one', replicate('a', 'b'));
 is($state, '55000', 'new ones are refused while docrep.paused is on');
@@ -295,7 +295,7 @@ ok(job_is('one', 'source', 'a'), 'the job of a dropped role ends');
 sub no_worker_is_left
 {
 	wait_for_query($here, 'postgres',
-		"SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'docrep worker'", '0', 20);
+		"SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'docrep worker'", '0');
 	return pass('... and its worker is gone');
 }
 

@@ -111,23 +111,23 @@ sql(qq{CREATE SERVER cloud FOREIGN DATA WRAPPER docrep OPTIONS (url 'http://127.
 	q{GRANT USAGE ON FOREIGN SERVER cloud TO joe},
 	qq{CREATE USER MAPPING FOR joe SERVER cloud OPTIONS (user 'joe', password '$secret', header E'X-Key: h3ader-s3cret')});
 as_joe(q{SELECT docrep.replicate('cloud:db', 'from_cloud', '{"create_target": true, "continuous": true}')});
-wait_for_query($near, 'one', 'SELECT count(*) FROM from_cloud', '50', 20);
+wait_for_query($near, 'one', 'SELECT count(*) FROM from_cloud', '50');
 ok($way->bytes > 0, 'CouchDB by its name, at the first URL');
 is(scalar(grep { ($_->{headers}{'x-key'} // '') ne 'h3ader-s3cret' } grep { $_->{target} =~ m{^/db} } @{ $couch->log }), 0, '... every request has the header');
 $at = -s $near->logfile;
 undef $way;
 $couch->fill('db', 51, 60);
-wait_for_query($near, 'one', 'SELECT count(*) FROM from_cloud', '60', 60);
+wait_for_query($near, 'one', 'SELECT count(*) FROM from_cloud', '60');
 ok(log_has($near, qr/server "cloud" is used at .*, URL 2 of 2/, $at), 'the first URL is gone: it goes on at the second');
 is(sql(q{SELECT count(*) FROM docrep.active_tasks WHERE source = 'cloud:db' AND state IN ('running', 'idle', 'parked')}), '1', '... as the same job');
 # back, without being asked to
 $at = -s $near->logfile;
 $way = DocrepProxy->new('127.0.0.1', $couch->port, $way_port);
-wait_until(sub { log_has($near, qr/server "cloud" answers again at http:\/\/127.0.0.1:$way_port/, $at) }, 60, 'the first URL to be found again');
-wait_until(sub { $way->bytes > 0 }, 20, 'bytes by the first URL');
+wait_until(sub { log_has($near, qr/server "cloud" answers again at http:\/\/127.0.0.1:$way_port/, $at) }, undef, 'the first URL to be found again');
+wait_until(sub { $way->bytes > 0 }, undef, 'bytes by the first URL');
 $couch->clear_log;
 $couch->fill('db', 61, 70);
-wait_for_query($near, 'one', 'SELECT count(*) FROM from_cloud', '70', 30);
+wait_for_query($near, 'one', 'SELECT count(*) FROM from_cloud', '70');
 is(scalar($couch->requests('_changes.*since=0\b')), 0, '... and goes on from its checkpoint');
 is_same_contents($couch->contents('db'), DocrepCouch::docrep_contents($near, 'one', 'from_cloud'), 'all is there');
 
@@ -221,7 +221,7 @@ sql(q{GRANT SELECT, INSERT, UPDATE, DELETE ON docrep.replicator TO joe}, q{CREAT
 	q{SELECT docrep.create_table('designs')}, q{INSERT INTO designs(_id, doc) VALUES ('a', '{}'), ('_design/app', '{}')}, q{GRANT SELECT ON designs TO joe});
 sub task { my ($id, %doc) = @_; return "INSERT INTO docrep.replicator(_id, doc) VALUES (" . quote($id) . ', ' . quote(encode_json(\%doc)) . ')' }
 as_joe(task('by_name', source => 'far:orders', target => 'by_name', create_target => $true));
-wait_for_query($near, 'one', q{SELECT state FROM docrep.scheduler_docs WHERE doc_id = 'by_name'}, 'completed', 30);
+wait_for_query($near, 'one', q{SELECT state FROM docrep.scheduler_docs WHERE doc_id = 'by_name'}, 'completed');
 is_same_contents(contents($near, 'one', 'by_name'), contents($far, 'one', 'orders'), 'a task of an ordinary role, by a server');
 # as whom
 foreach my $case ([ 'ann', [], 'DR403' ], [ 'joe', ['_admin'], 'DR403' ], [ 'nobody at all', [], 'DR404' ])
@@ -234,7 +234,7 @@ foreach my $case ([ 'ann', [], 'DR403' ], [ 'joe', ['_admin'], 'DR403' ], [ 'nob
 sql(task('plain', source => 'designs', target => 'plain', create_target => $true));
 sql(task('admin', source => 'designs', target => 'admin', create_target => $true, user_ctx => { roles => ['_admin'] }));
 sql(task('for_joe', source => 'designs', target => 'for_joe', create_target => $true, user_ctx => { name => 'joe', roles => [] }));
-wait_for_query($near, 'one', q{SELECT count(*) FROM docrep.scheduler_docs WHERE doc_id IN ('plain', 'admin', 'for_joe') AND state = 'completed'}, '3', 30);
+wait_for_query($near, 'one', q{SELECT count(*) FROM docrep.scheduler_docs WHERE doc_id IN ('plain', 'admin', 'for_joe') AND state = 'completed'}, '3');
 is(sql(q{SELECT count(*) FROM plain}), '1', "a superuser's task without user_ctx has no roles: no design documents");
 is(sql(q{SELECT count(*) FROM admin}), '2', '... and with _admin it has them');
 is(sql(q{SELECT count(*) || ' ' || tableowner FROM for_joe, pg_tables WHERE tablename = 'for_joe' GROUP BY tableowner}), '1 joe', '... on behalf of joe it runs as joe');

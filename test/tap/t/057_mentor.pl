@@ -74,7 +74,7 @@ sub arrived
 {
 	my ($name) = @_;
 	my $start = time;
-	wait_for_query($third, 'dst', 'SELECT count(*) FROM docs', $written, 60);
+	wait_for_query($third, 'dst', 'SELECT count(*) FROM docs', $written);
 	note(sprintf '%s: after %.1f s', $name, time - $start);
 	pass("$name: everything is at the target");
 }
@@ -84,7 +84,7 @@ sub holder { return $third->safe_psql('dst', q{SELECT doc->>'node' FROM docrep.l
 sub held_by
 {
 	my ($name, $what) = @_;
-	wait_until(sub { holder() eq $name }, 60, "the lease to be ${name}'s");
+	wait_until(sub { holder() eq $name }, undef, "the lease to be ${name}'s");
 	pass($what);
 }
 
@@ -93,7 +93,7 @@ sub worker_of
 {
 	my ($name, $task) = @_;
 	my $only = $task ? "AND doc_id = '$task'" : '';
-	return wait_until(sub { $server{$name}->safe_psql('one', qq{SELECT pid FROM docrep.active_tasks WHERE pid IS NOT NULL $only}) }, 30, "a worker of $name");
+	return wait_until(sub { $server{$name}->safe_psql('one', qq{SELECT pid FROM docrep.active_tasks WHERE pid IS NOT NULL $only}) }, undef, "a worker of $name");
 }
 
 # --- the stand-by alone, then the preferred server ---
@@ -129,13 +129,13 @@ foreach my $round (1 .. 3)
 	my $log = -s $server{a}->logfile;
 	my $pid = worker_of('a');
 	more(2000);
-	wait_for_query($third, 'dst', "SELECT count(*) > $written - 1900 FROM docs", 't', 30);
+	wait_for_query($third, 'dst', "SELECT count(*) > $written - 1900 FROM docs", 't');
 	kill 'STOP', $frozen = $pid;
 	held_by('b', "round $round: a was frozen: b takes over");
 	more(100);
 	arrived("round $round: b");
 	more(2000);
-	wait_for_query($third, 'dst', "SELECT count(*) > $written - 1900 FROM docs", 't', 30);
+	wait_for_query($third, 'dst', "SELECT count(*) > $written - 1900 FROM docs", 't');
 	kill 'CONT', $pid;
 	$frozen = undef;
 	arrived("round $round: while a awakes");
@@ -198,19 +198,19 @@ sub couch_holder
 }
 
 more_here(1, 100);
-wait_until(sub { couch_holder() eq 'a' }, 60, 'a to have the lease at the CouchDB');
-wait_until(sub { keys %{ $couch->contents('dst') } == 100 }, 60, 'the documents to be there');
+wait_until(sub { couch_holder() eq 'a' }, undef, 'a to have the lease at the CouchDB');
+wait_until(sub { keys %{ $couch->contents('dst') } == 100 }, undef, 'the documents to be there');
 pass('a CouchDB target: a has the lease, and everything is there');
 kill 'STOP', $frozen = worker_of('a', 'to_couch');
 more_here(101, 200);
-wait_until(sub { couch_holder() eq 'b' }, 60, 'b to have the lease at the CouchDB');
-wait_until(sub { keys %{ $couch->contents('dst') } == 200 }, 60, 'the rest to be there');
+wait_until(sub { couch_holder() eq 'b' }, undef, 'b to have the lease at the CouchDB');
+wait_until(sub { keys %{ $couch->contents('dst') } == 200 }, undef, 'the rest to be there');
 pass('a is frozen: b takes over');
 kill 'CONT', $frozen;
 $frozen = undef;
-wait_until(sub { couch_holder() eq 'a' }, 60, 'a to have it again');
+wait_until(sub { couch_holder() eq 'a' }, undef, 'a to have it again');
 more_here(201, 300);
-wait_until(sub { keys %{ $couch->contents('dst') } == 300 }, 60, 'the last to be there');
+wait_until(sub { keys %{ $couch->contents('dst') } == 300 }, undef, 'the last to be there');
 my @writers = map { $_->{method} eq 'POST' && $_->{target} =~ m{^/dst/_bulk_docs} ? $_->{headers}{'x-node'} // '?' : () } @{ $couch->log };
 is(join('', @writers) =~ s/(.)\1+/$1/gr, 'aba', 'the nodes have written one after the other');
 

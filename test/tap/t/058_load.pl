@@ -115,15 +115,15 @@ $couch->fault(match => "^POST /$first/_bulk_docs", skip => 6, times => 16, delay
 my $continuous = quote('{"continuous": true, "worker_batch_size": 100}');
 my $states = q{SELECT string_agg(source || ' ' || state, ', ' ORDER BY started_on) FROM docrep.active_tasks};
 $node->safe_psql('one', "SELECT docrep.replicate('$first', " . quote($couch->url($first)) . ", $continuous)");
-wait_until(sub { first_below($full * 0.4, sizes("^POST /$first/_bulk_docs", '_id')) > 0 }, 60, 'the first to notice');
+wait_until(sub { first_below($full * 0.4, sizes("^POST /$first/_bulk_docs", '_id')) > 0 }, undef, 'the first to notice');
 my $session = DocrepSession->new($node, 'one', app => 'second');
 $session->send("SELECT docrep.replicate('$second', " . quote($couch->url($second)) . ", $continuous)");
-wait_for_query($node, 'one', $states, "$first running, $second pending", 30);
+wait_for_query($node, 'one', $states, "$first running, $second pending");
 pass('a second job waits while the target cannot keep up');
 is(replicate($node, 'one', $second, $elsewhere)->{docs_written}, 100, '... and one to another target does not');
-$session->receive(60);
+$session->receive;
 is($session->{sqlstate}, '00000', 'it has its turn');
-wait_until(sub { $couch->contents($first) && keys %{ $couch->contents($_) } == ($_ eq $first ? 6000 : 100) }, 60, "$_ to arrive")
+wait_until(sub { $couch->contents($first) && keys %{ $couch->contents($_) } == ($_ eq $first ? 6000 : 100) }, undef, "$_ to arrive")
   foreach ($first, $second);
 pass('everything arrives');
 $node->stop;

@@ -73,7 +73,7 @@ sub nobody_in
 sub parked
 {
 	my ($id, $db) = @_;
-	return wait_for_query($node, $db // 'app', "SELECT state FROM docrep.active_tasks WHERE doc_id = '$id'", 'parked', 30);
+	return wait_for_query($node, $db // 'app', "SELECT state FROM docrep.active_tasks WHERE doc_id = '$id'", 'parked');
 }
 
 sub oid_of { return sql(qq{SELECT oid FROM pg_database WHERE datname = '$_[0]'}, 'postgres') }
@@ -175,7 +175,7 @@ goes_on('s', 'v', '... likewise');
 my $slow = DocrepSession->new($node, 'app');
 $slow->must('BEGIN; DROP EXTENSION docrep CASCADE');
 wait_for_query($node, 'postgres', q{SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type LIKE 'docrep %' AND datname = 'app' AND wait_event_type = 'Lock'},
-	't', 20);
+	't');
 pass('a DROP EXTENSION that takes its time: they wait for it');
 $slow->must('ROLLBACK');
 goes_on('s', 't', '... and go on when it is rolled back');
@@ -214,7 +214,7 @@ foreach my $when (qw(parked running))
 	{
 		skip 'a worker needs no LOGIN from 17 on', 2 if $node->pg_version >= 17;
 		parked('joe');
-		wait_for_query($node, 'postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'docrep worker' AND usename = 'joe'}, '0', 20);
+		wait_for_query($node, 'postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'docrep worker' AND usename = 'joe'}, '0');
 		sql(q{ALTER ROLE joe NOLOGIN; INSERT INTO s(_id, doc) VALUES ('nologin-} . $when . q{', '{}')});
 		state_is('joe', 'crashing', '... whose role may not log in');
 		sql(q{ALTER ROLE joe LOGIN});
@@ -242,7 +242,7 @@ my %missing = map { $_ => 1 } @many;
 wait_until(sub {
 	delete $missing{$_} foreach grep { sql(q{SELECT count(*) FROM docrep.active_tasks}, $_) } keys %missing;
 	return !%missing;
-}, 30, 'all databases to have their jobs');
+}, undef, 'all databases to have their jobs');
 cmp_ok(time - $begin, '<', 5, sprintf 'after a restart twelve databases have their jobs in %.1f s', time - $begin);
 ok(!log_has($node, qr/PANIC|TRAP|terminated by signal/), 'nothing died');
 $node->stop;

@@ -27,8 +27,8 @@ sub task
 
 sub state_is
 {
-	my ($id, $state, $what, $limit) = @_;
-	wait_for_query($node, 'postgres', "SELECT state FROM docrep.scheduler_docs WHERE doc_id = '$id'", $state, $limit // 20);
+	my ($id, $state, $what) = @_;
+	wait_for_query($node, 'postgres', "SELECT state FROM docrep.scheduler_docs WHERE doc_id = '$id'", $state);
 	return pass($what);
 }
 
@@ -88,14 +88,14 @@ sub occupy
 	my (@targets) = @_;
 	$gate->must('SELECT pg_advisory_lock(1)');
 	$callers[$_]->send("SELECT docrep.replicate('s', '$targets[$_]')") foreach 0 .. 1;
-	wait_for_query($node, 'postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'docrep worker' AND wait_event = 'advisory'}, '2', 30);
+	wait_for_query($node, 'postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'docrep worker' AND wait_event = 'advisory'}, '2');
 	return;
 }
 
 sub make_room
 {
 	$gate->must('SELECT pg_advisory_unlock(1)');
-	$_->receive(30) foreach @callers;
+	$_->receive foreach @callers;
 	is($_->{sqlstate}, '00000', 'a one-shot is done') foreach @callers;
 	return;
 }
@@ -113,7 +113,7 @@ occupy('slow1', 'slow2');
 
 task("live$_", 's', "t$_") foreach 1 .. 3;
 task('empty', 't12', 't11', '{}');
-wait_until(sub { log_count(qr/replication tasks wait: no background worker is free to look at them/) }, 20, 'the log to say so');
+wait_until(sub { log_count(qr/replication tasks wait: no background worker is free to look at them/) }, undef, 'the log to say so');
 like(slurp_file($node->logfile), qr/no background worker is free to look at them\n.*HINT:  Increase max_worker_processes/, 'no room for a keeper: the log says what to do');
 is(sql(q{SELECT string_agg(DISTINCT state, ',') FROM docrep.scheduler_docs}), 'initializing', '... and the tasks are initializing');
 is_quiet('... and the launcher does not spin');
@@ -122,25 +122,25 @@ is(log_count(qr/replication tasks wait: no background/), 1, '... nor repeats its
 make_room();
 state_is("live$_", 'running', "there is room again: task $_ runs") foreach 1 .. 3;
 state_is('empty', 'completed', '... and one with nothing to do is completed, not failed');
-wait_for_query($node, 'postgres', q{SELECT count(*) FROM t3}, '1', 30);
-wait_for_query($node, 'postgres', q{SELECT count(*) FILTER (WHERE state = 'parked') FROM docrep.active_tasks}, '3', 30);
-wait_for_query($node, 'postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type IN ('docrep worker', 'docrep keeper')}, '0', 30);
+wait_for_query($node, 'postgres', q{SELECT count(*) FROM t3}, '1');
+wait_for_query($node, 'postgres', q{SELECT count(*) FILTER (WHERE state = 'parked') FROM docrep.active_tasks}, '3');
+wait_for_query($node, 'postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type IN ('docrep worker', 'docrep keeper')}, '0');
 
 occupy('slow3', 'slow4');
 sql(q{INSERT INTO s(_id, doc) VALUES ('b', '{}')});
-wait_for_query($node, 'postgres', q{SELECT count(*) FROM docrep.active_tasks WHERE state = 'pending' AND last_error ~ 'no background worker is free'}, '3', 20);
+wait_for_query($node, 'postgres', q{SELECT count(*) FROM docrep.active_tasks WHERE state = 'pending' AND last_error ~ 'no background worker is free'}, '3');
 pass('no room for a worker: jobs that have something to do are pending, and say why');
 is(sql(q{SELECT string_agg(DISTINCT state || error_count, ',') FROM docrep.scheduler_docs WHERE doc_id ~ 'live'}), 'pending0', '... which is no failure');
 like(slurp_file($node->logfile), qr/replications wait: no background worker is free.*\n.*HINT:  Increase max_worker_processes/, '... and the log says what to do');
 is_quiet('... and the launcher does not spin');
 make_room();
-wait_for_query($node, 'postgres', "SELECT count(*) FROM t$_", '2', 30) foreach 1 .. 3;
+wait_for_query($node, 'postgres', "SELECT count(*) FROM t$_", '2') foreach 1 .. 3;
 pass('a change arrives in the end');
 is(log_count(qr/replications wait: no background worker is free/), 1, 'the log does not repeat itself');
 is(sql(q{SELECT count(*) FROM docrep.active_tasks WHERE last_error IS NOT NULL}), '0', 'the reason is forgotten');
 
 # Processes that linger, of another role, give way to those that have something to do.
-wait_for_query($node, 'postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type IN ('docrep worker', 'docrep keeper')}, '0', 30);
+wait_for_query($node, 'postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type IN ('docrep worker', 'docrep keeper')}, '0');
 conf('docrep.worker_linger = 10min');
 sql(q{CREATE ROLE ann LOGIN; GRANT EXECUTE ON FUNCTION docrep.replicate(text, text, jsonb) TO ann; GRANT CREATE ON SCHEMA public TO ann;
 	SET ROLE ann; SELECT docrep.create_table('as'), docrep.create_table('at')});
@@ -155,7 +155,7 @@ is(sql(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'docrep work
 my $begin = time;
 sql(q{GRANT CREATE ON SCHEMA public TO ann; SELECT docrep.create_table('x2'), docrep.create_table('y2')}, 'two');
 sql(q{INSERT INTO docrep.replicator(_id, doc) VALUES ('other', '{"source": "x2", "target": "y2", "continuous": true}')}, 'two');
-wait_for_query($node, 'two', 'SELECT state FROM docrep.scheduler_docs', 'running', 20);
+wait_for_query($node, 'two', 'SELECT state FROM docrep.scheduler_docs', 'running');
 cmp_ok(time - $begin, '<', 10, 'a task of another database gets room all the same');
 conf('docrep.worker_linger = 200ms');
 sql(q{DELETE FROM docrep.replicator}, 'two');
@@ -164,29 +164,29 @@ $_->close foreach $gate, @callers;
 # --- docrep.paused ---------------------------------------------------------------------
 
 # a job that is paused keeps its process, if it has one: here the keeper needs the room
-wait_for_query($node, 'postgres', q{SELECT count(*) FILTER (WHERE state = 'parked') FROM docrep.active_tasks}, '3', 30);
-wait_for_query($node, 'postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type IN ('docrep worker', 'docrep keeper')}, '0', 30);
+wait_for_query($node, 'postgres', q{SELECT count(*) FILTER (WHERE state = 'parked') FROM docrep.active_tasks}, '3');
+wait_for_query($node, 'postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type IN ('docrep worker', 'docrep keeper')}, '0');
 conf('docrep.paused = on');
 task('paused', 's', 't4');
 state_is('paused', 'pending', 'a new task is pending while docrep.paused is on');
 sql(q{INSERT INTO s(_id, doc) VALUES ('c', '{}')});
-wait_for_query($node, 'postgres', q{SELECT count(*) FROM docrep.scheduler_docs WHERE state = 'pending'}, '4', 20);
+wait_for_query($node, 'postgres', q{SELECT count(*) FROM docrep.scheduler_docs WHERE state = 'pending'}, '4');
 pass('... and so are those that have something to do');
 is(sql('SELECT count(*) FROM t4'), '0', '... and nothing is moved');
 conf('docrep.paused = off');
-wait_for_query($node, 'postgres', "SELECT count(*) FROM t$_", '3', 30) foreach 1 .. 4;
+wait_for_query($node, 'postgres', "SELECT count(*) FROM t$_", '3') foreach 1 .. 4;
 pass('they go on when it is off');
 
 # --- settings that change ------------------------------------------------------------------
 
-wait_for_query($node, 'postgres', q{SELECT count(*) FILTER (WHERE state = 'parked') FROM docrep.active_tasks}, '4', 30);
+wait_for_query($node, 'postgres', q{SELECT count(*) FILTER (WHERE state = 'parked') FROM docrep.active_tasks}, '4');
 conf('docrep.park_after = -1');
 sql(q{INSERT INTO s(_id, doc) VALUES ('d', '{}')});
-wait_for_query($node, 'postgres', "SELECT count(*) FROM t$_", '4', 30) foreach 1 .. 4;
-wait_for_query($node, 'postgres', q{SELECT count(*) > 0 FROM docrep.active_tasks WHERE state = 'idle'}, 't', 30);
+wait_for_query($node, 'postgres', "SELECT count(*) FROM t$_", '4') foreach 1 .. 4;
+wait_for_query($node, 'postgres', q{SELECT count(*) > 0 FROM docrep.active_tasks WHERE state = 'idle'}, 't');
 pass('park_after = -1: jobs keep their processes');
 conf('docrep.park_after = 100ms');
-wait_for_query($node, 'postgres', q{SELECT count(*) FILTER (WHERE state = 'parked') FROM docrep.active_tasks}, '4', 30);
+wait_for_query($node, 'postgres', q{SELECT count(*) FILTER (WHERE state = 'parked') FROM docrep.active_tasks}, '4');
 pass('... and give them up when it is changed');
 $node->stop;
 
@@ -202,23 +202,23 @@ client_min_messages = warning
 CONF
 sql(q{SELECT docrep.create_table('s'); SELECT docrep.create_table('t' || i) FROM generate_series(1, 15) i; INSERT INTO s(_id, doc) VALUES ('a', '{}')});
 sql(q{INSERT INTO docrep.replicator(_id, doc) SELECT 'c' || i, format('{"source": "s", "target": "t%s", "continuous": true}', i)::jsonb FROM generate_series(1, 13) i});
-wait_for_query($node, 'postgres', q{SELECT count(*) FROM docrep.scheduler_docs WHERE state = 'error' AND info->>'error' ~ 'max_jobs'}, '3', 20);
+wait_for_query($node, 'postgres', q{SELECT count(*) FROM docrep.scheduler_docs WHERE state = 'error' AND info->>'error' ~ 'max_jobs'}, '3');
 pass('three tasks find no slot, and say so');
-wait_for_query($node, 'postgres', q{SELECT count(*) FROM docrep.scheduler_docs WHERE state = 'running'}, '10', 20);
+wait_for_query($node, 'postgres', q{SELECT count(*) FROM docrep.scheduler_docs WHERE state = 'running'}, '10');
 
 # they have been tried several times: the next one is far away
-wait_for_query($node, 'postgres', q{SELECT bool_and(error_count >= 2) FROM docrep.scheduler_docs WHERE state = 'error'}, 't', 30);
+wait_for_query($node, 'postgres', q{SELECT bool_and(error_count >= 2) FROM docrep.scheduler_docs WHERE state = 'error'}, 't');
 is(log_count(qr/replication tasks? waits? for a free slot/), 1, 'the log says so once');
 like(slurp_file($node->logfile), qr/wait for a free slot.*\n.*HINT:  Increase docrep.max_jobs/, '... and what to do');
 sql(q{DELETE FROM docrep.replicator WHERE _id IN (SELECT doc_id FROM docrep.scheduler_docs WHERE state = 'running' LIMIT 2)});
-wait_for_query($node, 'postgres', q{SELECT count(*) FROM docrep.scheduler_docs WHERE state = 'running'}, '10', 5);
+wait_for_query($node, 'postgres', q{SELECT count(*) FROM docrep.scheduler_docs WHERE state = 'running'}, '10');
 pass('two of them run as soon as two slots are free');
 is(sql(q{SELECT count(*) FROM docrep.scheduler_docs WHERE state = 'error'}), '1', '... and the third waits');
 sql(q{DELETE FROM docrep.replicator WHERE _id IN (SELECT doc_id FROM docrep.scheduler_docs WHERE state = 'running' LIMIT 5)});
-wait_for_query($node, 'postgres', q{SELECT count(*) FROM docrep.scheduler_docs WHERE state = 'running'}, '6', 5);
+wait_for_query($node, 'postgres', q{SELECT count(*) FROM docrep.scheduler_docs WHERE state = 'running'}, '6');
 is(sql(q{SELECT count(*) FROM docrep.scheduler_docs WHERE error_count > 0}), '0', 'then it runs, and its errors are forgotten');
 sql(q{DELETE FROM docrep.replicator});
-wait_for_query($node, 'postgres', q{SELECT count(*) FROM docrep.active_tasks}, '0', 20);
+wait_for_query($node, 'postgres', q{SELECT count(*) FROM docrep.active_tasks}, '0');
 
 # --- a target that is away for long --------------------------------------------------------------
 
@@ -226,14 +226,14 @@ my $couch = DocrepCouch->new;
 $couch->create($_) foreach qw(there empty);
 task('away', 's', $couch->url('there'), '{"continuous": true, "retries_per_request": 0, "connection_timeout": 2000}');
 state_is('away', 'running', 'a task with a target that is there');
-wait_until(sub { keys %{ $couch->contents('there') } == 1 }, 20, 'the first document');
-wait_for_query($node, 'postgres', q{SELECT state FROM docrep.active_tasks}, 'parked', 20);
+wait_until(sub { keys %{ $couch->contents('there') } == 1 }, undef, 'the first document');
+wait_for_query($node, 'postgres', q{SELECT state FROM docrep.active_tasks}, 'parked');
 $couch->stop;
 sql(q{INSERT INTO s(_id, doc) VALUES ('b', '{}')});
 state_is('away', 'crashing', '... which goes away');
 task('once', $couch->url('empty'), 't13', '{"retries_per_request": 0, "connection_timeout": 2000}');
 state_is('once', 'crashing', 'a one-shot from there');
-wait_for_query($node, 'postgres', q{SELECT error_count >= 5 FROM docrep.scheduler_docs WHERE doc_id = 'away'}, 't', 60);
+wait_for_query($node, 'postgres', q{SELECT error_count >= 5 FROM docrep.scheduler_docs WHERE doc_id = 'away'}, 't');
 pass('... is tried again and again');
 my @pauses = split /,/, sql(q{SELECT string_agg(round(extract(epoch FROM at - before)::numeric, 1)::text, ',' ORDER BY at) FROM (
 	SELECT (e->>'timestamp')::timestamptz AS at, lag((e->>'timestamp')::timestamptz) OVER (ORDER BY ord DESC) AS before,
@@ -247,19 +247,19 @@ like(sql(q{SELECT info->>'error' FROM docrep.scheduler_jobs WHERE doc_id = 'away
 like(sql(q{SELECT e->>'reason' FROM docrep.scheduler_jobs, jsonb_array_elements(history) e WHERE doc_id = 'away' AND e->>'type' = 'crashed' LIMIT 1}), qr/\S/, '... of each crash');
 is(sql(q{SELECT doc->>'_replication_state' FROM docrep.replicator WHERE _id = 'away'}), 'error', '... and its row says so');
 $couch->start;
-wait_until(sub { keys %{ $couch->contents('there') } == 2 }, 20, 'the second document');
+wait_until(sub { keys %{ $couch->contents('there') } == 2 }, undef, 'the second document');
 state_is('away', 'running', 'it is back: the task has recovered');
 state_is('once', 'completed', '... and the one-shot is completed, though it had nothing to do');
-wait_for_query($node, 'postgres', q{SELECT error_count FROM docrep.scheduler_docs WHERE doc_id = 'away'}, '0', 10);
-wait_for_query($node, 'postgres', q{SELECT doc->>'_replication_state' FROM docrep.replicator WHERE _id = 'away'}, 'triggered', 10);
+wait_for_query($node, 'postgres', q{SELECT error_count FROM docrep.scheduler_docs WHERE doc_id = 'away'}, '0');
+wait_for_query($node, 'postgres', q{SELECT doc->>'_replication_state' FROM docrep.replicator WHERE _id = 'away'}, 'triggered');
 pass('... and its failures are forgotten');
 sql(q{DELETE FROM docrep.replicator});
-wait_for_query($node, 'postgres', q{SELECT count(*) FROM docrep.active_tasks}, '0', 20);
+wait_for_query($node, 'postgres', q{SELECT count(*) FROM docrep.active_tasks}, '0');
 
 # RavenDB's pacing: a cycle is a commit of the source.
 task('cycles', 's', $couch->url('there'), '{"continuous": true, "retry": "cycles"}');
 state_is('cycles', 'running', 'a task with "cycles"');
-wait_for_query($node, 'postgres', q{SELECT state FROM docrep.active_tasks}, 'parked', 20);
+wait_for_query($node, 'postgres', q{SELECT state FROM docrep.active_tasks}, 'parked');
 $couch->stop;
 
 # Commits until the task has failed so often; returns how many commits that took.
@@ -274,7 +274,7 @@ sub commits_until
 	{
 		die "still no $failures failures" if time > $end;
 		sql(q{INSERT INTO s(_id, doc) VALUES ('cycle} . ++$commits . q{', '{}')});
-		wait_until(sub { sql(q{SELECT count(*) FROM docrep.active_tasks WHERE state IN ('pending', 'starting', 'running', 'parked')}) == 0 }, 20, 'the attempt to be over');
+		wait_until(sub { sql(q{SELECT count(*) FROM docrep.active_tasks WHERE state IN ('pending', 'starting', 'running', 'parked')}) == 0 }, undef, 'the attempt to be over');
 	}
 	return $commits - $before;
 }
@@ -287,14 +287,14 @@ my $n = 0;
 while (sql(q{SELECT error_count FROM docrep.scheduler_docs}) > 0 && $n++ < 11)
 {
 	sql(q{INSERT INTO s(_id, doc) VALUES ('back} . $n . q{', '{}')});
-	wait_until(sub { sql(q{SELECT count(*) FROM docrep.active_tasks WHERE state IN ('pending', 'starting', 'running')}) == 0 }, 20, 'the attempt to be over');
+	wait_until(sub { sql(q{SELECT count(*) FROM docrep.active_tasks WHERE state IN ('pending', 'starting', 'running')}) == 0 }, undef, 'the attempt to be over');
 }
 state_is('cycles', 'running', 'the target is back: it runs at the next attempt');
-wait_for_query($node, 'postgres', q{SELECT error_count FROM docrep.scheduler_docs}, '0', 10);
-wait_until(sub { keys %{ $couch->contents('there') } == sql('SELECT count(*) FROM s') }, 20, 'everything to be there');
+wait_for_query($node, 'postgres', q{SELECT error_count FROM docrep.scheduler_docs}, '0');
+wait_until(sub { keys %{ $couch->contents('there') } == sql('SELECT count(*) FROM s') }, undef, 'everything to be there');
 pass('... and brings everything');
 sql(q{DELETE FROM docrep.replicator});
-wait_for_query($node, 'postgres', q{SELECT count(*) FROM docrep.active_tasks}, '0', 20);
+wait_for_query($node, 'postgres', q{SELECT count(*) FROM docrep.active_tasks}, '0');
 
 # --- memory --------------------------------------------------------------------------------------------
 
@@ -317,9 +317,9 @@ sub wake
 	my ($times) = @_;
 	my $before = sql(q{SELECT docs_read FROM docrep.active_tasks});
 	$feeder->send("CALL wake($times)");
-	$feeder->receive(1800);
+	$feeder->receive(7200);
 	is($feeder->{sqlstate}, '00000', "$times commits");
-	wait_for_query($node, 'postgres', q{SELECT (SELECT _rev FROM s WHERE _id = 'a') = (SELECT _rev FROM t14 WHERE _id = 'a')}, 't', 30);
+	wait_for_query($node, 'postgres', q{SELECT (SELECT _rev FROM s WHERE _id = 'a') = (SELECT _rev FROM t14 WHERE _id = 'a')}, 't');
 	note('wake-ups with something to do: ' . (sql(q{SELECT docs_read FROM docrep.active_tasks}) - $before));
 	return map { memory(pid_of($_)) } qw(launcher worker);
 }
