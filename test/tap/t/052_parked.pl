@@ -66,7 +66,7 @@ all_parked('one', 40);
 
 run_sql('one', q{INSERT INTO s7(_id, doc) VALUES ('y', '{"a": 2}')});
 wait_for_query($node, 'one', 'SELECT count(*) FROM t7', '2');
-is(run_sql('one', q{SELECT docs_written FROM docrep.active_tasks WHERE source = 's7'}), '2', 'counts go on from run to run');
+ok(wait_for_query($node, 'one', q{SELECT docs_written FROM docrep.active_tasks WHERE source = 's7'}, '2'), 'counts go on from run to run');
 
 # ---------- the launcher comes and goes ----------
 
@@ -92,7 +92,7 @@ start('three', 's', 't');
 all_parked('three', 1);
 my $begin = time;
 $node->safe_psql('postgres', 'DROP DATABASE three');
-cmp_ok(time - $begin, '<', 5, 'a parked job does not hold up DROP DATABASE');
+cmp_ok(time - $begin, '<', 25, 'a parked job does not hold up DROP DATABASE');
 
 # ---------- the moment of parking ----------
 
@@ -122,11 +122,21 @@ foreach my $writer (@writers)
 	$writer->receive($seconds + 180);
 	is($writer->{sqlstate}, '00000', 'a writer is done');
 }
-wait_for_query($node, 'one', 'SELECT (SELECT count(*) FROM s10) = (SELECT count(*) FROM t10)', 't');
+my $same = 'SELECT (SELECT count(*) FROM s10) = (SELECT count(*) FROM t10)';
+my $history = q{SELECT jsonb_array_length(docrep.get_local('t10', split_part(a.replication_id, '+', 1))->'history')
+	FROM docrep.active_tasks a WHERE a.source = 's10'};
+wait_for_query($node, 'one', $same, 't');
+
+# a slow machine has not come so far yet
+foreach my $n (1 .. 30)
+{
+	last if run_sql('one', $history) > 20;
+	run_sql('one', "INSERT INTO s10(_id, doc) VALUES ('more$n', '{}')");
+	wait_for_query($node, 'one', $same, 't');
+	wait_for_query($node, 'one', q{SELECT state FROM docrep.active_tasks WHERE source = 's10'}, 'parked');
+}
 is_same_contents(contents($node, 'one', 's10'), contents($node, 'one', 't10'), 'nothing was missed');
-my $sessions = run_sql('one', q{SELECT jsonb_array_length(docrep.get_local('t10', split_part(a.replication_id, '+', 1))->'history')
-	FROM docrep.active_tasks a WHERE a.source = 's10'});
-cmp_ok($sessions, '>', 20, 'and it was parked again and again');
+cmp_ok(run_sql('one', $history), '>', 20, 'and it was parked again and again');
 
 # ---------- more jobs than processes ----------
 
@@ -150,7 +160,8 @@ foreach my $round (1 .. 5)
 	wait_until(sub { run_sql('two', 'SELECT least(' . join(', ', map { "(SELECT count(*) FROM b$_)" } 1 .. 12) . ')') > $least },
 		60, "all 12 to move on, round $round");
 	$least = run_sql('two', 'SELECT count(*) FROM busy');
-	cmp_ok(run_sql('two', $workers), '<=', 4, "round $round: all 12 jobs have moved on, in at most 4 processes");
+	# one that has left its place to another may not have ended yet
+	ok(wait_for_query($node, 'two', "SELECT ($workers) <= 4"), "round $round: all 12 jobs have moved on, in at most 4 processes");
 }
 
 # Processes belong to roles, and make room for others.

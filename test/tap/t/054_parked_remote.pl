@@ -26,7 +26,7 @@ $far->append_conf('pg_hba.conf', '');
 	print $file "host all bob 127.0.0.1/32 scram-sha-256\n$old";
 	close $file;
 }
-$far->reload;
+reload_conf($far);
 $far->safe_psql('two', qq{
 	SET password_encryption = 'scram-sha-256';
 	CREATE ROLE bob LOGIN PASSWORD '$secret';
@@ -97,11 +97,12 @@ wait_for_query($near, 'one', $workers, '0');
 pass('no process is left');
 like($near->safe_psql('one', $watcher), qr/^\d+$/, '... but one that waits for all');
 wait_for_query($far, 'two', q{SELECT count(*) FROM pg_stat_activity WHERE usename = 'bob'}, '1');
-is($far->safe_psql('two', $waits), '1', 'over one connection');
-is( $far->safe_psql('two', q{SELECT count(*) FROM pg_stat_activity WHERE usename = 'bob'
-	AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)}), '0', '... which holds no snapshot');
-is( $far->safe_psql('two', q{SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
-	WHERE a.usename = 'bob' AND locktype = 'relation'}), '0', '... and no lock');
+ok(wait_for_query($far, 'two', $waits, '1'), 'over one connection');
+# but for a moment, when more tables are named to it
+ok( wait_for_query($far, 'two', q{SELECT count(*) FROM pg_stat_activity WHERE usename = 'bob'
+	AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)}, '0'), '... which holds no snapshot');
+ok( wait_for_query($far, 'two', q{SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+	WHERE a.usename = 'bob' AND locktype = 'relation'}, '0'), '... and no lock');
 
 my $since = $near->safe_psql('one', 'SELECT clock_timestamp()');
 arrives(17, 'a write wakes a job and arrives');
@@ -122,25 +123,24 @@ all_parked($n);
 is($near->safe_psql('one', 'SELECT max(error_count) FROM docrep.active_tasks'), '0',
 	'... which was no failure of any job') if $took < 3;
 
-# Waits until so many jobs have failed, with a message that matches.
+# Waits until so many jobs have failed, with a message that matches (as in SQL).
 sub failed
 {
 	my ($count, $pattern, $name) = @_;
-	wait_for_query($near, 'one', "SELECT count(*) >= $count FROM docrep.active_tasks WHERE error_count > 0", 't');
-	my $error = $near->safe_psql('one', q{SELECT last_error FROM docrep.active_tasks WHERE error_count > 0 LIMIT 1});
-	like($error, $pattern, $name);
-	unlike($error, qr/Very/, '... without the password');
+	wait_for_query($near, 'one', "SELECT count(*) >= $count FROM docrep.active_tasks WHERE error_count > 0 AND last_error ~ '$pattern'", 't');
+	pass($name);
+	is($near->safe_psql('one', q{SELECT count(*) FROM docrep.active_tasks WHERE last_error ~ 'Very'}), '0', '... without the password');
 	return;
 }
 
 $far->stop('immediate');
-failed($n, qr/could not connect to postgresql/, 'the source is away: every job knows');
+failed($n, 'could not connect to postgresql', 'the source is away: every job knows');
 $far->start;
 all_parked($n);
 arrives(3, 'back again');
 
 $proxy->stall_now;
-failed($n, qr/./, 'the network is dead: every job knows');
+failed($n, '.', 'the network is dead: every job knows');
 $proxy->flow;
 all_parked($n);
 arrives(4, 'alive again');
@@ -149,7 +149,7 @@ arrives(4, 'alive again');
 
 $far->safe_psql('two', q{SET password_encryption = 'scram-sha-256'; ALTER ROLE bob PASSWORD 'other'});
 $far->safe_psql('two', q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'bob'});
-failed($n, qr/could not connect to postgresql/, 'another password');
+failed($n, 'could not connect to postgresql', 'another password');
 $far->safe_psql('two', qq{SET password_encryption = 'scram-sha-256'; ALTER ROLE bob PASSWORD '$secret'});
 all_parked($n);
 arrives(5, 'the right password again');
@@ -157,7 +157,7 @@ all_parked($n);
 
 $far->safe_psql('two', 'REVOKE SELECT ON s6 FROM bob');
 $far->safe_psql('two', q{INSERT INTO s6(_id, doc) VALUES ('secret', '{}')});
-failed(1, qr/permission denied|failed at/, 'a privilege is revoked: the job knows at the next change');
+failed(1, 'permission denied|failed at', 'a privilege is revoked: the job knows at the next change');
 is(parked(), $n - 1, '... and only this one');
 $far->safe_psql('two', 'GRANT SELECT ON s6 TO bob');
 arrives(6, 'granted again');
@@ -175,8 +175,10 @@ $far->safe_psql('two', q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity 
 wait_until(sub { log_has($near, qr/cannot wait for all sources: a server has too few connections.*\n.*\n.*HINT:  Look at max_connections/) }, undef,
 	'a line in the log');
 pass('a source without connections: the log says so, with a hint');
-wait_for_query($near, 'one', q{SELECT count(*) > 2 FROM docrep.active_tasks WHERE error_count > 0}, 't');
-cmp_ok(parked(), '>', $n / 2, '... and jobs are tried one after the other, not all at once');
+my $failed_and_parked = q{SELECT count(*) FILTER (WHERE error_count > 0), count(*) FILTER (WHERE pid IS NULL AND state IN ('parked', 'running'))
+	FROM docrep.active_tasks};
+my ($failing, $still) = @{ wait_until(sub { my @counts = split /\|/, $near->safe_psql('one', $failed_and_parked); $counts[0] > 2 && \@counts }) };
+cmp_ok($still, '>', $n / 2, "... and jobs are tried one after the other, not all at once ($failing so far)");
 $far->safe_psql('two', q{ALTER ROLE bob CONNECTION LIMIT -1});
 arrives(59, 'none is forgotten');
 all_parked($n - 1);
@@ -242,9 +244,10 @@ $couch->clear_log;
 $couch->fault(match => 'GET /db4/_changes.*limit=1&', times => 0, body => '{"results":[{"seq":1}],"last_seq":"x"}', type => 'application/json');
 $near->safe_psql('one', $_) foreach "SELECT pg_terminate_backend(pid) FROM ($watcher) w";
 wait_until(sub { $couch->hits >= 3 }, undef, 'polls that bring news at once');
-my $hits = $couch->hits;
+my ($hits, $from) = ($couch->hits, time);
 sleep 3;
-cmp_ok($couch->hits - $hits, '<', 40, 'news at once every time makes no busy loop');
+my $more = $couch->hits - $hits;
+cmp_ok($more / (time - $from), '<', 13, 'news at once every time makes no busy loop');
 $couch->heal;
 all_parked($m, $couches);
 
@@ -260,8 +263,9 @@ unlike(slurp_file($near->logfile), qr/Very|very-secret/, 'no password in the log
 unlike(slurp_file($far->logfile), qr/Very(?!%Secret#Word'$)/m, '... nor there');
 
 $pid = $near->safe_psql('one', $watcher);
+my $logged = -s $near->logfile;
 kill 'KILL', $pid;
-wait_for_query($near, 'one', "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'docrep launcher'", '1');
+wait_until(sub { log_has($near, qr/terminated by signal 9.*database system is ready to accept/s, $logged) }, undef, 'the server to restart');
 $near->safe_psql('one', join '', "SET SESSION AUTHORIZATION alice;\n", map { start(source($_) =~ s/127\.0\.0\.1/localhost/r, "t$_") } 10 .. 12);
 all_parked(3, q{target LIKE 't1_'});
 arrives(11, 'after a crash of the watcher, and so of the server, jobs are parked as before');
