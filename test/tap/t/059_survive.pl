@@ -179,11 +179,22 @@ right_jobs('at the start');
 
 # --- crashes, in the middle of batches ---------------------------------------------
 
-sub pid_of
+# Kills the newest process of a type; one that has just ended is none.
+sub kill_one
 {
 	my ($type) = @_;
-	return wait_until(sub { sql(qq{SELECT pid FROM pg_stat_activity WHERE backend_type = 'docrep $type' ORDER BY backend_start DESC LIMIT 1}, 'postgres') },
-		30, "a $type");
+	return wait_until(
+		sub {
+			my $pid = sql(qq{SELECT pid FROM pg_stat_activity WHERE backend_type = 'docrep $type' ORDER BY backend_start DESC LIMIT 1}, 'postgres');
+			my $file;
+			open $file, '<', "/proc/$pid/cmdline" if $pid ne '';
+			return 1 if $file && (readline($file) // '') =~ /docrep $type/ && kill 'KILL', $pid;
+
+			# these come when a task has changed
+			sql(q{INSERT INTO docrep.replicator(_id, doc) VALUES ('extra', '{"source": "s", "target": "c7", "continuous": true}');
+				DELETE FROM docrep.replicator WHERE _id = 'extra'}) if $type eq 'keeper';
+			return 0;
+		}, undef, "a $type");
 }
 
 foreach my $what ('immediate shutdown', qw(worker launcher keeper watcher), 'fast shutdown')
@@ -210,11 +221,8 @@ foreach my $what ('immediate shutdown', qw(worker launcher keeper watcher), 'fas
 	}
 	else
 	{
-		sql(q{INSERT INTO docrep.replicator(_id, doc) VALUES ('extra', '{"source": "s", "target": "c7", "continuous": true}');
-			DELETE FROM docrep.replicator WHERE _id = 'extra'}) if $what eq 'keeper';
-		my $pid = pid_of($what);
 		my $log = -s $node->logfile;
-		kill 'KILL', $pid;
+		kill_one($what);
 		wait_until(sub { log_has($node, qr/terminated by signal 9.*database system is ready to accept/s, $log) }, undef, 'the server to restart');
 	}
 	$writer->close;
