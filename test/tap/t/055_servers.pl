@@ -209,7 +209,7 @@ foreach my $processes (1, 23)
 	# answers come when all calls are there that come without one
 	my $fault = $other->fault(match => "^PUT /pushed$processes/_design", times => 0, delay => 3600);
 	$pusher->send(qq{SELECT docrep.replicate('many', 'cloud:pushed$processes', '{"create_target": true, "http_connections": 24, "worker_processes": $processes,
-		"request_timeout": 600000, "retries_per_request": 5}')->'docs_written'});
+		"connection_timeout": 600000, "request_timeout": 600000, "retries_per_request": 5}')->'docs_written'});
 	wait_until(sub { $other->hits($fault) == $processes + 1 }, undef, 'calls without an answer');
 	if ($processes == 1)
 	{

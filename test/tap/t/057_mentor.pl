@@ -101,7 +101,16 @@ sub worker_of
 sub freeze
 {
 	my ($name, $task) = @_;
-	return wait_until(sub { kill 'STOP', $frozen = worker_of($name, $task) }, undef, "a process of $name to freeze");
+	return wait_until(
+		sub {
+			my $pid = worker_of($name, $task);
+			kill 'STOP', $frozen = $pid or return 0;
+			# elsewhere than in a wait for others it may hold a lock that the server needs
+			return 1 if $server{$name}->safe_psql('one', "SELECT wait_event_type IN ('Extension', 'Client') FROM pg_stat_activity WHERE pid = $pid") eq 't';
+			kill 'CONT', $pid;
+			$frozen = undef;
+			return 0;
+		}, undef, "a process of $name to freeze");
 }
 
 # --- the stand-by alone, then the preferred server ---
