@@ -175,6 +175,8 @@ quickly('BEGIN; DROP EXTENSION docrep CASCADE; SAVEPOINT a; ROLLBACK', '... with
 goes_on('s', 'v', '... likewise');
 my $slow = DocrepSession->new($node, 'app');
 $slow->must('BEGIN; DROP EXTENSION docrep CASCADE');
+# parked tasks would not come before there is something for them
+sql(q{INSERT INTO far(_id, doc) VALUES ('wake', '{}')}, 'other');
 wait_for_query($node, 'postgres', q{SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type LIKE 'docrep %' AND datname = 'app' AND wait_event_type = 'Lock'},
 	't');
 pass('a DROP EXTENSION that takes its time: they wait for it');
