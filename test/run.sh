@@ -201,6 +201,16 @@ run_regress() { # run_regress KIND PROGRAM INPUTDIR NAME...
 	fi
 }
 
+# Is this the data of a server of another test program, whose name goes on where that one ends?
+is_of_longer_name() { # is_of_longer_name DIRECTORY NAME
+	local other
+	for other in test/*/t/"$2"_*.pl; do
+		other=$(basename "$other" .pl)
+		case $(basename "$1") in "t_${other}_"*) return 0 ;; esac
+	done
+	return 1
+}
+
 # One test program; its result goes to a file, for several run at a time.
 run_tap_program() { # run_tap_program FILE NAME
 	local log=$TESTDIR/$2.out start=$SECONDS status seconds
@@ -215,6 +225,8 @@ run_tap_program() { # run_tap_program FILE NAME
 	else
 		echo "FAILED $([ $status != 124 ] || echo 'given up after ')$seconds"
 		for status in "$TESTDATADIR/t_$2"_*; do
+			# not those of a program beside us whose name begins with ours
+			is_of_longer_name "$status" "$2" && continue
 			[ -d "$status" ] && docrep_stop_servers "$status"
 		done
 	fi >"$TESTDIR/$2.result"

@@ -133,7 +133,8 @@ rotate(void)
 	n = docrep_pool_running(rotation);
 	n = docrep_rotation_choose(rotation, n, docrep_jobs->queued, docrep_max_churn, interval, now);
 	for (int i = 0; i < n; i++)
-		docrep_job_stop_locked(&docrep_job_slots[rotation[i].index], JOB_STOP_TURN, interval / 1000);
+		docrep_job_stop_locked(&docrep_job_slots[rotation[i].index], JOB_STOP_TURN,
+							   Max(interval / 1000, JOB_GRACE_TURN));
 	LWLockRelease(JOBS_LOCK);
 	return docrep_scheduler_interval;
 }

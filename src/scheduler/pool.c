@@ -156,7 +156,10 @@ docrep_pool_running(RotationJob *jobs)
 			continue;
 		jobs[n].index = docrep_slot_index(job);
 		jobs[n].continuous = job->continuous;
-		jobs[n].running_since = job->process_asked;
+		/* a turn begins with the run: on a slow machine it would be over before that */
+		jobs[n].running_since = job->state == JOB_STARTING ?
+			job->process_asked + JOB_START_TIME * INT64CONST(1000) :
+			Max(job->process_asked, job->pacing.opened);
 		n++;
 	}
 	return n;

@@ -27,6 +27,7 @@ our @EXPORT = qw(
   wait_for_query
   sqlstate
   log_has
+  reload_conf
   is_soak
 );
 
@@ -170,6 +171,17 @@ sub log_has
 	my $log = slurp_file($node->logfile);
 
 	return substr($log, $offset // 0) =~ $pattern;
+}
+
+# Makes a server read its configuration files; whoever connects after this finds it so
+# (pg_ctl only sends a signal, which takes effect when the postmaster gets to it).
+sub reload_conf
+{
+	my ($node) = @_;
+	my $before = $node->safe_psql('postgres', 'SELECT pg_conf_load_time()');
+
+	$node->reload;
+	return wait_for_query($node, 'postgres', "SELECT pg_conf_load_time() > '$before'");
 }
 
 # A string as an SQL literal.

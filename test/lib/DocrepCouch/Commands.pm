@@ -187,8 +187,14 @@ sub do_stop
 {
 	my ($self, $seconds) = @_;
 	$self->do_restart;
-	close $self->{listener} if $self->{listener};
-	$self->{listener} = undef;
+	if ($self->{listener})
+	{
+		# its port stays ours, or another might have it when we come back
+		close $self->{listener};
+		$self->{listener} = undef;
+		$self->{reserved} = IO::Socket::INET->new(LocalAddr => $self->{address}, LocalPort => $self->{port}, Proto => 'tcp', ReuseAddr => 1)
+		  or die "cannot keep the port: $!\n";
+	}
 	push @{ $self->{timers} }, { due => time + $seconds, command => ['start'] } if $seconds;
 	return 1;
 }
@@ -196,8 +202,9 @@ sub do_stop
 sub do_start
 {
 	my ($self) = @_;
-	$self->{listener} //= IO::Socket::INET->new(Listen => 100, LocalAddr => $self->{address}, LocalPort => $self->{port}, Proto => 'tcp', ReuseAddr => 1)
-	  or die "cannot listen: $!\n";
+	return 1 if $self->{listener};
+	listen $self->{reserved}, 100 or die "cannot listen: $!\n";
+	$self->{listener} = delete $self->{reserved};
 	return 1;
 }
 

@@ -18,7 +18,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-my $seconds = 60;
+my $seconds = 55;
 
 my $node = new_node('stress', conf => <<'CONF');
 deadlock_timeout = 50ms
@@ -58,8 +58,8 @@ CREATE VIEW state AS
 	UNION ALL SELECT _id, _rev::text, _seq, true FROM dead;
 
 CREATE TABLE unrelated (n int);
-CREATE TABLE control (stop boolean);
-INSERT INTO control VALUES (false);
+CREATE TABLE control (stop boolean, stop_writing boolean);
+INSERT INTO control VALUES (false, false);
 CREATE TABLE log (id text, rev text, seq bigint, deleted boolean, xid xid8 DEFAULT pg_current_xact_id());
 CREATE TABLE seen (reader int, n bigserial, since bigint, seq bigint, id text, rev text, deleted boolean);
 CREATE TABLE polls (reader int, n bigserial, since bigint, last_seq bigint, after pg_snapshot);
@@ -117,13 +117,12 @@ BEGIN
 END $$;
 
 -- transactions of up to six of them, parts of which are rolled back
-CREATE PROCEDURE writer(w int, seconds float) LANGUAGE plpgsql AS $$
+CREATE PROCEDURE writer(w int) LANGUAGE plpgsql AS $$
 DECLARE
-	until timestamptz := clock_timestamp() + seconds * interval '1 second';
 	refused int := 0;
 	committed int := 0;
 BEGIN
-	WHILE clock_timestamp() < until LOOP
+	WHILE NOT (SELECT c.stop_writing FROM control c) LOOP
 		FOR i IN 1 .. 1 + (random() * 5)::int LOOP
 			BEGIN
 				CALL act(w);
@@ -198,7 +197,7 @@ SQL
 # uncommitted documents of another table.
 my $stranger = start_psql('stranger', 'repeatable read', 'BEGIN',
 	'INSERT INTO unrelated VALUES (1)', q{INSERT INTO other_docs VALUES ('x', '{}')},
-	'SELECT pg_sleep(600)');
+	'SELECT pg_sleep(7200)');
 wait_for_query($node, 'postgres',
 	q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'stranger' AND query ~ 'pg_sleep'}, '1');
 
@@ -210,24 +209,26 @@ my @reading = map { start_psql("reader$_", $readers{$_}[0], "CALL reader($_, $re
   sort keys %readers;
 my $start = time;
 my @isolation = (('read committed') x 6, 'repeatable read', 'serializable');
-my @writing = map { start_psql("writer$_", $isolation[$_ - 1], "CALL writer($_, $seconds)") }
+my @writing = map { start_psql("writer$_", $isolation[$_ - 1], "CALL writer($_)") }
   1 .. @isolation;
 
-# Meanwhile some who write are terminated in the middle of it.
+# Meanwhile some who write are terminated in the middle of it.  On a slow machine
+# it takes longer until enough has happened.
 my $terminated = 0;
 my $last = 0;
 my $slowest;
-while (time < $start + $seconds - 5)
+while (time < $start + $seconds || $terminated <= 5 || query('SELECT count(*) FROM log') <= 5000)
 {
-	my $victim = start_psql('victim', 'read committed', 'BEGIN',
+	my $name = "victim$terminated";
+	my $victim = start_psql($name, 'read committed', 'BEGIN',
 		qq{INSERT INTO docs SELECT 'victim$terminated-' || i, '{}' FROM generate_series(1, 20) i},
-		'SELECT pg_sleep(600)');
+		'SELECT pg_sleep(7200)');
 	wait_for_query($node, 'postgres',
-		q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'victim' AND query ~ 'pg_sleep'}, '1');
+		qq{SELECT count(*) FROM pg_stat_activity WHERE application_name = '$name' AND query ~ 'pg_sleep'}, '1');
 	# others write past it
 	my $taken = query('SELECT max(_seq) FROM docs');
 	wait_for_query($node, 'postgres', "SELECT max(_seq) > $taken + 200 FROM docs");
-	query(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'victim'});
+	query(qq{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '$name'});
 	IPC::Run::finish($victim->{handle});
 	$terminated++;
 
@@ -236,11 +237,12 @@ while (time < $start + $seconds - 5)
 		$slowest = query(q{SELECT min(m) FROM (SELECT max(last_seq) AS m FROM polls GROUP BY reader HAVING max(last_seq) > 0) p
 			HAVING count(*) = 3});
 		return $slowest ne '' && $slowest > $last;
-	}, 30, 'all readers to move on');
+	}, undef, 'all readers to move on');
 	$last = $slowest;
 }
 ok($terminated > 5, "$terminated writers were terminated");
 
+query('UPDATE control SET stop_writing = true');
 foreach my $writer (@writing)
 {
 	ok(IPC::Run::finish($writer->{handle}), "$writer->{name} has finished");

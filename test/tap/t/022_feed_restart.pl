@@ -36,7 +36,14 @@ foreach my $round (1 .. 4)
 	# taken by a transaction that is rolled back.
 	my $walwriter = $node->safe_psql('postgres',
 		q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'});
-	kill 'STOP', $walwriter;
+	wait_until(
+		sub {
+			kill 'STOP', $walwriter;
+			# elsewhere it may hold a lock that others need
+			return 1 if $node->safe_psql('postgres', "SELECT wait_event FROM pg_stat_activity WHERE pid = $walwriter") eq 'WalWriterMain';
+			kill 'CONT', $walwriter;
+			return 0;
+		}, undef, 'the walwriter to rest');
 	$node->safe_psql('postgres', <<SQL);
 INSERT INTO docs SELECT 'r$round-' || i, '{}' FROM generate_series(1, 200) i;
 DELETE FROM docs WHERE _id IN ('r$round-7', 'r$round-8');

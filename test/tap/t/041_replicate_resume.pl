@@ -17,15 +17,21 @@ $near->safe_psql('one', qq{
 	SELECT docrep.create_table('src');
 	INSERT INTO src(_id, doc) SELECT 'doc' || i, jsonb_build_object('n', i) FROM generate_series(1, $total) i});
 
-# Makes a target whose every batch takes a while, so that a run can be cut off in
-# the middle of it.
+# Makes a target that takes in half of what there is and then stops, until there is
+# a row in its companion "go": so a run can be cut off in the middle of it.
 sub slow_target
 {
 	my ($node, $db, $table) = @_;
 	$node->safe_psql($db, qq{
 		SELECT docrep.create_table('$table');
-		CREATE FUNCTION slow_$table() RETURNS trigger LANGUAGE plpgsql AS
-			'BEGIN PERFORM pg_sleep(0.2); RETURN NULL; END';
+		CREATE TABLE public.go_$table(n int);
+		CREATE FUNCTION slow_$table() RETURNS trigger LANGUAGE plpgsql AS \$\$
+		BEGIN
+			WHILE (SELECT count(*) FROM public.$table) > $total / 2 AND NOT EXISTS (SELECT FROM public.go_$table) LOOP
+				PERFORM pg_sleep(0.02);
+			END LOOP;
+			RETURN NULL;
+		END \$\$;
 		CREATE TRIGGER slow AFTER INSERT ON $table EXECUTE FUNCTION slow_$table()});
 }
 
@@ -49,6 +55,7 @@ sub cut_off
 	wait_for_query($near, 'one', 'SELECT count(*) FROM docrep.active_tasks', 0);
 
 	# what the other side was writing is finished there, or not
+	$node->safe_psql($db, "INSERT INTO public.go_$table VALUES (1)");
 	wait_for_query($node, $db, q{SELECT count(*) FROM pg_stat_activity
 		WHERE datname = current_database() AND pid <> pg_backend_pid() AND state <> 'idle'}, 0);
 	$node->safe_psql($db, "DROP TRIGGER slow ON $table");

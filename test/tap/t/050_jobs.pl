@@ -70,29 +70,38 @@ sub tables
 sub arrives
 {
 	my ($node, $db, $table, $id) = @_;
-	return wait_for_query($node, $db, "SELECT count(*) FROM $table WHERE _id = '$id'", '1', 30);
+	return wait_for_query($node, $db, "SELECT count(*) FROM $table WHERE _id = '$id'", '1');
 }
 
 sub job_is
 {
 	my ($db, $what, $expected) = @_;
 	return wait_for_query($here, $db, "SELECT coalesce(string_agg(($what)::text, ','), 'none') FROM docrep.active_tasks",
-		$expected, 30);
+		$expected);
 }
 
-sub workers
+# Waits until so many processes are there: one that has left its job, or failed, ends a moment later.
+sub workers_are
 {
-	my ($db) = @_;
-	return $here->safe_psql('postgres',
-		"SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'docrep worker' AND datname = '$db'");
+	my ($db, $expected) = @_;
+	return wait_for_query($here, 'postgres',
+		"SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'docrep worker' AND datname = '$db'", $expected);
 }
+
+# Less than any time-out that would end a wait for a peer, and more than a machine stands still.
+my $soon = 25;
 
 # Stops the process at the far side that serves our replication: the peer hangs.
 sub hang_far_side
 {
-	my $pid = $there->safe_psql('postgres',
-		"SELECT pid FROM pg_stat_activity WHERE datname = 'far' AND pid <> pg_backend_pid()");
-	like($pid, qr/^\d+$/, 'one session serves the replication at the far side');
+	my $pid;
+	wait_until(
+		sub {
+			$pid = $there->safe_psql('postgres',
+				"SELECT pid FROM pg_stat_activity WHERE datname = 'far' AND backend_type = 'client backend'");
+			return $pid =~ /^\d+$/;
+		}, undef, 'one session at the far side');
+	pass('one session serves the replication at the far side');
 	kill 'STOP', $pid;
 	return $pid;
 }
@@ -129,7 +138,7 @@ is($here->safe_psql('one', q{SELECT replication_id, source, continuous, docs_wri
 	"$id|a|t|1001|0", '... and is listed with its figures');
 is($here->safe_psql('one', replicate('a', $far_url, $continuous) . "->>'_local_id'"),
 	$id, 'asking again returns the same job');
-is(workers('one'), '1', '... and starts no second one');
+ok(workers_are('one', '1'), '... and starts no second one');
 
 my $pid = $here->safe_psql('one', 'SELECT pid FROM docrep.active_tasks');
 $here->safe_psql('one', "SELECT pg_terminate_backend($pid)");
@@ -154,12 +163,12 @@ is($here->safe_psql('one', 'SELECT count(*) FROM docrep.active_tasks'), '1', '..
 
 # --- DDL that wants the database or the extension ----------------------------
 
-ok(seconds(sub { $here->safe_psql('one', 'BEGIN; DROP EXTENSION docrep CASCADE; ROLLBACK') }) < 3,
+ok(seconds(sub { $here->safe_psql('one', 'BEGIN; DROP EXTENSION docrep CASCADE; ROLLBACK') }) < $soon,
 	'DROP EXTENSION does not wait for workers');
 ok(job_is('one', 'state', 'idle'), '... and when it is rolled back the job goes on');
-ok(seconds(sub { $here->safe_psql('postgres', 'CREATE DATABASE copy TEMPLATE one') }) < 4,
+ok(seconds(sub { $here->safe_psql('postgres', 'CREATE DATABASE copy TEMPLATE one') }) < $soon,
 	'a database with jobs can be a template');
-ok(seconds(sub { $here->safe_psql('postgres', 'ALTER DATABASE one RENAME TO uno') }) < 3, '... be renamed');
+ok(seconds(sub { $here->safe_psql('postgres', 'ALTER DATABASE one RENAME TO uno') }) < $soon, '... be renamed');
 $here->safe_psql('postgres', 'ALTER DATABASE uno RENAME TO one');
 $here->safe_psql('one', q{INSERT INTO a(_id, doc) VALUES ('n4', '{}')});
 ok(arrives($there, 'far', 'far', 'n4'), '... and the job goes on');
@@ -172,17 +181,17 @@ my $took = seconds(
 			  . replicate($mute_url, 't'));
 	});
 is($state, '57014', 'statement_timeout ends a one-shot that waits for a mute peer');
-ok($took < 6, '... in time');
+ok($took < $soon, '... in time');
 ok(job_is('two', 'state', 'none'), '... and its job');
 
 my $caller = background($here, 'two', replicate($mute_url, 't'));
 ok(job_is('two', 'state', 'starting'), 'another waits for it');
 $took = seconds(sub { $here->safe_psql('two', replicate($mute_url, 't', '{"cancel": true}')) });
-ok($took < 6, 'it is cancelled from elsewhere in time');
+ok($took < $soon, 'it is cancelled from elsewhere in time');
 ($state, $message) = $caller->();
 is($state, 'DR500', '... which its caller is told');
 like($message, qr/shutdown/, '... in CouchDB\'s word');
-is(workers('two'), '0', '... and no process is left');
+ok(workers_are('two', '0'), '... and no process is left');
 
 $caller = background($here, 'two', replicate($mute_url, 't'));
 ok(job_is('two', 'state', 'starting'), 'a third');
@@ -193,26 +202,26 @@ is(($caller->())[0], '57P01', 'its caller is terminated');
 ok(job_is('two', 'state', 'none'), '... and the job ends with it');
 
 $caller = background($here, 'two', replicate($mute_url, 't'));
-ok(job_is('two', 'state', 'starting'), 'a fourth');
+ok(job_is('two', "state = 'starting' AND pid IS NOT NULL", 'true'), 'a fourth');
 $here->safe_psql('two', 'SELECT pg_terminate_backend(pid) FROM docrep.active_tasks');
 is(($caller->())[0], '57P01', 'its worker is terminated, and the caller is told');
 
 my $stopped = hang_far_side();
 $here->safe_psql('one', q{INSERT INTO a(_id, doc) VALUES ('n5', '{}')});
 $took = seconds(sub { $here->safe_psql('postgres', 'DROP DATABASE one') });
-ok($took < 6, "DROP DATABASE with a job whose peer hangs ($took s)");
+ok($took < $soon, "DROP DATABASE with a job whose peer hangs ($took s)");
 kill 'CONT', $stopped;
 
 $here->safe_psql('postgres', 'ALTER DATABASE copy RENAME TO one');
 $here->safe_psql('one', "SELECT docrep.reset_identity('a')");
 $here->safe_psql('one', replicate('a', $far_url, $continuous));
 wait_for_query($there, 'postgres',
-	"SELECT count(*) FROM pg_stat_activity WHERE datname = 'far' AND backend_type = 'client backend'", '1', 30);
+	"SELECT count(*) FROM pg_stat_activity WHERE datname = 'far' AND backend_type = 'client backend'", '1');
 $stopped = hang_far_side();
 $here->safe_psql('one', q{INSERT INTO a(_id, doc) VALUES ('n6', '{}')});
 $took = seconds(sub { $here->safe_psql('one', replicate('a', $far_url, $cancel)) });
-ok($took < 6, "cancel of a job whose peer hangs ($took s)");
-is(workers('one'), '0', '... and its process is gone');
+ok($took < $soon, "cancel of a job whose peer hangs ($took s)");
+ok(workers_are('one', '0'), '... and its process is gone');
 kill 'CONT', $stopped;
 
 # --- locks -------------------------------------------------------------------
@@ -223,7 +232,7 @@ $took = seconds(
 			'BEGIN; LOCK TABLE locked IN SHARE MODE; ' . replicate('a', 'locked'));
 	});
 is($state, '40P01', 'a worker that waits for its caller\'s lock is a deadlock');
-ok($took < 10, '... and no hang');
+ok($took < 60, '... and no hang');
 ok(job_is('one', 'state', 'none'), '... and the job ends');
 
 # --- pause -------------------------------------------------------------------
@@ -233,7 +242,7 @@ ok(job_is('one', 'state', 'idle'), 'a local continuous job');
 $here->append_conf('postgresql.conf', 'docrep.paused = on');
 $here->reload;
 wait_for_query($here, 'one',
-	q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'docrep worker' AND query ~ 'paused'}, '1', 10);
+	q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'docrep worker' AND query ~ 'paused'}, '1');
 $here->safe_psql('one', q{INSERT INTO a(_id, doc) VALUES ('n7', '{}')});
 ($state, $message) = sqlstate($here, 'one', replicate('a', 'b'));
 is($state, '55000', 'new ones are refused while docrep.paused is on');
@@ -295,20 +304,20 @@ ok(job_is('one', 'source', 'a'), 'the job of a dropped role ends');
 sub no_worker_is_left
 {
 	wait_for_query($here, 'postgres',
-		"SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'docrep worker'", '0', 20);
+		"SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'docrep worker'", '0');
 	return pass('... and its worker is gone');
 }
 
 $took = seconds(sub { $here->safe_psql('one', q{DO $$ BEGIN DROP EXTENSION docrep CASCADE; END $$}) });
-ok($took < 6, "DROP EXTENSION in a function, with a job ($took s)");
+ok($took < $soon, "DROP EXTENSION in a function, with a job ($took s)");
 no_worker_is_left();
 
 $here->safe_psql('one', 'CREATE ROLE s SUPERUSER; SET ROLE s; CREATE EXTENSION docrep');
 tables($here, 'one', 'c', 'd');
 $here->safe_psql('one', replicate('c', 'd', $continuous));
-is(workers('one'), '1', 'a job in the extension made anew');
+ok(workers_are('one', '1'), 'a job in the extension made anew');
 $took = seconds(sub { $here->safe_psql('one', 'DROP OWNED BY s CASCADE') });
-ok($took < 6, "the extension goes with its owner's objects ($took s)");
+ok($took < $soon, "the extension goes with its owner's objects ($took s)");
 no_worker_is_left();
 
 # --- shutdown ----------------------------------------------------------------
@@ -318,7 +327,7 @@ foreach my $mode ('fast', 'immediate')
 	$caller = background($here, 'two', replicate($mute_url, 't'));
 	ok(job_is('two', 'state', 'starting'), "a replication waits for a mute peer, $mode shutdown");
 	$took = seconds(sub { $here->stop($mode) });
-	ok($took < 10, "... takes $took s");
+	ok($took < $soon, "... takes $took s");
 	# what it is told depends on whether its server or its worker ends first
 	like(($caller->())[1], qr/terminating|server closed the connection|connection to server was lost|shutdown|process ended/,
 		'... and the caller ends with an error');

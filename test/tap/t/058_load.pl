@@ -53,6 +53,22 @@ sub push_with
 	return @sizes;
 }
 
+# Has the machine stood still for a moment before something of a kind was refused, or at all?
+# To the writer that is a target that takes its time.
+sub stood_still
+{
+	my ($table) = @_;
+	my $before;
+
+	foreach my $request (grep { index($_->{target}, "/$table/") == 0 } @{ $couch->log })
+	{
+		return 0 if $request->{fault};
+		return 1 if defined $before && $request->{at} - $before > 0.5;
+		$before = $request->{at};
+	}
+	return 0;
+}
+
 # Index of the first size that is at most (or, negative, at least) so much; -1: none.
 sub first_below { my ($n, @sizes) = @_; foreach my $i (0 .. $#sizes) { return $i if $sizes[$i] <= $n } return -1 }
 
@@ -60,7 +76,12 @@ sub first_below { my ($n, @sizes) = @_; foreach my $i (0 .. $#sizes) { return $i
 
 my @sizes = push_with('no trouble', 2000);
 is(max(@sizes), $full, 'no trouble: full batches');
-cmp_ok(scalar(grep { $_ < $full } @sizes), '<=', 2, '... all of them');
+cmp_ok(scalar(grep { $_ < $full } @sizes), '<=', stood_still("docs$cases") ? 20 : 2, '... all of them');
+
+# What is slow is so against what is usual, at least a second: here so many seconds.
+my @served = map { $_->{at} } grep { $_->{target} =~ /_bulk_docs/ } @{ $couch->log };
+my $slow = max(1.5, min(10, 10 * ($served[-1] - $served[0]) / $#served));
+note(sprintf 'slow: %.1f s', $slow);
 
 # --- a target that says so ---
 
@@ -68,16 +89,16 @@ foreach my $status (429, 503)
 {
 	@sizes = push_with("status $status", 4000, fault => { skip => 4, times => 5, status => $status, body => '{"error":"busy","reason":"busy"}' });
 	my $small = first_below($full / 2, @sizes);
-	cmp_ok($small, '>=', 3, "status $status: batches are full before");
+	cmp_ok($small, '>=', stood_still("docs$cases") ? 1 : 3, "status $status: batches are full before");
 	cmp_ok($small, '<=', 9, '... smaller soon after');
 	is(max(@sizes[ $small .. $#sizes ]), $full, '... and full again when it is over');
 }
 
 # --- one that does not say so, but takes its time ---
 
-@sizes = push_with('slow', 4000, fault => { skip => 6, times => 4, delay => 1.5 });
+@sizes = push_with('slow', 4000, fault => { skip => 6, times => 4, delay => $slow });
 my $small = first_below($full / 2, @sizes);
-cmp_ok($small, '>=', 6, 'slow: batches are full before');
+cmp_ok($small, '>=', stood_still("docs$cases") ? 1 : 6, 'slow: batches are full before');
 cmp_ok($small, '<=', 12, '... smaller soon after');
 is(max(@sizes[ $small .. $#sizes ]), $full, '... and full again when it is over');
 
@@ -111,19 +132,20 @@ $couch->heal;
 my ($first, $second, $elsewhere) = (fresh_table(6000), fresh_table(100), 'elsewhere');
 $node->safe_psql('one', qq{SELECT docrep.create_table('$elsewhere')});
 $couch->clear_log;
-$couch->fault(match => "^POST /$first/_bulk_docs", skip => 6, times => 16, delay => 1.5);
+$couch->fault(match => "^POST /$first/_bulk_docs", skip => 6, times => 0, delay => $slow);
 my $continuous = quote('{"continuous": true, "worker_batch_size": 100}');
 my $states = q{SELECT string_agg(source || ' ' || state, ', ' ORDER BY started_on) FROM docrep.active_tasks};
 $node->safe_psql('one', "SELECT docrep.replicate('$first', " . quote($couch->url($first)) . ", $continuous)");
-wait_until(sub { first_below($full * 0.4, sizes("^POST /$first/_bulk_docs", '_id')) > 0 }, 60, 'the first to notice');
+wait_until(sub { first_below($full * 0.4, sizes("^POST /$first/_bulk_docs", '_id')) > 0 }, undef, 'the first to notice');
 my $session = DocrepSession->new($node, 'one', app => 'second');
 $session->send("SELECT docrep.replicate('$second', " . quote($couch->url($second)) . ", $continuous)");
-wait_for_query($node, 'one', $states, "$first running, $second pending", 30);
+wait_for_query($node, 'one', $states, "$first running, $second pending");
 pass('a second job waits while the target cannot keep up');
 is(replicate($node, 'one', $second, $elsewhere)->{docs_written}, 100, '... and one to another target does not');
-$session->receive(60);
-is($session->{sqlstate}, '00000', 'it has its turn');
-wait_until(sub { $couch->contents($first) && keys %{ $couch->contents($_) } == ($_ eq $first ? 6000 : 100) }, 60, "$_ to arrive")
+$couch->heal;
+$session->receive;
+is($session->{sqlstate}, '00000', 'when it can again, the second has its turn');
+wait_until(sub { $couch->contents($first) && keys %{ $couch->contents($_) } == ($_ eq $first ? 6000 : 100) }, undef, "$_ to arrive")
   foreach ($first, $second);
 pass('everything arrives');
 $node->stop;

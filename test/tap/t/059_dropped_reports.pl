@@ -25,10 +25,10 @@ foreach my $i (1 .. $slots + 1)
 	$holder->must('BEGIN');
 	$holder->send('SELECT _id FROM docrep.replicator FOR UPDATE');
 	wait_for_query($node, 'gone', q{SELECT count(*) FROM pg_stat_activity WHERE datname = 'gone' AND wait_event_type = 'Lock' AND query LIKE '%FOR UPDATE%'},
-		'1', 20);
+		'1');
 	$writer->must('COMMIT');
-	$holder->receive(20) or die 'no lock';
-	wait_for_query($node, 'gone', q{SELECT state FROM docrep.scheduler_docs WHERE doc_id = 'task'}, 'completed', 20);
+	$holder->receive or die 'no lock';
+	wait_for_query($node, 'gone', q{SELECT state FROM docrep.scheduler_docs WHERE doc_id = 'task'}, 'completed');
 
 	# a keeper that fails does not come back at once
 	$node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'docrep keeper'});

