@@ -142,7 +142,7 @@ typedef struct Run
 	bool		session_saved;	/* this session is known on both sides */
 	TimestampTz last_saved;		/* ... since, or the start of the run */
 	TimestampTz idle_since;		/* 0: not idle */
-	bool		told_idle;		/* who watches was last told that the run is idle */
+	bool		told_idle;		/* who watches takes the run for idle */
 	TimestampTz filter_looked;	/* when the filter's code was looked at; 0: it has none */
 	bool		again;			/* it ends so that another one opens the peers anew */
 	bool		parking;		/* it is about to end, and others will wait for changes, ... */

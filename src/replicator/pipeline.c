@@ -156,8 +156,8 @@ tell_pending(Run *run)
 }
 
 /*
- * Something has come for a run that has said that it is idle: that is no longer so, and a
- * batch can take long.
+ * Something has come for a run that is taken for idle: that is no longer so, and a batch can
+ * take long.
  */
 static void
 tell_busy(Run *run)

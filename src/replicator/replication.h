@@ -131,8 +131,15 @@ typedef struct ReplicationStats
 typedef struct ReplicationHooks
 {
 	void	   *arg;
-	/* after every batch and when the run falls idle; idle: caught up */
+
+	/*
+	 * After every batch, when the run falls idle (idle: caught up), and when changes come after
+	 * that.  resumed: it has run before, and who watches sees what it came to then, so that the
+	 * first changes are told of like those.  Else they are not: that a first run can write at all
+	 * is known after its first batch.
+	 */
 	void		(*progress) (void *arg, const ReplicationStats *stats, bool idle);
+	bool		resumed;
 	/* true: finish the batch, write a checkpoint and return */
 	bool		(*should_stop) (void *arg);
 

@@ -369,6 +369,7 @@ run_once(Replication *replication, const ReplicationHooks *hooks, bool *again)
 	run->scratch = AllocSetContextCreate(cxt, "docrep run scratch", ALLOCSET_DEFAULT_SIZES);
 	run->replication = replication;
 	run->hooks = hooks;
+	run->told_idle = hooks->resumed;
 
 	PG_TRY();
 	{

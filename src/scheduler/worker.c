@@ -306,6 +306,7 @@ run_job(void)
 	activity = describe();
 	hooks.arg = activity;
 	hooks.progress = run_progress;
+	hooks.resumed = job->established;
 	hooks.should_stop = run_should_stop;
 	hooks.park_in = run_park_in;
 	hooks.park = run_park;

@@ -4,6 +4,7 @@
 use strict;
 use warnings;
 
+use DocrepSession;
 use DocrepTest;
 use IO::Socket::INET;
 use JSON::PP;
@@ -78,6 +79,22 @@ is_deeply([ $job->{database}, $job->{doc_id}, $job->{history}[-1]{type} ], [ '_r
 sql(q{INSERT INTO s VALUES ('wake', '{}')});
 wait_for_query($node, 'one', 'SELECT count(*) FROM t', 10);
 pass('a parked job that is watched wakes');
+
+# what has come and cannot be written yet is no silence, whether the job was idle or parked
+foreach my $before ('idle', 'parked')
+{
+	wait_for_query($node, 'one', q{SELECT state FROM docrep.active_tasks WHERE doc_id = 'live'}, $before);
+	my $lock = DocrepSession->new($node, 'one')->connect;
+	$lock->query('BEGIN');
+	is($lock->query(q{SELECT _id FROM t WHERE _id = 'd1' FOR UPDATE}), 'd1', "$before, and a document is locked at the target");
+	sql(q{UPDATE s SET doc = doc || jsonb_build_object('v', random()) WHERE _id IN ('d1', 'd2')});
+	ok( wait_for_query($node, 'one', q{SELECT state, changes_pending, progress < 100 FROM docrep.active_tasks WHERE doc_id = 'live'}, 'running|2|t'),
+		'a replication that has to wait for its target is running, and has changes before it');
+	is(sql(q{SELECT info->'changes_pending' FROM docrep.scheduler_docs WHERE doc_id = 'live'}), '2', '... also in scheduler_docs');
+	$lock->query('COMMIT');
+	$lock->close;
+	ok(wait_for_query($node, 'one', q{SELECT changes_pending, progress FROM docrep.active_tasks WHERE doc_id = 'live'}, '0|100'), '... until they are written');
+}
 
 # ---- completed --------------------------------------------------------------------
 
