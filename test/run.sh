@@ -19,6 +19,7 @@
 #   INTEROP_TESTS         paths of interop tests
 #   PROVE_FLAGS           for example --verbose
 #   DOCREP_SOAK=1         the TAP and interop tests take their time
+#   DOCREP_SEED=n         random choices begin with it (1; DOCREP_SOAK: always another)
 #   DOCREP_TEST_JOBS=4    so many TAP tests run at a time
 #   DOCREP_TEST_TIMEOUT   seconds after which one program is given up
 set -uo pipefail
@@ -318,7 +319,7 @@ for kind in "${kinds[@]}"; do
 	case $kind in
 		unit)
 			if [ -f test/unit/Makefile ]; then
-				run_program unit make --no-print-directory -C test/unit check
+				run_program unit make --no-print-directory -C test/unit check SEED="${DOCREP_SEED:-1}"
 			fi
 			;;
 		regress)

@@ -29,6 +29,7 @@ our @EXPORT = qw(
   log_has
   reload_conf
   is_soak
+  seed
 );
 
 # The rest is asked for by name: use DocrepTest qw(:DEFAULT replicate contents);
@@ -257,6 +258,13 @@ sub check_table
 sub is_soak
 {
 	return $ENV{DOCREP_SOAK} ? 1 : 0;
+}
+
+# What random choices of a test begin with: DOCREP_SEED, or else in "make soak" always another
+# number, and in "make check" always the same, so that it does not fail for what was there before.
+sub seed
+{
+	return $ENV{DOCREP_SEED} // (is_soak() ? int(time * 1000) % 1_000_000 : 1);
 }
 
 1;

@@ -14,7 +14,7 @@ use Test::More;
 use Time::HiRes qw(time);
 
 my $true = JSON::PP::true;
-my $seed = $ENV{DOCREP_SEED} // int(time) % 100000;
+my $seed = seed();
 diag("DOCREP_SEED=$seed");
 srand($seed);
 my $seconds = $ENV{DOCREP_SECONDS} // (is_soak() ? 600 : 40);

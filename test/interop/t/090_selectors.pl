@@ -12,7 +12,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time);
 
-my $seed = $ENV{DOCREP_SEED} // int(time) % 100000;
+my $seed = seed();
 my $count = is_soak() ? 500_000 : 25_000;
 diag("DOCREP_SEED=$seed");
 

@@ -10,7 +10,7 @@ use DocrepTest qw(:DEFAULT contents is_same_contents);
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-my $seed = $ENV{DOCREP_SEED} // time ^ $$;
+my $seed = seed();
 srand $seed;
 note("DOCREP_SEED=$seed");
 

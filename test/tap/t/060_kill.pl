@@ -21,7 +21,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-my $seed = $ENV{DOCREP_SEED} // (time * 1000) % 1_000_000;
+my $seed = seed();
 my $seconds = $ENV{DOCREP_SECONDS} // (is_soak() ? 600 : 45);
 my $writers_each = 2;
 my $shared_ids = is_soak() ? 400 : 60;

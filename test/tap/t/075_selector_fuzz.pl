@@ -15,7 +15,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time);
 
-my $seed = $ENV{DOCREP_SEED} // int(time) % 1_000_000;
+my $seed = seed();
 my $rounds = is_soak() ? 100 : 1;
 my $a_round = $ENV{DOCREP_A_ROUND} // 2000;
 my $node = new_node('pg');
