@@ -129,18 +129,20 @@ docrep_start(PG_FUNCTION_ARGS)
 /* ---------- cancel ---------- */
 
 /*
- * Wait until a job that was asked to stop has no process any more, but not for ever.  Time in
- * which the machine stood still does not count, as the process had none of it either.
+ * Wait until a job that was asked to stop has no process any more, but not for ever: false
+ * if it still has.  Time in which the machine stood still does not count, as the process had
+ * none of it either.
  */
-static void
+static bool
 wait_until_gone(JobRef ref)
 {
 	JobView    *job = palloc(sizeof(JobView));
 	TimestampTz before = GetCurrentTimestamp();
 	long		waited = 0;
+	bool		there;
 
-	while (docrep_job_prepare_wait(ref) && docrep_job_look(ref, job) &&
-		   job->state != JOB_FINISHED && job->state != JOB_FREE && waited < CANCEL_TIMEOUT)
+	while ((there = docrep_job_prepare_wait(ref) && docrep_job_look(ref, job) &&
+			job->state != JOB_FINISHED && job->state != JOB_FREE) && waited < CANCEL_TIMEOUT)
 	{
 		TimestampTz now;
 
@@ -152,11 +154,12 @@ wait_until_gone(JobRef ref)
 	}
 	docrep_job_end_wait();
 	pfree(job);
+	return !there;
 }
 
 /*
  * Stop the jobs of a task whose row this transaction has deleted, or holds.  Should it
- * be rolled back, the keeper makes the job again.
+ * be rolled back, the keeper makes the job again.  A process that does not end is told of.
  */
 static void
 stop_task(const char *id, int grace)
@@ -174,7 +177,11 @@ stop_task(const char *id, int grace)
 		if (task == NULL || strcmp(task, id) != 0)
 			continue;
 		docrep_job_stop(job->ref, JOB_STOP_CANCELLED, grace);
-		wait_until_gone(job->ref);
+		if (!wait_until_gone(job->ref))
+			ereport(WARNING,
+					(errmsg("the process of task \"%s\" was told to end, but has not ended yet", id),
+					 errdetail("What it is just writing may still be committed."),
+					 errhint("docrep.active_tasks shows it, by its pid, for as long as it is there.")));
 	}
 	pfree(job);
 }

@@ -299,6 +299,25 @@ is_same_contents(contents($node, 'one', 'hs'), contents($node, 'one', 'ht'), 're
 sql('one', q{SELECT docrep.release('held')});
 pass('release() of what is not held is nothing');
 
+# one that cannot end is told of: who holds wants to know that nothing more is written
+my $lock = DocrepSession->new($node, 'one')->connect;
+$lock->query('BEGIN');
+is($lock->query(q{SELECT _id FROM ht WHERE _id = 'd1' FOR UPDATE}), 'd1', 'a document is locked');
+sql('one', q{UPDATE hs SET doc = '{"v": 1}' WHERE _id = 'd1'});
+my $waiting = q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'docrep worker' AND wait_event_type = 'Lock'};
+wait_for_query($node, 'one', "SELECT count(*) FROM ($waiting) w", '1');
+my $frozen = sql('one', $waiting);
+kill 'STOP', $frozen;
+my ($rc, $out, $err) = $node->psql('one', q{SELECT docrep.hold('held')});
+is($rc, 0, 'a task whose process does not answer is held');
+like($err, qr/WARNING:  the process of task "held" was told to end, but has not ended yet/, '... which says so');
+is(sql('one', q{SELECT pid FROM docrep.active_tasks WHERE doc_id = 'held'}), $frozen, '... and where it is to be seen');
+kill 'CONT', $frozen;
+ok(wait_for_query($node, 'one', q{SELECT count(*) FROM docrep.active_tasks WHERE doc_id = 'held'}, '0'), '... until it has ended');
+$lock->query('COMMIT');
+is(sql('one', q{SELECT doc FROM ht WHERE _id = 'd1'}), '{}', '... and nothing was written');
+sql('one', q{SELECT docrep.release('held')});
+
 # Who may.
 sql('one', 'CREATE ROLE anne LOGIN', 'CREATE ROLE bert LOGIN', 'GRANT ALL ON fs, ft TO anne', 'GRANT SELECT, UPDATE ON docrep.replicator TO anne, bert',
 	'GRANT EXECUTE ON FUNCTION docrep.hold(text), docrep.release(text) TO anne, bert', q{UPDATE docrep.replicator SET owner = 'anne' WHERE _id = 'filtered'});
