@@ -310,6 +310,8 @@ trap 'exit 130' INT TERM
 # The same locale everywhere, so that the same files are expected everywhere.
 unset "${!LC_@}" LANGUAGE
 export LANG=C.UTF-8
+# where the tests find what is installed nowhere
+export STAGE
 # how long a server may take to start or stop, for pg_ctl and pg_regress
 export PGCTLTIMEOUT=${PGCTLTIMEOUT:-180}
 docrep_conf >"$OUT/postgresql.conf"
