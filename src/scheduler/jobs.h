@@ -31,12 +31,12 @@
 #define JOB_GRACE			1000
 /* The same where a DDL statement waits for it. */
 #define JOB_GRACE_DDL		400
-/* The same when it is to give way to others, at least: what is cut off has to be done again. */
+/* After such a statement no worker is started for so long (ms), unless it says that it is done. */
+#define JOB_HOLD_OFF		5000
+/* A worker that is to give way to others has so long at least (ms): what is cut off is to be done again. */
 #define JOB_GRACE_TURN		10000
 /* What a process may take to come and begin, before its turn is counted (ms). */
 #define JOB_START_TIME		10000
-/* After such a statement no worker is started for so long (ms), unless it says that it is done. */
-#define JOB_HOLD_OFF		5000
 /* Pause before a failed job is started again (ms): doubles from this to docrep.max_retry_interval. */
 #define JOB_BACKOFF_MIN		1000
 /* A run that stood for longer than this (s) was a healthy one; CouchDB's figure. */

@@ -39,7 +39,7 @@ for file in ${INTEROP_TESTS:-test/interop/t/*.pl}; do
 		[ $status != 124 ] || echo "$name: given up after $limit s"
 		tail -n 60 "$dir/$name.out"
 		# what a test dies of is in PostgreSQL::Test's own log only
-		tail -n 20 "$TESTLOGDIR/regress_log_$name"
+		tail -n 20 "$TESTLOGDIR/regress_log_$name" 2>/dev/null
 		for log in "$TESTLOGDIR/${name}"_*.log; do
 			[ -s "$log" ] || continue
 			echo "---- ${log#"$dir"/}"
